@@ -1,0 +1,50 @@
+# Two commands for a fresh machine with Python >= 3.11: `make demo` and `make test`.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+READY  := $(VENV)/.ready
+export PYTHONHASHSEED ?= 0
+
+.PHONY: help install demo test lint types imports unit properties clean
+
+help:  ## list the targets
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
+
+install: $(READY)  ## set up .venv (done by the other targets when needed)
+
+$(READY): pyproject.toml constraints.txt
+	@echo "==> setting up $(VENV) (first time: a few minutes and about 2 GB)"
+	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "Python >= 3.11 is needed, this is " + sys.version.split()[0] + "; set PYTHON=...")'
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]"
+	@touch $@
+
+demo: $(READY)  ## simulate, train, reconstruct an unseen object, evaluate (about 6 minutes on 2 cores)
+	@$(BIN)/python -m ptycho_adapters.demo --output-dir demo_output
+
+test: lint types imports unit properties  ## everything CI runs
+	@echo "==> all checks passed"
+
+lint: $(READY)
+	@echo "==> ruff"
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+
+types: $(READY)
+	@echo "==> mypy"
+	@$(BIN)/mypy
+
+imports: $(READY)
+	@echo "==> import-linter"
+	@$(BIN)/lint-imports --no-cache
+
+unit: $(READY)
+	@echo "==> pytest tests"
+	@$(BIN)/pytest -q tests
+
+properties: $(READY)
+	@echo "==> pytest property_tests"
+	@$(BIN)/pytest -q property_tests
+
+clean:  ## remove the environment and everything generated
+	rm -rf $(VENV) demo_output .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,0 +1,1 @@
+"""Everything that touches the world: files, frameworks, the legacy dictionary, the command line."""

@@ -1,0 +1,1 @@
+"""The torch and Lightning backend."""

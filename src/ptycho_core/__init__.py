@@ -1,0 +1,1 @@
+"""Physics-informed ptychography: the pure core. Values in, values out."""
