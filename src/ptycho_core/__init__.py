@@ -1,1 +1,62 @@
 """Physics-informed ptychography: the pure core. Values in, values out."""
+
+from ptycho_core.bridge import (
+    KEY_MAPPINGS,
+    from_inference_config,
+    from_training_config,
+    legacy_dict,
+    to_inference_config,
+    to_model_config,
+    to_training_config,
+)
+from ptycho_core.config import (
+    DataConfig,
+    InferenceConfig,
+    ModelConfig,
+    PyTorchExecutionConfig,
+    TorchInferenceConfig,
+    TorchModelConfig,
+    TorchTrainingConfig,
+    TrainingConfig,
+)
+from ptycho_core.grouping import Grouping, Groups, group_scan
+from ptycho_core.overrides import Layer, Unset
+from ptycho_core.payload import InferencePayload, TrainingPayload, resolve_inference, resolve_training
+from ptycho_core.product import Product
+from ptycho_core.scan import Amplitude, Counts, MeasurementDomain, Scan, ScanMetadata
+from ptycho_core.stitching import Stitched, stitch
+
+__all__ = [
+    "KEY_MAPPINGS",
+    "Amplitude",
+    "Counts",
+    "DataConfig",
+    "Grouping",
+    "Groups",
+    "InferenceConfig",
+    "InferencePayload",
+    "Layer",
+    "MeasurementDomain",
+    "ModelConfig",
+    "Product",
+    "PyTorchExecutionConfig",
+    "Scan",
+    "ScanMetadata",
+    "Stitched",
+    "TorchInferenceConfig",
+    "TorchModelConfig",
+    "TorchTrainingConfig",
+    "TrainingConfig",
+    "TrainingPayload",
+    "Unset",
+    "from_inference_config",
+    "from_training_config",
+    "group_scan",
+    "legacy_dict",
+    "resolve_inference",
+    "resolve_training",
+    "stitch",
+    "to_inference_config",
+    "to_model_config",
+    "to_training_config",
+]

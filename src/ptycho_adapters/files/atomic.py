@@ -1,0 +1,97 @@
+"""Files that are either the old one or the new one, complete, whatever happens in between.
+
+New content goes to a hidden file in the same directory, reaches the disk, and only then takes the name. A process that
+is killed leaves at most such a hidden file, `.NAME.XXXXXXXX.partial`, which nothing reads.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+PARTIAL_SUFFIX = ".partial"
+_LONGEST_STEM = 200
+
+Writer = Callable[[Path], None]
+"""Writes a whole file to the path it is given."""
+
+
+@contextmanager
+def atomic_path(path: str | Path) -> Iterator[Path]:
+    """Lend a temporary path whose file replaces `path` when the block ends well.
+
+    Args:
+        path: the file to make or replace; a symbolic link is followed. Its directory must exist.
+
+    Yields:
+        A path in the same directory for the block to write to.
+
+    Raises:
+        OSError: from the file system; `path` is then as it was.
+    """
+    target = Path(os.path.realpath(path))
+    partial = partial_path(target)
+    try:
+        yield partial
+        _flush(partial)
+        partial.replace(target)
+        _flush_directory(target.parent)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def commit_files(writers: Mapping[Path, Writer]) -> None:
+    """Write a set of files: first all of them under temporary names, then rename one after the other.
+
+    A writer that fails, or a process that is killed while writing, leaves every file as it was. Only a kill between two
+    renames can leave the first files new and the others old, and each of them is still complete.
+
+    Args:
+        writers: what to write where; renamed in this order.
+
+    Raises:
+        OSError: from the file system.
+    """
+    partials = {Path(os.path.realpath(path)): partial_path(Path(os.path.realpath(path))) for path in writers}
+    try:
+        for partial, write in zip(partials.values(), writers.values(), strict=True):
+            write(partial)
+            _flush(partial)
+        for target, partial in partials.items():
+            partial.replace(target)
+        for directory in {target.parent for target in partials}:
+            _flush_directory(directory)
+    finally:
+        for partial in partials.values():
+            partial.unlink(missing_ok=True)
+
+
+def write_bytes(path: str | Path, content: bytes) -> None:
+    """Write a small file atomically."""
+    with atomic_path(path) as partial:
+        partial.write_bytes(content)
+
+
+def partial_path(target: Path) -> Path:
+    """Give an unused hidden name beside `target`, recognisable by its suffix."""
+    return target.with_name(f".{target.name[:_LONGEST_STEM]}.{secrets.token_hex(4)}{PARTIAL_SUFFIX}")
+
+
+def _flush(path: Path) -> None:
+    """Wait until the file's content is on the disk."""
+    with path.open("rb+") as stream:
+        os.fsync(stream.fileno())
+
+
+def _flush_directory(directory: Path) -> None:
+    """Wait until a rename is on the disk; only POSIX systems open directories."""
+    if os.name != "posix":
+        return
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,64 @@
+"""Merging patches on a canvas and cutting them out again: exact adjoints, on integer pixels."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def pixel_indices(starts: Tensor, size: int, width: int) -> Tensor:
+    """Flat canvas indices of square patches.
+
+    Args:
+        starts: (..., 2) int64, (y, x) of each patch's first pixel on its canvas.
+        size: patch edge in px.
+        width: canvas width in px.
+
+    Returns:
+        (..., size * size) int64.
+    """
+    edge = torch.arange(size, device=starts.device)
+    tile = edge[:, None] * width + edge[None, :]
+    corner = starts[..., 0] * width + starts[..., 1]
+    return corner[..., None] + tile.reshape(-1)
+
+
+def accumulate(patches: Tensor, indices: Tensor, pixels: int) -> Tensor:
+    """Add patches onto one canvas per group; the adjoint of `extract`.
+
+    Args:
+        patches: (B, C, N, N) real or complex.
+        indices: (B, C, N * N) from `pixel_indices`.
+        pixels: canvas size H * W.
+
+    Returns:
+        (B, pixels) sums.
+    """
+    groups = patches.shape[0]
+    canvas = torch.zeros(groups, pixels, dtype=patches.dtype, device=patches.device)
+    return canvas.scatter_add(1, indices.reshape(groups, -1), patches.reshape(groups, -1))
+
+
+def extract(canvas: Tensor, indices: Tensor, size: int) -> Tensor:
+    """Cut patches (B, C, size, size) out of canvases (B, pixels)."""
+    groups, members, _ = indices.shape
+    return canvas.gather(1, indices.reshape(groups, -1)).reshape(groups, members, size, size)
+
+
+def merge(patches: Tensor, weights: Tensor, indices: Tensor, pixels: int) -> Tensor:
+    """Weighted mean of overlapping patches, seen again by each member.
+
+    A partition of unity: patches cut from one object come back unchanged wherever any weight is positive.
+
+    Args:
+        patches: (B, C, N, N) complex64.
+        weights: (B, C, N, N) float32, non-negative: the light on each pixel.
+        indices: (B, C, N * N) from `pixel_indices`.
+        pixels: canvas size H * W.
+
+    Returns:
+        (B, C, N, N) complex64.
+    """
+    total = accumulate(weights, indices, pixels)
+    mean = accumulate(weights * patches, indices, pixels) / total.clamp_min(torch.finfo(total.dtype).tiny)
+    return extract(mean, indices, patches.shape[-1])

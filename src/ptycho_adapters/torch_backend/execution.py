@@ -1,0 +1,142 @@
+"""How an execution record becomes Trainer arguments, a device and a logger."""
+
+from __future__ import annotations
+
+import importlib.util
+from contextlib import AbstractContextManager, nullcontext
+from typing import TYPE_CHECKING, Literal, TypedDict, assert_never
+
+import torch
+from lightning.pytorch.loggers import CSVLogger, Logger, MLFlowLogger, TensorBoardLogger
+
+from ptycho_core.errors import DependencyError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from ptycho_core.config import PyTorchExecutionConfig, TorchTrainingConfig
+
+LOG_FOLDER = "lightning_logs"
+MLFLOW_FOLDER = "mlruns"
+
+
+class TrainerArguments(TypedDict):
+    """Arguments of `lightning.Trainer` that come from the execution record alone."""
+
+    accelerator: str
+    devices: int | Literal["auto"]
+    strategy: str
+    precision: Literal["32-true", "16-mixed", "bf16-mixed"]
+    deterministic: bool | Literal["warn"]
+    accumulate_grad_batches: int
+    enable_checkpointing: bool
+    enable_progress_bar: bool
+    enable_model_summary: bool
+    max_time: str | None
+    log_every_n_steps: int
+    num_sanity_val_steps: int
+
+
+def trainer_arguments(execution: PyTorchExecutionConfig) -> TrainerArguments:
+    """Translate an execution record.
+
+    Raises:
+        DependencyError: the accelerator's package is not installed.
+    """
+    return TrainerArguments(
+        accelerator=accelerator_name(execution.accelerator),
+        devices=execution.devices,
+        strategy=execution.strategy,
+        precision=execution.precision,
+        deterministic=execution.deterministic,
+        accumulate_grad_batches=execution.accum_steps,
+        enable_checkpointing=execution.enable_checkpointing,
+        enable_progress_bar=False,  # the run has its own bar, on standard error
+        enable_model_summary=False,
+        max_time=execution.max_time,
+        log_every_n_steps=1,
+        num_sanity_val_steps=0,
+    )
+
+
+def accelerator_name(accelerator: str) -> str:
+    """Lightning's word for an accelerator.
+
+    Raises:
+        DependencyError: `tpu` without its package.
+    """
+    if accelerator == "tpu":
+        require("torch_xla", "accelerator='tpu'", "pip install torch_xla")
+    return "gpu" if accelerator == "cuda" else accelerator
+
+
+def pick_device(accelerator: str) -> torch.device:
+    """Device for a reconstruction; `auto` takes CUDA, then Apple's, then the CPU.
+
+    Raises:
+        DependencyError: the accelerator is asked for and not there.
+    """
+    cuda, mps = torch.cuda.is_available(), torch.backends.mps.is_available()
+    match accelerator:
+        case "auto":
+            return torch.device("cuda" if cuda else "mps" if mps else "cpu")
+        case "gpu" if cuda or mps:
+            return torch.device("cuda" if cuda else "mps")
+        case "cuda" if cuda:
+            return torch.device("cuda")
+        case "mps" if mps:
+            return torch.device("mps")
+        case "cpu":
+            return torch.device("cpu")
+        case _:
+            message = f"accelerator={accelerator!r}: no such device is available here; use 'auto' or 'cpu'"
+            raise DependencyError(message)
+
+
+def network_precision(precision: str, device: torch.device) -> AbstractContextManager[object]:
+    """Autocast for the network alone; optics stay in float32."""
+    match precision:
+        case "bf16-mixed":
+            return torch.autocast(device.type, torch.bfloat16)
+        case "16-mixed":
+            return torch.autocast(device.type, torch.float16)
+        case _:
+            return nullcontext()
+
+
+def run_logger(
+    execution: PyTorchExecutionConfig, output_dir: Path, config: TorchTrainingConfig
+) -> Logger | Literal[False]:
+    """Build the logger; `None` logs nothing.
+
+    Raises:
+        DependencyError: the logger's package is not installed.
+    """
+    match execution.logger_backend:
+        case None:
+            return False
+        case "csv":
+            return CSVLogger(output_dir, name=LOG_FOLDER)
+        case "tensorboard":
+            require("tensorboard", "logger 'tensorboard'", "pip install 'ptycho-core[tensorboard]'")
+            return TensorBoardLogger(output_dir, name=LOG_FOLDER)
+        case "mlflow":
+            require("mlflow", "logger 'mlflow'", "pip install 'ptycho-core[mlflow]'")
+            return MLFlowLogger(
+                experiment_name=config.experiment_name,
+                run_name=config.model_name,
+                tags={"notes": config.notes},
+                tracking_uri=(output_dir / MLFLOW_FOLDER).absolute().as_uri(),
+            )
+        case unknown:
+            assert_never(unknown)
+
+
+def require(module: str, feature: str, command: str) -> None:
+    """Check that an optional package is there.
+
+    Raises:
+        DependencyError: it is not; the message holds the install command.
+    """
+    if importlib.util.find_spec(module) is None:
+        raise DependencyError(f"{feature} needs the package {module}: {command}")

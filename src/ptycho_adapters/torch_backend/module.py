@@ -1,0 +1,134 @@
+"""The training step: gather, predict, merge, propagate, compare."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from lightning import LightningModule
+from torch import nn
+
+from ptycho_adapters.torch_backend.canvas import merge
+from ptycho_adapters.torch_backend.objective import Objective, Prediction
+from ptycho_adapters.torch_backend.optics import detected_rate
+from ptycho_adapters.torch_backend.optimization import build_optimizer, clip_gradients
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from torch.optim import Optimizer
+
+    from ptycho_adapters.torch_backend.generators import Generator
+    from ptycho_adapters.torch_backend.probe import TrainableProbe
+    from ptycho_adapters.torch_backend.resident import Arms, ResidentScan
+    from ptycho_core.config import TorchTrainingConfig
+
+
+class PtychoModule(LightningModule):
+    """Learns the inversion from the patterns themselves.
+
+    Args:
+        generator: network from amplitudes to patches.
+        probe: the illumination, at the flux of the training scan.
+        arms: the patterns to train on and, if any, to validate on.
+        config: optimiser, loss weights and schedule.
+        scale_trainable: learn one factor on the expected counts.
+    """
+
+    def __init__(
+        self,
+        generator: Generator,
+        probe: TrainableProbe,
+        arms: Arms,
+        config: TorchTrainingConfig,
+        *,
+        scale_trainable: bool = False,
+    ) -> None:
+        super().__init__()
+        self.generator = generator
+        self.probe = probe.requires_grad_(config.probe_trainable)
+        self.training_scan = arms.training
+        self.validation_scan = arms.validation
+        self.canvas = arms.canvas
+        self.config = config
+        self.objective = Objective.from_config(config)
+        self.log_scale = nn.Parameter(torch.zeros(()), requires_grad=scale_trainable)
+
+    @property
+    def loss_name(self) -> str:
+        """Start of the metric names: what the main term is."""
+        return self.config.torch_loss_mode
+
+    def predict_groups(self, indices: Tensor, scan: ResidentScan) -> Prediction:
+        """Run generator and merge for groups of scan indices (B, C)."""
+        group = scan.gather(indices)
+        probes = group.probes(self.probe() * (scan.flux / self.training_scan.flux) ** 0.5)
+        amplitude = visible_amplitude(group.counts, probes, scan.good_pixels)
+        single: Tensor = self.generator(amplitude, probes.detach())
+        with torch.autocast(self.device.type, enabled=False):
+            merged = self._merge(single, probes, group.starts)
+        return Prediction(
+            single=single,
+            merged=merged,
+            probes=probes,
+            counts=group.counts,
+            good_pixels=scan.good_pixels,
+            scale=self.log_scale.exp(),
+        )
+
+    def training_step(self, batch: list[Tensor], batch_idx: int) -> Tensor:
+        """Loss of one batch of groups."""
+        del batch_idx
+        prediction = self.predict_groups(batch[0], self.training_scan)
+        with torch.autocast(self.device.type, enabled=False):
+            loss, main = self.objective.total(prediction)
+        self.log(f"{self.loss_name}_train_loss", main.detach(), on_step=False, on_epoch=True, batch_size=len(batch[0]))
+        return loss
+
+    def validation_step(self, batch: list[Tensor], batch_idx: int) -> None:
+        """Log the main term on held-out groups."""
+        del batch_idx
+        prediction = self.predict_groups(batch[0], self.validation_scan)
+        with torch.autocast(self.device.type, enabled=False):
+            _, main = self.objective.total(prediction)
+        self.log(f"{self.loss_name}_val_loss", main, prog_bar=True, batch_size=len(batch[0]))
+
+    def configure_optimizers(self) -> Optimizer:
+        """Build the optimiser; the `Schedule` callback sets its learning rates before each step."""
+        return build_optimizer(self, self.config)
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: Optimizer,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """Bound the network's gradient; the probe keeps its own pace."""
+        del optimizer, gradient_clip_val, gradient_clip_algorithm
+        clip_gradients(self.generator.parameters(), self.config)
+
+    def _merge(self, single: Tensor, probes: Tensor, starts: Tensor) -> Tensor:
+        if single.shape[1] == 1:
+            return single
+        with torch.no_grad():
+            light = (probes.real.square() + probes.imag.square()).sum(dim=2)
+            indices = self.canvas.indices(starts, starts.amin(dim=1, keepdim=True), single.shape[-1])
+        return merge(single, light, indices, self.canvas.pixels)
+
+
+@torch.no_grad()
+def visible_amplitude(counts: Tensor, probes: Tensor, good_pixels: Tensor | None) -> Tensor:
+    """Amplitude for the network: square root of counts, DC in the centre; bad pixels show the bare probe's far field.
+
+    Args:
+        counts: (B, C, N, N) float32, detector order.
+        probes: (B, C, modes, N, N) complex64.
+        good_pixels: (N, N) float32, detector order, or None.
+
+    Returns:
+        (B, C, N, N) float32.
+    """
+    amplitude = counts.sqrt()
+    if good_pixels is not None:
+        amplitude = torch.where(good_pixels > 0, amplitude, detected_rate(probes).sqrt())
+    centred: Tensor = torch.fft.fftshift(amplitude, dim=(-2, -1))
+    return centred

@@ -1,0 +1,131 @@
+"""A scan on the device: every pattern once, groups gathered by index."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import attrs
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ptycho_adapters.torch_backend.canvas import pixel_indices
+from ptycho_adapters.torch_backend.optics import detector_order, shift_probe, split_positions
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from ptycho_core.scan import Scan
+
+
+@attrs.frozen(kw_only=True, eq=False)
+class Gathered:
+    """Some patterns with all that the forward model needs of them.
+
+    Attributes:
+        counts: (B, C, N, N) float32, detector order, 0 at bad pixels.
+        fractions_px: (B, C, 2) float32, what is left of the position beyond whole pixels.
+        starts: (B, C, 2) int64, first pixel of each patch in object pixels.
+    """
+
+    counts: Tensor
+    fractions_px: Tensor
+    starts: Tensor
+
+    def probes(self, probe: Tensor) -> Tensor:
+        """Move a probe (modes, N, N) to each sub-pixel position: (B, C, modes, N, N)."""
+        return shift_probe(probe, self.fractions_px)
+
+
+class ResidentScan(nn.Module):
+    """Unique patterns as buffers, so that they follow the module to its device.
+
+    Args:
+        scan: a validated scan.
+
+    Attributes:
+        flux: mean photons per frame.
+    """
+
+    flux: float
+    counts: Tensor
+    starts: Tensor
+    fractions_px: Tensor
+    good_pixels: Tensor | None
+
+    def __init__(self, scan: Scan) -> None:
+        super().__init__()
+        self.flux = mean_flux(scan)
+        counts = detector_order(torch.tensor(scan.counts()))
+        good = None
+        if scan.bad_pixels is not None:
+            good = detector_order(torch.tensor(~scan.bad_pixels, dtype=torch.float32))
+            counts = counts * good
+        starts, fractions = split_positions(torch.tensor(scan.positions_px), scan.N)
+        self.register_buffer("counts", counts, persistent=False)
+        self.register_buffer("starts", starts, persistent=False)
+        self.register_buffer("fractions_px", fractions, persistent=False)
+        self.register_buffer("good_pixels", good, persistent=False)
+
+    @property
+    def size(self) -> int:
+        """Edge of a pattern in px."""
+        return int(self.counts.shape[-1])
+
+    def gather(self, indices: Tensor) -> Gathered:
+        """Take patterns by scan index, (B, C) int64."""
+        return Gathered(
+            counts=self.counts[indices], fractions_px=self.fractions_px[indices], starts=self.starts[indices]
+        )
+
+    def starts_on_host(self) -> NDArray[np.int64]:
+        """First pixels of all patches, (n, 2)."""
+        starts: NDArray[np.int64] = self.starts.cpu().numpy()
+        return starts
+
+
+@attrs.frozen(kw_only=True)
+class Canvas:
+    """Size of a canvas in px."""
+
+    height: int
+    width: int
+
+    @property
+    def pixels(self) -> int:
+        """Number of pixels."""
+        return self.height * self.width
+
+    def indices(self, starts: Tensor, origin: Tensor, size: int) -> Tensor:
+        """Flat canvas indices (..., size²) of patches that start at the given object pixels."""
+        return pixel_indices(starts - origin, size, self.width)
+
+
+def group_canvas(starts: NDArray[np.int64], groups: NDArray[np.int32], size: int) -> Canvas:
+    """Find the smallest canvas that holds any of the groups, each moved to the canvas' corner.
+
+    Args:
+        starts: (n, 2) first pixels of all patches.
+        groups: (G, C) scan indices.
+        size: patch edge in px.
+    """
+    members = starts[groups]
+    extent = (members.max(axis=1) - members.min(axis=1)).max(axis=0)
+    return Canvas(height=int(extent[0]) + size, width=int(extent[1]) + size)
+
+
+@attrs.frozen(kw_only=True, eq=False)
+class Arms:
+    """Patterns to train and to validate on, often the same scan, and a canvas that holds any group of either."""
+
+    training: ResidentScan
+    validation: ResidentScan
+    canvas: Canvas
+
+
+def mean_flux(scan: Scan) -> float:
+    """Mean photons per frame over good pixels, float64."""
+    counts = scan.counts()
+    good = np.ones(counts.shape[1:], bool) if scan.bad_pixels is None else ~scan.bad_pixels
+    total: NDArray[np.float64] = counts.sum(axis=0, dtype=np.float64)
+    return float(total[good].sum() / len(counts))

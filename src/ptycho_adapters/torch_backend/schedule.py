@@ -1,0 +1,91 @@
+"""Courses of the learning rate, as functions of the progress of a run."""
+
+from __future__ import annotations
+
+import math
+import time
+from typing import TYPE_CHECKING, assert_never
+
+import attrs
+
+if TYPE_CHECKING:
+    from ptycho_core.config import TorchTrainingConfig
+
+_EXPONENTIAL_GAMMA = 0.95
+_MILESTONES = (0.5, 0.75)
+_MILESTONE_FACTOR = 0.1
+
+
+@attrs.frozen(kw_only=True)
+class Progress:
+    """Where a run stands.
+
+    Attributes:
+        step: optimiser steps done.
+        total_steps: steps that the epochs ask for.
+        steps_per_epoch: steps of one epoch.
+        elapsed_s: seconds since the start.
+        max_time_s: time limit, or None.
+    """
+
+    step: int
+    total_steps: int
+    steps_per_epoch: int
+    elapsed_s: float
+    max_time_s: float | None
+
+    @property
+    def fraction(self) -> float:
+        """How much of the run is done, from 0 to 1: by steps or by time, whichever is further."""
+        by_steps = self.step / self.total_steps
+        by_time = 0.0 if self.max_time_s is None else self.elapsed_s / self.max_time_s
+        return min(1.0, max(by_steps, by_time))
+
+
+def learning_rate_factor(config: TorchTrainingConfig, progress: Progress) -> float:
+    """Factor on the first learning rate.
+
+    A run that is limited by time passes through its whole schedule in that time.
+
+    Args:
+        config: names the scheduler and its numbers.
+        progress: where the run stands.
+
+    Returns:
+        A factor >= 0. `ReduceLROnPlateau` reacts to the loss instead and gives the warm-up only.
+    """
+    warm_steps = config.lr_warmup_epochs * progress.steps_per_epoch
+    if progress.step < warm_steps:
+        return (progress.step + 1) / warm_steps
+    match config.scheduler:
+        case "Default" | "ReduceLROnPlateau" | "Adaptive":
+            return 1.0
+        case "Exponential":
+            epochs = progress.step / progress.steps_per_epoch
+            return max(config.lr_min_ratio, math.pow(_EXPONENTIAL_GAMMA, epochs))
+        case "WarmupCosine" | "CosineAnnealing":
+            cosine = 0.5 * (1.0 + math.cos(math.pi * progress.fraction))
+            return config.lr_min_ratio + (1.0 - config.lr_min_ratio) * cosine
+        case "MultiStage":
+            passed = sum(progress.fraction >= milestone for milestone in _MILESTONES)
+            return float(_MILESTONE_FACTOR**passed)
+        case unknown:
+            assert_never(unknown)
+
+
+class Clock:
+    """Seconds since it was started; pauses are not subtracted."""
+
+    def __init__(self, elapsed_s: float = 0.0) -> None:
+        self._start = time.monotonic() - elapsed_s
+
+    @property
+    def elapsed_s(self) -> float:
+        """Seconds since the start, plus what was already on the clock."""
+        return time.monotonic() - self._start
+
+
+def parse_duration_s(text: str) -> float:
+    """Seconds of a DD:HH:MM:SS duration."""
+    days, hours, minutes, seconds = (int(part) for part in text.split(":"))
+    return float(((days * 24 + hours) * 60 + minutes) * 60 + seconds)

@@ -1,0 +1,90 @@
+"""The execution record: how a run uses the machine. It never reaches the legacy parameter dict."""
+
+# Annotations are read at run time to check values, so they are not postponed here. A knob's field is a declaration,
+# not a shared default (RUF009), and its argument is the default itself (FBT003).
+# ruff: noqa: RUF009, FBT003
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Literal
+
+import attrs
+
+from ptycho_core.config.knob import DURATION, NOT_EMPTY, Codec, Effect, Knob, above, at_least
+from ptycho_core.config.record import Explicit
+from ptycho_core.config.shared import (
+    ACCELERATOR,
+    DEVICES,
+    INFERENCE_BATCH_SIZE,
+    OTHER_GENERATOR,
+    Bottleneck,
+    Evaluation,
+    Loop,
+    Steps,
+)
+from ptycho_core.errors import Problem
+
+Accelerator = Literal["auto", "cpu", "gpu", "cuda", "tpu", "mps"]
+Precision = Literal["32-true", "16-mixed", "bf16-mixed"]
+Logger = Literal["csv", "tensorboard", "mlflow"]
+
+_NO_PICTURES = "reconstructions are not logged while training"
+
+
+def _or_none(value: object) -> object:
+    return None if value == "none" else value
+
+
+def _fixed(doc: str, why: str) -> Knob:
+    return Knob(doc, effect=Effect.FIXED, why=why)
+
+
+@attrs.frozen(kw_only=True, slots=False)
+class PyTorchExecutionConfig(Explicit, Loop, Steps, Bottleneck, Evaluation):
+    """Devices, loaders, loggers, checkpoints. Construction looks at no hardware.
+
+    The fields that were passed outrank the command line; the others are defaults and outrank nothing.
+
+    Raises:
+        ConfigError: a field is not valid; every such field is listed.
+    """
+
+    accelerator: Accelerator = ACCELERATOR.field("auto")
+    devices: int | Literal["auto"] = DEVICES.field(1)
+    deterministic: bool | Literal["warn"] = Knob("use deterministic kernels; warn only reports others").field(True)
+    precision: Precision = Knob("number format of the network").field("32-true")
+    pin_memory: bool = Knob("load batches into page-locked memory").field(False)
+    persistent_workers: bool = Knob("keep loader processes between epochs").field(False)
+    prefetch_factor: int | None = Knob("batches loaded ahead per process", rules=(above(0),)).field(None)
+    enable_progress_bar: bool = Knob("show progress on stderr").field(True)
+    enable_checkpointing: bool = Knob("write checkpoints to resume from").field(True)
+    checkpoint_save_top_k: int = Knob("checkpoints kept; -1 keeps all", rules=(at_least(-1),)).field(1)
+    checkpoint_monitor_metric: str = Knob("figure that ranks checkpoints", rules=(NOT_EMPTY,)).field("val_loss")
+    checkpoint_mode: Literal["min", "max"] = Knob("whether low or high is good").field("min")
+    early_stop_patience: int = Knob("epochs without progress that end a training", rules=(above(0),)).field(100)
+    logger_backend: Logger | None = attrs.field(
+        default="csv",
+        metadata=Knob("where figures are logged; none is nowhere").metadata(codec=Codec(decode=_or_none)),
+    )
+    recon_log_every_n_epochs: int | None = _fixed("epochs between logged reconstructions", _NO_PICTURES).field(None)
+    recon_log_num_patches: int = _fixed("logged patches", _NO_PICTURES).field(4)
+    recon_log_fixed_indices: tuple[int, ...] | None = _fixed("logged scan points", _NO_PICTURES).field(None)
+    recon_log_stitch: bool = _fixed("log the whole canvas", _NO_PICTURES).field(False)
+    recon_log_max_stitch_samples: int | None = _fixed("patches on a logged canvas", _NO_PICTURES).field(None)
+    ffno_encoder_blocks: int = _fixed("encoder blocks", OTHER_GENERATOR).field(24)
+    ffno_encoder_modes: int = _fixed("Fourier modes per axis", OTHER_GENERATOR).field(12)
+    ffno_encoder_share_weights: bool = _fixed("blocks share weights", OTHER_GENERATOR).field(True)
+    ffno_encoder_gate_init: float = _fixed("first value of the gate", OTHER_GENERATOR).field(0.1)
+    ffno_encoder_norm: str = _fixed("normalisation", OTHER_GENERATOR).field("instance")
+    ffno_encoder_mlp_ratio: float = _fixed("widening of the channel mixer", OTHER_GENERATOR).field(2.0)
+    inference_batch_size: int | None = INFERENCE_BATCH_SIZE.field(None)
+    max_time: str | None = Knob(
+        "longest training, DD:HH:MM:SS; ends cleanly with a finished schedule and a saved archive", rules=(DURATION,)
+    ).field(None)
+    resume: Path | None = Knob("checkpoint to continue from").field(None)
+
+    def _contradictions(self) -> Iterator[Problem]:
+        if self.num_workers == 0 and self.persistent_workers:
+            yield Problem(path="persistent_workers", expected="false with num_workers=0", found="True")
+        if self.num_workers == 0 and self.prefetch_factor is not None:
+            found = str(self.prefetch_factor)
+            yield Problem(path="prefetch_factor", expected="none with num_workers=0", found=found)

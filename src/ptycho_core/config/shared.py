@@ -1,0 +1,308 @@
+"""Settings that more than one record holds, each declared once; the records inherit them."""
+
+# Annotations are read at run time to check values, so they are not postponed here. A knob's field is a declaration,
+# not a shared default (RUF009), and its argument is the default itself (FBT003).
+# ruff: noqa: RUF009, FBT003
+from pathlib import Path
+from typing import Literal
+
+import attrs
+
+from ptycho_core.config.knob import (
+    NOT_EMPTY,
+    POWER_OF_TWO,
+    Alias,
+    Codec,
+    Effect,
+    Knob,
+    UntranslatableError,
+    above,
+    at_least,
+    below,
+    within,
+    words,
+)
+from ptycho_core.config.record import Record
+
+FrameSize = Literal[64, 128, 256]
+Architecture = Literal["unet", "cnn", "ffno", "fno", "fno_vanilla", "neuralop_uno"]
+InputTransform = Literal["none", "sqrt", "log1p", "instancenorm"]
+GeneratorOutput = Literal["real_imag", "amp_phase_logits", "amp_phase"]
+LossMode = Literal["poisson", "mae"]
+Optimizer = Literal["adam", "adamw", "sgd"]
+Clipping = Literal["norm", "value", "agc"]
+Scheduler = Literal[
+    "Default", "Exponential", "MultiStage", "Adaptive", "WarmupCosine", "CosineAnnealing", "ReduceLROnPlateau"
+]
+Backend = Literal["tensorflow", "pytorch"]
+GateMode = Literal["shared", "per_block"]
+
+OTHER_GENERATOR = "the built generator has no such part"
+NOT_BUILT = "not built"
+
+
+def _side(value: object) -> object:
+    if isinstance(value, list | tuple) and len(value) == 2 and value[0] == value[1]:
+        return value[0]
+    raise UntranslatableError("two equal sizes, such as (2, 2)", "Non-square grids have no gridsize")
+
+
+def _weight(value: object) -> object:
+    if isinstance(value, bool):
+        return float(value)
+    raise UntranslatableError("true or false")
+
+
+def _is_weighted(value: object) -> object:
+    return isinstance(value, int | float) and value > 0
+
+
+GRIDSIZE = Knob(
+    "patterns seen together form a gridsize x gridsize group, so C = gridsize**2",
+    key="gridsize",
+    rules=(above(0),),
+    aliases=(Alias(name="grid_size", codec=Codec(decode=_side, encode=lambda side: (side, side))),),
+)
+NEIGHBOR_COUNT = Knob(
+    "nearest scan points from which the members of a group are drawn",
+    key="neighbor_count",
+    rules=(above(0),),
+    aliases=(Alias(name="K"),),
+)
+NEPOCHS = Knob(
+    "passes over the training groups",
+    key="nepochs",
+    rules=(above(0),),
+    aliases=(Alias(name="epochs"), Alias(name="max_epochs")),
+)
+N_GROUPS = Knob(
+    "groups drawn from the scan",
+    key="n_groups",
+    rules=(above(0),),
+    aliases=(Alias(name="n_images", deprecated=True),),
+)
+MODE = words({"Unsupervised": "pinn", "Supervised": "supervised"})
+# Either vocabulary is read under either name of a key; each record then spells it in its own.
+TORCH_ACTIVATION = words({"silu": "swish", "SiLU": "swish"})
+CANONICAL_MODE = Codec(decode=MODE.decode, encode=MODE.decode)
+CANONICAL_ACTIVATION = Codec(decode=TORCH_ACTIVATION.decode, encode=TORCH_ACTIVATION.decode)
+MODEL_TYPE = Knob(
+    "learn from the measured patterns alone (pinn) or from known objects (supervised)",
+    key="model_type",
+    aliases=(Alias(name="mode", codec=MODE),),
+    complaint="Invalid mode",
+)
+ACTIVATION = Knob(
+    "activation of the amplitude branch of generators that have one",
+    key="amp_activation",
+    complaint="Unknown activation",
+    effect=Effect.LEGACY,
+)
+NLL_WEIGHT = Knob(
+    "weight of the negative log-likelihood; nll is its on/off form",
+    key="nll_weight",
+    rules=(within(0, 1),),
+    aliases=(Alias(name="nll", codec=Codec(decode=_weight, encode=_is_weighted)),),
+)
+LOSS_MODE = Knob(
+    "likelihood of the counts: Poisson deviance, or mean absolute error of the amplitude",
+    key="torch_loss_mode",
+    aliases=(Alias(name="loss_function", codec=words({"Poisson": "poisson", "MAE": "mae"})),),
+)
+BACKEND = Knob(
+    "framework that trains and reconstructs",
+    key="backend",
+    complaint="Invalid backend",
+    effect=Effect.FIXED,
+    why=NOT_BUILT,
+)
+INTENSITY_SCALE_TRAINABLE = Knob(
+    "learn one factor on the expected counts, starting at 1",
+    key="intensity_scale_trainable",
+    legacy="intensity_scale.trainable",
+)
+OUTPUT_DIR = Knob("folder for everything that is written", key="output_dir", legacy="output_prefix")
+TRAIN_DATA_FILE = Knob("scan to train on", key="train_data_file", legacy="train_data_file_path")
+TEST_DATA_FILE = Knob("scan to reconstruct or to validate on", key="test_data_file", legacy="test_data_file_path")
+MODEL_PATH = Knob("folder with wts.h5.zip, or that file", key="model_path")
+DEBUG = Knob("verbose legacy consumers", key="debug", effect=Effect.LEGACY)
+ACCELERATOR = Knob(
+    "hardware; auto picks the best one when the run starts",
+    key="accelerator",
+    aliases=(Alias(name="device", deprecated=True),),
+    complaint="Invalid accelerator",
+)
+DEVICES = Knob("number of devices", key="devices", rules=(above(0),), aliases=(Alias(name="n_devices"),))
+SEED = Knob("seed of every random choice of a run", key="seed", rules=(at_least(0), below(2**32)))
+INFERENCE_BATCH_SIZE = Knob(
+    "patterns per pass of the network in a reconstruction; none picks a size that fits",
+    key="inference_batch_size",
+    rules=(above(0),),
+)
+
+
+@attrs.frozen(kw_only=True, slots=False)
+class Frame(Record):
+    """Size and illumination of one detector frame."""
+
+    N: FrameSize = Knob("side of a pattern", unit="px").field(64)
+    probe_scale: float = Knob("normalisation of the probe", rules=(above(0),), effect=Effect.LEGACY).field(4.0)
+
+
+@attrs.frozen(kw_only=True, slots=False)
+class Dose(Record):
+    """Declared dose."""
+
+    nphotons: float = Knob("photons per pattern", unit="photons", rules=(above(0),)).field(1e9)
+
+
+@attrs.frozen(kw_only=True, slots=False)
+class Draw(Record):
+    """Seed of the group draw."""
+
+    subsample_seed: int | None = Knob(
+        "seed of the choice of patterns and groups; none uses the seed of the run",
+        rules=(at_least(0), below(2**32)),
+    ).field(None)
+
+
+@attrs.frozen(kw_only=True, slots=False)
+class Network(Record):
+    """The generator."""
+
+    architecture: Architecture = Knob(
+        "generator network",
+        in_weights=True,
+        complaint="Invalid architecture",
+        effect=Effect.FIXED,
+        why=NOT_BUILT,
+    ).field("unet")
+    fno_modes: int = Knob("Fourier modes per axis", rules=(above(0),), effect=Effect.LEGACY).field(12)
+    fno_width: int = Knob("channels of a Fourier block", rules=(above(0),), effect=Effect.LEGACY).field(32)
+    fno_blocks: int = Knob("Fourier blocks", rules=(above(0),), effect=Effect.LEGACY).field(4)
+    fno_cnn_blocks: int = Knob("convolution blocks", rules=(at_least(0),), effect=Effect.LEGACY).field(2)
+    learned_input_channels: int = Knob("input channels", rules=(above(0),), effect=Effect.LEGACY).field(1)
+    max_hidden_channels: int | None = Knob(
+        "upper limit of hidden channels", rules=(above(0),), effect=Effect.LEGACY
+    ).field(None)
+    resnet_width: int | None = Knob("channels of residual blocks", rules=(above(0),), effect=Effect.LEGACY).field(None)
+    fno_input_transform: InputTransform = Knob("transform of the amplitude", effect=Effect.LEGACY).field("none")
+    generator_output_mode: GeneratorOutput = Knob(
+        "what the last layer of other generators means", effect=Effect.LEGACY
+    ).field("real_imag")
+    n_filters_scale: int = Knob("factor on the number of channels", rules=(above(0),), in_weights=True).field(2)
+    object_big: bool = Knob("groups share one canvas", legacy="object.big", effect=Effect.LEGACY).field(True)
+    probe_big: bool = Knob("patches fill the frame", legacy="probe.big", effect=Effect.LEGACY).field(True)
+    probe_mask: bool = Knob("keep the probe inside a disc", legacy="probe.mask").field(False)
+    probe_mask_sigma: float = Knob("softness of the disc's edge", unit="px", rules=(at_least(0),)).field(1.0)
+    probe_mask_diameter: float | None = Knob("diameter of the disc; none is N/2", unit="px", rules=(above(0),)).field(
+        None
+    )
+    pad_object: bool = Knob("patches end in a margin", effect=Effect.LEGACY).field(True)
+    gaussian_smoothing_sigma: float = Knob(
+        "smoothing of the illumination", unit="px", rules=(at_least(0),), effect=Effect.LEGACY
+    ).field(0.0)
+
+
+@attrs.frozen(kw_only=True, slots=False)
+class Sampling(Record):
+    """Which patterns and groups take part."""
+
+    n_subsample: int | None = Knob("patterns drawn before grouping; none takes all", rules=(above(0),)).field(None)
+    enable_oversampling: bool = Knob("allow more groups than patterns").field(False)
+    neighbor_pool_size: int | None = Knob(
+        "neighbours from which oversampled groups are drawn; none is neighbor_count", rules=(above(0),)
+    ).field(None)
+
+
+@attrs.frozen(kw_only=True, slots=False)
+class Steps(Record):
+    """How a step of the optimiser is scheduled and bounded."""
+
+    scheduler: Scheduler = Knob("course of the learning rate").field("Default")
+    gradient_clip_val: float | None = Knob("bound on the gradient; none leaves it", rules=(above(0),)).field(None)
+    gradient_clip_algorithm: Clipping = Knob("what is bounded: norm, value, or adaptively").field("norm")
+
+
+@attrs.frozen(kw_only=True, slots=False)
+class Optimisation(Steps):
+    """What a training minimises, with what, on which data."""
+
+    train_data_file: Path | None = TRAIN_DATA_FILE.field(None)
+    test_data_file: Path | None = TEST_DATA_FILE.field(None)
+    output_dir: Path = OUTPUT_DIR.field(Path("training_outputs"))
+    batch_size: int = Knob("groups per step", rules=(POWER_OF_TWO,)).field(16)
+    mae_weight: float = Knob("weight of the mean absolute amplitude error", rules=(within(0, 1),)).field(0.0)
+    realspace_mae_weight: float = Knob(
+        "weight of the absolute error between overlapping patches", rules=(at_least(0),)
+    ).field(0.0)
+    realspace_weight: float = Knob("weight of agreement between overlapping patches", rules=(at_least(0),)).field(0.0)
+    positions_provided: bool = Knob("the scan has positions", legacy="positions.provided", effect=Effect.LEGACY).field(
+        True
+    )
+    probe_trainable: bool = Knob("refine the probe while training", legacy="probe.trainable").field(True)
+    sequential_sampling: bool = Knob("take scan points in order instead of at random").field(False)
+    torch_loss_mode: LossMode = LOSS_MODE.field("poisson")
+    torch_mae_pred_l2_match_target: bool = Knob(
+        "scale the prediction to the measured norm before the amplitude error"
+    ).field(False)
+    optimizer: Optimizer = Knob("optimiser").field("adam")
+    momentum: float = Knob("momentum of sgd", rules=(at_least(0), below(1))).field(0.9)
+    weight_decay: float = Knob("weight decay", rules=(at_least(0),)).field(0.0)
+    adam_beta1: float = Knob("decay of the first moment", rules=(at_least(0), below(1))).field(0.9)
+    adam_beta2: float = Knob("decay of the second moment", rules=(at_least(0), below(1))).field(0.999)
+    lr_warmup_epochs: int = Knob("epochs of rising learning rate", rules=(at_least(0),)).field(0)
+    lr_min_ratio: float = Knob("last learning rate over the first", rules=(within(0, 1),)).field(0.1)
+    plateau_factor: float = Knob("factor at a plateau", rules=(above(0), below(1))).field(0.5)
+    plateau_patience: int = Knob("epochs without progress that make a plateau", rules=(at_least(0),)).field(2)
+    plateau_min_lr: float = Knob("lowest learning rate at plateaus", rules=(at_least(0),)).field(5e-5)
+    plateau_threshold: float = Knob("smallest change that counts as progress", rules=(at_least(0),)).field(0.0)
+
+
+@attrs.frozen(kw_only=True, slots=False)
+class Loop(Record):
+    """How the training loop runs."""
+
+    learning_rate: float = Knob("first learning rate", rules=(above(0),)).field(2e-3)
+    accum_steps: int = Knob("batches whose gradients make one step", rules=(above(0),)).field(1)
+    num_workers: int = Knob("processes that load batches", rules=(at_least(0),)).field(0)
+    strategy: str = Knob("how several devices share the work", rules=(NOT_EMPTY,)).field("auto")
+
+
+@attrs.frozen(kw_only=True, slots=False)
+class Bottleneck(Record):
+    """Spectral bottleneck of generators that have one."""
+
+    spectral_bottleneck_blocks: int = Knob("blocks", rules=(above(0),), effect=Effect.FIXED, why=OTHER_GENERATOR).field(
+        6
+    )
+    spectral_bottleneck_modes: int = Knob(
+        "Fourier modes per axis", rules=(above(0),), effect=Effect.FIXED, why=OTHER_GENERATOR
+    ).field(12)
+    spectral_bottleneck_share_weights: bool = Knob(
+        "blocks share weights", effect=Effect.FIXED, why=OTHER_GENERATOR
+    ).field(True)
+    spectral_bottleneck_gate_init: float = Knob(
+        "first value of the gate", effect=Effect.FIXED, why=OTHER_GENERATOR
+    ).field(0.1)
+    spectral_bottleneck_gate_mode: GateMode = Knob(
+        "one gate or one per block", effect=Effect.FIXED, why=OTHER_GENERATOR
+    ).field("shared")
+
+
+@attrs.frozen(kw_only=True, slots=False)
+class Evaluation(Record):
+    """Trimming of reconstructed patches."""
+
+    middle_trim: int = Knob(
+        "border cut from each patch; 0 weights by the probe instead",
+        unit="px",
+        rules=(at_least(0),),
+        effect=Effect.FIXED,
+        why="patches are weighted by the probe, nothing is cut",
+    ).field(0)
+    pad_eval: bool = Knob(
+        "pad the canvas; it always covers every patch",
+        effect=Effect.FIXED,
+        why="the canvas covers every patch already",
+    ).field(False)

@@ -1,0 +1,284 @@
+"""The torch-side records: the vocabulary of the PyTorch backend, with what the canonical records do not say."""
+
+# Annotations are read at run time to check values, so they are not postponed here. A knob's field is a declaration,
+# not a shared default (RUF009), and its argument is the default itself (FBT003).
+# ruff: noqa: RUF009, FBT003
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Literal
+
+import attrs
+import numpy as np
+from numpy.typing import NDArray
+
+from ptycho_core.config.execution import Accelerator
+from ptycho_core.config.knob import POSITIVE_SIZES, RISING, Effect, Knob, above, at_least, within
+from ptycho_core.config.shared import (
+    ACCELERATOR,
+    ACTIVATION,
+    BACKEND,
+    DEBUG,
+    DEVICES,
+    GRIDSIZE,
+    INFERENCE_BATCH_SIZE,
+    INTENSITY_SCALE_TRAINABLE,
+    LOSS_MODE,
+    MODEL_PATH,
+    MODEL_TYPE,
+    N_GROUPS,
+    NEIGHBOR_COUNT,
+    NEPOCHS,
+    NLL_WEIGHT,
+    OTHER_GENERATOR,
+    OUTPUT_DIR,
+    SEED,
+    TEST_DATA_FILE,
+    TORCH_ACTIVATION,
+    Backend,
+    Bottleneck,
+    Dose,
+    Draw,
+    Evaluation,
+    Frame,
+    Loop,
+    Network,
+    Optimisation,
+    Sampling,
+)
+from ptycho_core.errors import Problem
+
+Mode = Literal["Supervised", "Unsupervised"]
+TorchActivation = Literal["silu", "sigmoid", "softplus", "relu"]
+
+_GROUPS_BY_DISTANCE = "groups are drawn from the nearest neighbours"
+_FLUX_IN_PROBE = "the probe carries the flux; nothing is normalised on the way"
+_DOMAIN_OF_SCAN = "the scan states its own domain; say it when the file is read"
+_ONE_LOSS = "the likelihood is the whole loss"
+_ONE_STAGE = "a training has one stage"
+_LIGHTNING = "Lightning runs the loop"
+_NO_STATISTICS = "patch statistics are not written"
+
+
+def _fixed(doc: str, why: str) -> Knob:
+    return Knob(doc, effect=Effect.FIXED, why=why)
+
+
+def _generator(doc: str) -> Knob:
+    return _fixed(doc, OTHER_GENERATOR)
+
+
+@attrs.frozen(kw_only=True, slots=False)
+class DataConfig(Frame, Dose, Draw):
+    """What the measured data are and how groups are drawn from them.
+
+    Raises:
+        ConfigError: a field is not valid; every such field is listed.
+    """
+
+    scale_contract_version: Literal["ci_intensity_v2", "legacy_v1"] = _fixed(
+        "meaning of the counts", _DOMAIN_OF_SCAN
+    ).field("ci_intensity_v2")
+    measurement_domain: Literal["count_intensity", "normalized_amplitude"] = _fixed(
+        "what the numbers in the file are", _DOMAIN_OF_SCAN
+    ).field("count_intensity")
+    K: int = NEIGHBOR_COUNT.field(6)
+    K_quadrant: int = _fixed("neighbours per quadrant", _GROUPS_BY_DISTANCE).field(30)
+    n_subsample: int = Knob(
+        "draws of neighbours per scan point",
+        key="coordinate_subsampling",
+        effect=Effect.FIXED,
+        why="n_groups says how many groups are drawn",
+    ).field(7)
+    grid_size: tuple[int, int] = attrs.field(
+        default=(2, 2), metadata=attrs.evolve(GRIDSIZE, rules=(POSITIVE_SIZES,)).metadata()
+    )
+    neighbor_function: Literal["Nearest", "Min_dist", "4_quadrant"] = _fixed(
+        "rule for neighbours", _GROUPS_BY_DISTANCE
+    ).field("Nearest")
+    min_neighbor_distance: float = _fixed("nearest neighbour taken", _GROUPS_BY_DISTANCE).field(0.0)
+    max_neighbor_distance: float = _fixed("farthest neighbour taken", _GROUPS_BY_DISTANCE).field(3.0)
+    scan_pattern: Literal["Isotropic", "Rectangular"] = _fixed("shape of the scan", _GROUPS_BY_DISTANCE).field(
+        "Isotropic"
+    )
+    normalize: Literal["Group", "Batch", "Each"] | None = _fixed("what is normalised together", _FLUX_IN_PROBE).field(
+        "Batch"
+    )
+    probe_normalize: bool = _fixed("normalise the probe", _FLUX_IN_PROBE).field(True)
+    data_scaling: Literal["Parseval", "Max"] = _fixed("norm of the patterns", _FLUX_IN_PROBE).field("Parseval")
+    phase_subtraction: bool = _fixed("remove the mean phase of known objects", _FLUX_IN_PROBE).field(True)
+    x_bounds: tuple[float, float] = Knob(
+        "part of the scan used, across",
+        unit="fraction",
+        rules=(RISING,),
+        effect=Effect.FIXED,
+        why="every scan point is used",
+    ).field((0.1, 0.9))
+    y_bounds: tuple[float, float] = Knob(
+        "part of the scan used, down",
+        unit="fraction",
+        rules=(RISING,),
+        effect=Effect.FIXED,
+        why="every scan point is used",
+    ).field((0.1, 0.9))
+
+    @property
+    def C(self) -> int:  # noqa: N802 - the field's own name
+        """Patterns per group."""
+        return self.grid_size[0] * self.grid_size[1]
+
+    def _contradictions(self) -> Iterator[Problem]:
+        pairs = {"ci_intensity_v2": "count_intensity", "legacy_v1": "normalized_amplitude"}
+        expected = pairs[self.scale_contract_version]
+        if self.measurement_domain != expected:
+            yield Problem(
+                path="measurement_domain",
+                expected=f"{expected!r}, which the scale contract {self.scale_contract_version!r} implies",
+                found=repr(self.measurement_domain),
+                fix="scale_contract_version and measurement_domain must be supplied together",
+            )
+
+
+@attrs.frozen(kw_only=True, slots=False)
+class TorchModelConfig(Network, Bottleneck):
+    """What the network is.
+
+    Raises:
+        ConfigError: a field is not valid; every such field is listed.
+    """
+
+    mode: Mode = MODEL_TYPE.field("Unsupervised")
+    amp_activation: TorchActivation = ACTIVATION.field("silu", codec=TORCH_ACTIVATION)
+    cnn_output_mode: Literal["amp_phase", "real_imag"] = _generator("what the last layer means").field("amp_phase")
+    use_shared_decoder: bool = _generator("one decoder for amplitude and phase").field(False)
+    intensity_scale_trainable: bool = INTENSITY_SCALE_TRAINABLE.field(False)
+    intensity_scale: float = _fixed("scale of the patterns", _FLUX_IN_PROBE).field(10000.0)
+    max_position_jitter: int = _generator("margin for positions").field(10)
+    num_datasets: int = _generator("scans that share a model").field(1)
+    batch_norm: bool = _generator("normalise over the batch").field(False)
+    probe_mask_tensor: NDArray[np.float32] | None = attrs.field(
+        default=None,
+        eq=attrs.cmp_using(eq=np.array_equal),
+        hash=False,
+        metadata=Knob("mask multiplied to the probe, (N, N); implies probe_mask").metadata(),
+    )
+    edge_pad: int = _generator("margin of the decoder").field(10)
+    decoder_last_c_outer_fraction: float = _generator("outer channels of the last layer").field(0.125)
+    decoder_last_amp_channels: int = _generator("amplitude channels of the last layer").field(1)
+    use_legacy_decoder_channel_override: bool = _generator("old channel count of the last layer").field(False)
+    eca_encoder: bool = _generator("channel attention in the encoder").field(False)
+    cbam_encoder: bool = _generator("block attention in the encoder").field(True)
+    cbam_bottleneck: bool = _generator("block attention in the middle").field(False)
+    cbam_decoder: bool = _generator("block attention in the decoder").field(False)
+    eca_decoder: bool = _generator("channel attention in the decoder").field(False)
+    spatial_decoder: bool = _generator("spatial attention in the decoder").field(False)
+    decoder_spatial_kernel: int = _generator("kernel of the spatial attention").field(7)
+    offset: int = _generator("shift between group members").field(6)
+    training_patch_weighting: Literal["central_mask", "probe", "uniform"] = Knob(
+        "weight of overlapping patches while training",
+        effect=Effect.FIXED,
+        why="overlapping patches are weighted by the probe",
+    ).field("probe")
+    physics_forward_mode: Literal["amplitude", "rectangular_scaled"] = _fixed("forward model", _FLUX_IN_PROBE).field(
+        "amplitude"
+    )
+    rect_s1s2_trainable: bool = _fixed("learn the scales of the forward model", _FLUX_IN_PROBE).field(True)
+    rect_s1s2_init: Literal["ones", "data"] = _fixed("first scales of the forward model", _FLUX_IN_PROBE).field("ones")
+    amplitude_physics_gain: float = _fixed("gain of the forward model", _FLUX_IN_PROBE).field(1.0)
+    loss_function: Literal["MAE", "Poisson"] = LOSS_MODE.field("Poisson")
+    amp_loss: Literal["Total_Variation", "Mean_Deviation"] | None = _fixed("prior on the amplitude", _ONE_LOSS).field(
+        None
+    )
+    phase_loss: Literal["Total_Variation", "Mean_Deviation"] | None = _fixed("prior on the phase", _ONE_LOSS).field(
+        None
+    )
+    amp_loss_coeff: float = _fixed("weight of the prior on the amplitude", _ONE_LOSS).field(1.0)
+    phase_loss_coeff: float = _fixed("weight of the prior on the phase", _ONE_LOSS).field(1.0)
+
+    def _consequences(self) -> Mapping[str, object]:
+        return {} if self.probe_mask_tensor is None else {"probe_mask": True}
+
+
+def _weight_of_switch(record: "TorchTrainingConfig") -> float:
+    nll: object = record.nll  # not checked yet
+    return 0.0 if isinstance(nll, bool | np.bool_) and not nll else 1.0
+
+
+@attrs.frozen(kw_only=True, slots=False)
+class TorchTrainingConfig(Loop, Optimisation, Sampling):
+    """A training with the PyTorch backend.
+
+    Raises:
+        ConfigError: a field is not valid; every such field is listed.
+    """
+
+    epochs: int = NEPOCHS.field(50)
+    n_groups: int | None = N_GROUPS.field(None)
+    nll: bool = NLL_WEIGHT.field(True)
+    nll_weight: float = attrs.field(
+        default=attrs.Factory(_weight_of_switch, takes_self=True), metadata=NLL_WEIGHT.metadata()
+    )
+    backend: Backend = BACKEND.field("pytorch")
+    device: Accelerator = ACCELERATOR.field("auto")
+    n_devices: int | Literal["auto"] = DEVICES.field(1)
+    seed: int = SEED.field(42)
+    validation_fraction: float = Knob(
+        "share of the scan held out, by region; 0 holds out none", unit="fraction", rules=(within(0, 0.5),)
+    ).field(0.1)
+    probe_learning_rate: float | None = Knob(
+        "first learning rate of the probe; none is learning_rate", rules=(above(0),)
+    ).field(None)
+    aberration_learning_rate: float = Knob(
+        "step of the probe's focus, astigmatism, coma and spherical aberration", unit="rad", rules=(above(0),)
+    ).field(0.04)
+    unmerged_weight: float = Knob(
+        "weight of the likelihood of single patches beside that of merged ones", rules=(at_least(0),)
+    ).field(0.2)
+    background_counts: float = Knob("floor of the expected counts", unit="counts/px", rules=(above(0),)).field(0.01)
+    training_directories: tuple[Path, ...] = _fixed("folders of scans", "a training reads one scan").field(())
+    framework: Literal["Default", "Lightning"] = _fixed("training loop", _LIGHTNING).field("Lightning")
+    orchestrator: Literal["Mlflow", "Lightning"] = _fixed("who starts the loop", _LIGHTNING).field("Lightning")
+    epochs_fine_tune: int = _fixed("epochs of fine tuning", _ONE_STAGE).field(0)
+    fine_tune_gamma: float = _fixed("learning rate factor of fine tuning", _ONE_STAGE).field(0.1)
+    log_grad_norm: bool = Knob("log the norm of the gradient").field(False)
+    grad_norm_log_freq: int = Knob("steps between logged gradient norms", rules=(above(0),)).field(1)
+    stage_1_epochs: int = _fixed("epochs of the first stage", _ONE_STAGE).field(0)
+    stage_2_epochs: int = _fixed("epochs of the second stage", _ONE_STAGE).field(0)
+    stage_3_epochs: int = _fixed("epochs of the third stage", _ONE_STAGE).field(0)
+    physics_weight_schedule: str = _fixed("course of the likelihood's weight", _ONE_STAGE).field("cosine")
+    stage_3_lr_factor: float = _fixed("learning rate factor of the third stage", _ONE_STAGE).field(0.1)
+    experiment_name: str = Knob("experiment in the log", effect=Effect.RECORD).field("Synthetic_Runs")
+    notes: str = Knob("free text", effect=Effect.RECORD).field("")
+    model_name: str = Knob("name of the model", effect=Effect.RECORD).field("PtychoPINNv2")
+
+    def _contradictions(self) -> Iterator[Problem]:
+        if self.nll != (self.nll_weight > 0):
+            yield Problem(
+                path="nll", expected=f"{self.nll_weight > 0}, as nll_weight={self.nll_weight} says", found=str(self.nll)
+            )
+
+
+@attrs.frozen(kw_only=True, slots=False)
+class TorchInferenceConfig(Evaluation, Sampling):
+    """A reconstruction with the PyTorch backend.
+
+    Raises:
+        ConfigError: a field is not valid; every such field is listed.
+    """
+
+    batch_size: int | None = INFERENCE_BATCH_SIZE.field(None)
+    model_path: Path | None = MODEL_PATH.field(None)
+    test_data_file: Path | None = TEST_DATA_FILE.field(None)
+    output_dir: Path = OUTPUT_DIR.field(Path("inference_outputs"))
+    n_groups: int | None = N_GROUPS.field(None)
+    debug: bool = DEBUG.field(False)
+    backend: Backend = BACKEND.field("pytorch")
+    seed: int = SEED.field(42)
+    probe_source: Literal["auto", "model", "scan"] = Knob(
+        "probe of the reconstruction: the trained one, the scan's own, or the better fitting one"
+    ).field("auto")
+    experiment_number: int = _fixed("scan of a folder", "a reconstruction reads one scan").field(0)
+    window: int = _fixed("border left out of figures", "figures use the covered area").field(20)
+    patch_weighting: Literal["uniform", "probe"] = Knob("weight of overlapping patches").field("probe")
+    varpro_scaling: bool = _fixed("rescale the object to the counts", _FLUX_IN_PROBE).field(False)
+    log_patch_stats: bool = _fixed("write patch statistics", _NO_STATISTICS).field(False)
+    patch_stats_limit: int | None = _fixed("patches in the statistics", _NO_STATISTICS).field(None)

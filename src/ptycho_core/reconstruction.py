@@ -1,0 +1,52 @@
+"""What a reconstruction gives, as an immutable value."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+import attrs
+
+from ptycho_core.frozen import FrozenMapping
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+
+@attrs.frozen(kw_only=True, eq=False)
+class Reconstruction:
+    """An object on its canvas, with what is needed to place, scale and judge it.
+
+    Attributes:
+        object: (H, W) complex64 transmission, in the scale of the scan's own probe; 1 where nothing was measured.
+        coverage: (H, W) float32, summed probe intensity on each pixel in photons; 0 where nothing was measured.
+        origin_px: canvas (y, x) of pixel [0, 0], in the frame of the scan's positions.
+        probe: (modes, N, N) complex64, the illumination used, in the scale of the scan's own probe.
+        probe_source: whether that is the model's refined probe or the scan's own.
+        positions_px: (n, 2) float64 positions (y, x) that were reconstructed.
+        pattern_indices: (n,) int64 scan indices of those positions.
+        scale: factor on the network's object that was applied on the way out; the network works at a probe whose
+            energy is the scan's mean flux.
+        gauge: what was fixed of the free global phase, scale and ramp, by name; nothing is fixed unless stated.
+        metrics: figures that need no truth: `r_factor` of amplitudes, `deviance_per_px`.
+        seconds: duration of the stages, by name.
+    """
+
+    object: NDArray[np.complex64]
+    coverage: NDArray[np.float32]
+    origin_px: tuple[int, int]
+    probe: NDArray[np.complex64]
+    probe_source: Literal["model", "scan"]
+    positions_px: NDArray[np.float64]
+    pattern_indices: NDArray[np.int64]
+    scale: float
+    gauge: Mapping[str, str] = attrs.field(factory=dict, converter=FrozenMapping[str])
+    metrics: Mapping[str, float] = attrs.field(factory=dict, converter=FrozenMapping[float])
+    seconds: Mapping[str, float] = attrs.field(factory=dict, converter=FrozenMapping[float])
+
+    @property
+    def covered(self) -> NDArray[np.bool_]:
+        """Where there is a measurement."""
+        return self.coverage > 0

@@ -1,0 +1,264 @@
+"""Records: what they accept, what they refuse and how they say so."""
+
+from __future__ import annotations
+
+import copy
+import math
+import pickle
+from pathlib import Path
+
+import attrs
+import numpy as np
+import pytest
+
+from ptycho_core.config import (
+    DataConfig,
+    InferenceConfig,
+    ModelConfig,
+    PyTorchExecutionConfig,
+    TorchModelConfig,
+    TorchTrainingConfig,
+    TrainingConfig,
+    evolve,
+)
+from ptycho_core.config.record import Record
+from ptycho_core.errors import ConfigError
+
+
+def paths(error: pytest.ExceptionInfo[ConfigError]) -> list[str]:
+    return [problem.path for problem in error.value.problems]
+
+
+def test_all_problems_of_a_construction_come_together() -> None:
+    """Every offending field is named in one error."""
+    with pytest.raises(ConfigError) as error:
+        ModelConfig(N=63, gridsize=-1, model_type="zzz", probe_scale=-1.0)  # type: ignore[arg-type]
+
+    assert sorted(paths(error)) == ["N", "gridsize", "model_type", "probe_scale"]
+
+
+@pytest.mark.parametrize(
+    ("record", "field", "value"),
+    [
+        (TrainingConfig, "batch_size", 5),
+        (TrainingConfig, "batch_size", 0),
+        (TrainingConfig, "batch_size", -4),
+        (TrainingConfig, "batch_size", True),
+        (TrainingConfig, "nepochs", 0),
+        (TrainingConfig, "nphotons", 0.0),
+        (TrainingConfig, "nphotons", math.nan),
+        (TrainingConfig, "nphotons", math.inf),
+        (TrainingConfig, "nll_weight", 1.5),
+        (TrainingConfig, "mae_weight", -0.1),
+        (TrainingConfig, "n_groups", -5),
+        (TrainingConfig, "n_groups", 2.9),
+        (TrainingConfig, "n_groups", "64"),
+        (TrainingConfig, "probe_trainable", 1),
+        (TrainingConfig, "probe_trainable", "false"),
+        (TrainingConfig, "scheduler", "bogus"),
+        (TrainingConfig, "train_data_file", 3),
+        (ModelConfig, "N", 100),
+        (ModelConfig, "N", True),
+        (ModelConfig, "architecture", "resnet"),
+        (ModelConfig, "gaussian_smoothing_sigma", -0.5),
+        (DataConfig, "grid_size", (2,)),
+        (DataConfig, "grid_size", (0, 2)),
+        (DataConfig, "grid_size", "22"),
+        (DataConfig, "x_bounds", (0.9, 0.1)),
+        (DataConfig, "subsample_seed", -1),
+        (TorchModelConfig, "probe_mask_tensor", [[1.0, math.nan]]),
+        (TorchModelConfig, "probe_mask_tensor", "mask"),
+        (TorchTrainingConfig, "validation_fraction", 0.6),
+        (TorchTrainingConfig, "background_counts", 0.0),
+        (TorchTrainingConfig, "unmerged_weight", -1.0),
+        (TorchTrainingConfig, "nll", 1.0),
+    ],
+)
+def test_a_record_refuses_what_its_rules_exclude(record: type[Record], field: str, value: object) -> None:
+    """The error names the field, the record and the value."""
+    needed: dict[str, object] = {"model": ModelConfig()} if record is TrainingConfig else {}
+
+    with pytest.raises(ConfigError, match=record.__name__) as error:
+        record(**{**needed, field: value})
+
+    assert paths(error) == [field]
+
+
+@pytest.mark.parametrize("value", [1, 3, "auto"])
+def test_devices_are_a_positive_number_or_auto(value: object) -> None:
+    """The accepted forms are kept as they are."""
+    assert evolve(PyTorchExecutionConfig(), devices=value).devices == value
+
+
+@pytest.mark.parametrize("value", [0, -1, "gpu", "1", 1.5, True, None])
+def test_other_devices_are_refused(value: object) -> None:
+    """Neither text, fractions nor bools count devices."""
+    with pytest.raises(ConfigError, match="devices"):
+        evolve(PyTorchExecutionConfig(), devices=value)
+
+
+@pytest.mark.parametrize("value", [32, "16", "bf16", "16-true", "32-mixed", "fp12", None, ["32-true"]])
+def test_precision_is_one_of_three_words(value: object) -> None:
+    """Anything but the three supported words is refused."""
+    with pytest.raises(ConfigError, match="precision"):
+        evolve(PyTorchExecutionConfig(), precision=value)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("accelerator", "npu"),
+        ("deterministic", "yes"),
+        ("gradient_clip_val", -1.0),
+        ("gradient_clip_algorithm", "zzz"),
+        ("accum_steps", 1.5),
+        ("num_workers", True),
+        ("prefetch_factor", -3),
+        ("learning_rate", math.nan),
+        ("learning_rate", None),
+        ("checkpoint_save_top_k", -2),
+        ("checkpoint_mode", "mean"),
+        ("early_stop_patience", 0),
+        ("logger_backend", "wandb"),
+        ("inference_batch_size", 0),
+        ("strategy", ""),
+        ("max_time", "10:00"),
+        ("max_time", "00:25:00:00"),
+        ("max_time", "00:00:00:00"),
+        ("persistent_workers", True),
+        ("prefetch_factor", 2),
+    ],
+)
+def test_the_execution_record_refuses_what_cannot_run(field: str, value: object) -> None:
+    """Loader options that need processes are refused without them; everything else by its own rule."""
+    with pytest.raises(ConfigError) as error:
+        evolve(PyTorchExecutionConfig(), **{field: value})
+
+    assert paths(error) == [field]
+
+
+@pytest.mark.parametrize("accelerator", ["auto", "cpu", "gpu", "cuda", "tpu", "mps"])
+def test_accelerators_are_words_until_a_run_starts(accelerator: str) -> None:
+    """Construction keeps the word, whatever this machine has."""
+    assert evolve(PyTorchExecutionConfig(), accelerator=accelerator).accelerator == accelerator
+
+
+def test_values_come_in_their_annotated_type() -> None:
+    """Integers become floats, text becomes a path, lists become tuples, NumPy scalars become Python's."""
+    training = evolve(
+        TrainingConfig(model=ModelConfig()), nphotons=5, train_data_file="a/b.npz", n_groups=np.int64(7), mae_weight=np.float32(0.5)
+    )
+
+    assert type(training.nphotons) is float
+    assert training.train_data_file == Path("a/b.npz")
+    assert type(training.n_groups) is int
+    assert type(training.mae_weight) is float
+    assert evolve(DataConfig(), grid_size=[3, 3]).grid_size == (3, 3)
+
+
+def test_either_vocabulary_is_read_and_each_record_spells_its_own() -> None:
+    """Activations and modes are translated at construction."""
+    assert evolve(ModelConfig(), amp_activation="SiLU", model_type="Supervised") == ModelConfig(
+        amp_activation="swish", model_type="supervised"
+    )
+    assert evolve(TorchModelConfig(), amp_activation="swish", mode="pinn") == TorchModelConfig(
+        amp_activation="silu", mode="Unsupervised"
+    )
+
+
+def test_group_size_is_derived() -> None:
+    """C follows from the grid and cannot be given."""
+    assert ModelConfig(gridsize=3).C == 9
+    assert DataConfig(grid_size=(2, 3)).C == 6
+    with pytest.raises(TypeError):
+        DataConfig(C=4)  # type: ignore[call-arg]
+
+
+def test_records_are_frozen() -> None:
+    """A field cannot be reassigned."""
+    with pytest.raises(attrs.exceptions.FrozenInstanceError):
+        ModelConfig().N = 128  # type: ignore[misc]
+
+
+def test_nll_is_the_switch_form_of_its_weight() -> None:
+    """The weight follows the switch, and a contradiction is an error."""
+    assert TorchTrainingConfig(nll=False).nll_weight == 0.0
+    assert TorchTrainingConfig(nll_weight=0.3).nll is True
+    with pytest.raises(ConfigError, match="nll_weight"):
+        TorchTrainingConfig(nll=True, nll_weight=0.0)
+
+
+def test_a_mask_array_switches_the_mask_on() -> None:
+    """The array is kept as an unchangeable copy and the switch follows it."""
+    ones = np.ones((4, 4))
+    model = TorchModelConfig(probe_mask=False, probe_mask_tensor=ones)
+    ones[0, 0] = 7.0
+
+    assert model.probe_mask is True
+    assert model.probe_mask_tensor is not None
+    assert model.probe_mask_tensor[0, 0] == 1.0
+    assert not model.probe_mask_tensor.flags.writeable
+
+
+def test_the_scale_contract_and_its_domain_are_a_pair() -> None:
+    """Half of a pair is refused and the whole one is accepted."""
+    with pytest.raises(ConfigError, match="supplied together"):
+        DataConfig(measurement_domain="normalized_amplitude")
+
+    both = DataConfig(scale_contract_version="legacy_v1", measurement_domain="normalized_amplitude")
+
+    assert both.measurement_domain == "normalized_amplitude"
+
+
+def test_n_images_is_read_as_n_groups_with_a_warning() -> None:
+    """The deprecated name gives the value and is then forgotten."""
+    with pytest.warns(DeprecationWarning, match="n_groups"):
+        training = TrainingConfig(model=ModelConfig(), n_images=64)
+
+    assert (training.n_groups, training.n_images) == (64, None)
+
+
+def test_n_images_must_not_contradict_n_groups() -> None:
+    """Two different numbers of groups are an error that names both."""
+    with pytest.raises(ConfigError, match="n_images.*n_groups"):
+        TrainingConfig(model=ModelConfig(), n_images=64, n_groups=512)
+
+
+def test_defaults_that_legacy_clients_rely_on() -> None:
+    """The canonical records start where the legacy ones do."""
+    training = TrainingConfig(model=ModelConfig())
+    inference = InferenceConfig(model=ModelConfig(), model_path=Path("m"), test_data_file=Path("t"))
+
+    assert (training.nepochs, training.batch_size, training.n_groups, training.neighbor_count) == (50, 16, 512, 4)
+    assert (training.backend, training.nphotons, training.model.gridsize) == ("tensorflow", 1e9, 1)
+    assert (inference.n_groups, inference.debug, inference.backend) == (None, False, "tensorflow")
+
+
+def test_execution_remembers_what_was_passed() -> None:
+    """A default is told from the same value given on purpose."""
+    assert PyTorchExecutionConfig().explicit == frozenset()
+    assert PyTorchExecutionConfig(num_workers=0).explicit == {"num_workers"}
+    assert evolve(PyTorchExecutionConfig(num_workers=0), learning_rate=1e-3).explicit == {"num_workers", "learning_rate"}
+
+
+@pytest.mark.parametrize("clone", [copy.copy, copy.deepcopy, lambda record: pickle.loads(pickle.dumps(record))])
+def test_copies_keep_what_was_passed(clone: object) -> None:
+    """Copying and pickling preserve fields and memory."""
+    original = PyTorchExecutionConfig(accelerator="cpu")
+    twin = clone(original) if callable(clone) else None
+
+    assert isinstance(twin, PyTorchExecutionConfig)
+    assert twin == original
+    assert twin.explicit == {"accelerator"}
+
+
+def test_evolve_refuses_unknown_fields() -> None:
+    """A misspelt field is an error, not a silent no-op."""
+    with pytest.raises(ConfigError, match="learnig_rate"):
+        evolve(PyTorchExecutionConfig(), learnig_rate=1.0)
+
+
+def test_no_logger_may_be_said_as_none_or_as_a_word() -> None:
+    """The word of the command line and None mean the same."""
+    assert evolve(PyTorchExecutionConfig(), logger_backend="none").logger_backend is None
+    assert PyTorchExecutionConfig(logger_backend=None).logger_backend is None
