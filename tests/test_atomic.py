@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from ptycho_adapters.files.atomic import PARTIAL_SUFFIX, atomic_path, commit_files, write_bytes
+from ptycho_adapters.atomic import PARTIAL_SUFFIX, atomic_path, commit_files, write_bytes
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 _REWRITE = """
 import sys
-from ptycho_adapters.files.atomic import atomic_path
+from ptycho_adapters.atomic import atomic_path
 print("ready", flush=True)
 k = 0
 while True:

@@ -143,7 +143,10 @@ def test_there_and_back_is_the_identity() -> None:
 
 def test_what_only_the_torch_side_says_is_taken_from_like() -> None:
     """Fields without a canonical counterpart survive a round trip through the canonical records."""
-    data, network = DataConfig(x_bounds=(0.2, 0.7)), TorchModelConfig(batch_norm=True, probe_mask_tensor=np.eye(4))
+    data, network = (
+        DataConfig(x_bounds=(0.2, 0.7)),
+        TorchModelConfig(batch_norm=True, probe_mask_tensor=np.eye(4, dtype=np.float32)),
+    )
     torch_side = TorchTrainingConfig(seed=7, n_groups=3, train_data_file=Path("a"), test_data_file=Path("b"))
     training = to_training_config(to_model_config(data, network), data, network, torch_side)
     like = from_training_config(training)._replace(data=data, model=network, training=torch_side)
@@ -154,7 +157,9 @@ def test_what_only_the_torch_side_says_is_taken_from_like() -> None:
 def test_switching_the_mask_off_drops_its_array() -> None:
     """A canonical record without a mask does not keep the array of `like`."""
     training = TrainingConfig(model=ModelConfig(probe_mask=False))
-    like = from_training_config(training)._replace(model=TorchModelConfig(probe_mask_tensor=np.eye(4)))
+    like = from_training_config(training)._replace(
+        model=TorchModelConfig(probe_mask_tensor=np.eye(4, dtype=np.float32))
+    )
 
     assert from_training_config(training, like).model.probe_mask_tensor is None
 

@@ -6,6 +6,7 @@ import copy
 import math
 import pickle
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import attrs
 import numpy as np
@@ -21,8 +22,10 @@ from ptycho_core.config import (
     TrainingConfig,
     evolve,
 )
-from ptycho_core.config.record import Record
 from ptycho_core.errors import ConfigError
+
+if TYPE_CHECKING:
+    from ptycho_core.config.record import Record
 
 
 def paths(error: pytest.ExceptionInfo[ConfigError]) -> list[str]:
@@ -146,7 +149,11 @@ def test_accelerators_are_words_until_a_run_starts(accelerator: str) -> None:
 def test_values_come_in_their_annotated_type() -> None:
     """Integers become floats, text becomes a path, lists become tuples, NumPy scalars become Python's."""
     training = evolve(
-        TrainingConfig(model=ModelConfig()), nphotons=5, train_data_file="a/b.npz", n_groups=np.int64(7), mae_weight=np.float32(0.5)
+        TrainingConfig(model=ModelConfig()),
+        nphotons=5,
+        train_data_file="a/b.npz",
+        n_groups=np.int64(7),
+        mae_weight=np.float32(0.5),
     )
 
     assert type(training.nphotons) is float
@@ -190,7 +197,7 @@ def test_nll_is_the_switch_form_of_its_weight() -> None:
 
 def test_a_mask_array_switches_the_mask_on() -> None:
     """The array is kept as an unchangeable copy and the switch follows it."""
-    ones = np.ones((4, 4))
+    ones = np.ones((4, 4), np.float32)
     model = TorchModelConfig(probe_mask=False, probe_mask_tensor=ones)
     ones[0, 0] = 7.0
 
@@ -220,7 +227,7 @@ def test_n_images_is_read_as_n_groups_with_a_warning() -> None:
 
 def test_n_images_must_not_contradict_n_groups() -> None:
     """Two different numbers of groups are an error that names both."""
-    with pytest.raises(ConfigError, match="n_images.*n_groups"):
+    with pytest.raises(ConfigError, match=r"n_images.*n_groups"):
         TrainingConfig(model=ModelConfig(), n_images=64, n_groups=512)
 
 
@@ -238,7 +245,10 @@ def test_execution_remembers_what_was_passed() -> None:
     """A default is told from the same value given on purpose."""
     assert PyTorchExecutionConfig().explicit == frozenset()
     assert PyTorchExecutionConfig(num_workers=0).explicit == {"num_workers"}
-    assert evolve(PyTorchExecutionConfig(num_workers=0), learning_rate=1e-3).explicit == {"num_workers", "learning_rate"}
+    assert evolve(PyTorchExecutionConfig(num_workers=0), learning_rate=1e-3).explicit == {
+        "num_workers",
+        "learning_rate",
+    }
 
 
 @pytest.mark.parametrize("clone", [copy.copy, copy.deepcopy, lambda record: pickle.loads(pickle.dumps(record))])

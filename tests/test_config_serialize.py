@@ -35,7 +35,7 @@ def damaged(payload: TrainingPayload, *path: str, value: object) -> str:
 def test_a_record_survives_json() -> None:
     """Paths, nested records and arrays come back as they were."""
     training = TrainingConfig(model=ModelConfig(N=256), train_data_file=Path("a/b"), nphotons=1 / 3)
-    masked = TorchModelConfig(probe_mask_tensor=np.eye(3))
+    masked = TorchModelConfig(probe_mask_tensor=np.eye(3, dtype=np.float32))
 
     assert structure(TrainingConfig, json.loads(json.dumps(unstructure(training)))) == training
     assert structure(TorchModelConfig, json.loads(json.dumps(unstructure(masked)))) == masked
@@ -81,7 +81,9 @@ def test_a_payload_survives_json(payload: TrainingPayload) -> None:
         (("more",), 1, "more"),
     ],
 )
-def test_a_damaged_payload_is_refused(payload: TrainingPayload, path: tuple[str, ...], value: object, message: str) -> None:
+def test_a_damaged_payload_is_refused(
+    payload: TrainingPayload, path: tuple[str, ...], value: object, message: str
+) -> None:
     """Whatever does not fit is named."""
     with pytest.raises(ConfigError, match=message):
         payload_from_json(damaged(payload, *path, value=value))

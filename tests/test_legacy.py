@@ -99,10 +99,14 @@ def test_a_scope_restores_even_after_an_error() -> None:
     """The dict is as it was found, and is the same dict."""
     before, identity = dict(legacy.cfg), id(legacy.cfg)
 
-    with pytest.raises(RuntimeError), legacy.legacy_scope() as cfg:
-        cfg["N"] = 7
-        del cfg["gridsize"]
-        raise RuntimeError
+    def spoil() -> None:
+        with legacy.legacy_scope() as cfg:
+            cfg["N"] = 7
+            del cfg["gridsize"]
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        spoil()
 
     assert (legacy.cfg, id(legacy.cfg)) == (before, identity)
 

@@ -11,7 +11,7 @@ from ptycho_core.overrides import Layer, Unset, resolve
 
 def test_the_highest_layer_that_set_a_key_wins() -> None:
     """Values and their sources follow the order of the layers, not that of the mapping."""
-    layers = {
+    layers: dict[Layer, dict[str, object]] = {
         Layer.FILE: {"learning_rate": 4.0, "nepochs": 4},
         Layer.EXPLICIT: {"learning_rate": 1.0},
         Layer.CLI: {"learning_rate": 3.0, "nepochs": 3},
@@ -43,7 +43,7 @@ def test_a_value_equal_to_a_default_is_still_explicit() -> None:
 
 def test_unset_is_not_none() -> None:
     """Unset leaves a key to lower layers, None sets it."""
-    layers = {
+    layers: dict[Layer, dict[str, object]] = {
         Layer.EXPLICIT: {"gradient_clip_val": Unset, "n_subsample": None},
         Layer.CLI: {"gradient_clip_val": 0.5, "n_subsample": 9},
     }
@@ -158,7 +158,7 @@ def test_a_grid_with_two_sizes_has_no_gridsize() -> None:
 
 def test_problems_of_all_layers_come_together() -> None:
     """Every layer is read to its end before anything is raised."""
-    layers = {
+    layers: dict[Layer, dict[str, object]] = {
         Layer.EXPLICIT: {"batch_size": 5, "spam": 1},
         Layer.CLI: {"nepochs": "many"},
         Layer.FILE: {"nepochs": 0},

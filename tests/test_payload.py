@@ -184,7 +184,7 @@ def test_an_empty_archive_leaves_the_word_to_the_scan() -> None:
 
 def test_weights_cannot_be_reinterpreted() -> None:
     """A setting that the weights were trained for cannot be changed afterwards."""
-    with pytest.raises(ConfigError, match="n_filters_scale.*as the archive"):
+    with pytest.raises(ConfigError, match=r"n_filters_scale.*as the archive"):
         reconstructed(trained(), n_filters_scale=4)
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
 import pickletools
+import tokenize
 import warnings
 import zipfile
 import zlib
@@ -22,6 +24,18 @@ if TYPE_CHECKING:
 Shape = tuple[int, ...]
 
 _PATTERN_KEYS = ("diffraction", "diff3d")
+# What `zipfile` and NumPy's header reader raise for damaged, encrypted and foreign files.
+_UNREADABLE = (
+    zipfile.BadZipFile,
+    zlib.error,
+    tokenize.TokenError,
+    SyntaxError,
+    ValueError,
+    EOFError,
+    OSError,
+    RuntimeError,
+)
+_LOG = logging.getLogger(__name__)
 # Metadata are a page of text; anything larger is not what it claims to be.
 _MOST_METADATA = 1 << 20
 
@@ -60,7 +74,7 @@ def _headers(path: Path) -> dict[str, Shape]:
     try:
         with zipfile.ZipFile(path) as archive:
             return {name: _shape(archive, name) for name in archive.namelist() if name.endswith(".npy")}
-    except (zipfile.BadZipFile, zlib.error, ValueError, EOFError, OSError, NotImplementedError, RuntimeError) as error:
+    except _UNREADABLE as error:
         raise _failed(path, key="file", expected="a readable NPZ scan", found=str(error)) from error
 
 
@@ -97,14 +111,15 @@ def _count(headers: dict[str, Shape]) -> int | None:
 
 def _metadata(path: Path) -> dict[str, object]:
     """Return the JSON text that a file carries about itself; empty, with a warning, when it cannot be read."""
+    found: object = None
     try:
         with zipfile.ZipFile(path) as archive:
-            if archive.getinfo("_metadata.npy").file_size > _MOST_METADATA:
-                found: object = None
-            else:
+            if archive.getinfo("_metadata.npy").file_size <= _MOST_METADATA:
                 found = _first_object(_texts(archive))
-    except (zipfile.BadZipFile, zlib.error, ValueError, EOFError, OSError) as error:
+    except (zipfile.BadZipFile, zlib.error, EOFError, OSError) as error:
         raise _failed(path, key="_metadata", expected="text", found=str(error)) from error
+    except ValueError:
+        _LOG.debug("%s: _metadata cannot be decoded", path, exc_info=True)
     if isinstance(found, dict):
         return found
     warnings.warn(f"{path}: _metadata is not a JSON object and is not used", UserWarning, stacklevel=4)

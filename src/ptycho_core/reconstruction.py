@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from collections.abc import Mapping
+from typing import Literal
 
 import attrs
+import numpy as np
+from numpy.typing import NDArray
 
 from ptycho_core.frozen import FrozenMapping
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    import numpy as np
-    from numpy.typing import NDArray
 
 
 @attrs.frozen(kw_only=True, eq=False)

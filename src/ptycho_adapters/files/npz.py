@@ -10,7 +10,7 @@ import attrs
 import numpy as np
 import numpy.typing as npt
 
-from ptycho_adapters.files.atomic import atomic_path
+from ptycho_adapters.atomic import atomic_path
 from ptycho_adapters.files.evidence import LAYOUT_KEY, PATTERNS_FIRST, Verdict, find_domain
 from ptycho_adapters.files.metadata_json import KEY as METADATA_KEY
 from ptycho_adapters.files.metadata_json import metadata_from_text, metadata_to_text

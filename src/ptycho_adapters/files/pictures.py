@@ -9,7 +9,7 @@ import attrs
 import numpy as np
 import numpy.typing as npt
 
-from ptycho_adapters.files.atomic import atomic_path
+from ptycho_adapters.atomic import atomic_path
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

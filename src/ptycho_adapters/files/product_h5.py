@@ -16,7 +16,7 @@ import attrs
 import numpy as np
 import numpy.typing as npt
 
-from ptycho_adapters.files.atomic import atomic_path
+from ptycho_adapters.atomic import atomic_path
 from ptycho_core.errors import Problem, ScanError, ScanFileError
 from ptycho_core.product import EV_M, Product
 from ptycho_core.scan_checks import AnyArray, describe
@@ -39,7 +39,7 @@ _OPTIONAL = (
     f"{_OWN_GROUP}/positions_px",
     *(f"{_OWN_GROUP}/{name}" for name in _TEXTS),
 )
-_DAMAGE = (KeyError, MemoryError, OSError, OverflowError, RuntimeError, TypeError, ValueError)
+_DAMAGE = (AttributeError, KeyError, MemoryError, OSError, OverflowError, RuntimeError, TypeError, ValueError)
 
 _Attributes: TypeAlias = "dict[str, str | float]"
 
@@ -120,7 +120,8 @@ def _write_own(product: Product, group: h5py.Group) -> None:
     if product.wavelength_m is not None:
         group.attrs["wavelength_m"] = product.wavelength_m
     for name, content in zip(_TEXTS, (product.gauge, product.provenance, product.metrics), strict=True):
-        group[name] = json.dumps(dict(content))
+        # A fixed-length text: HDF5 keeps it beside no heap that damage could lead astray.
+        group[name] = np.bytes_(json.dumps(dict(content)))
 
 
 @attrs.define(eq=False)
@@ -197,11 +198,11 @@ def _read_contents(path: Path) -> _Contents:
 
 def _read_dataset(file: h5py.File, key: str, contents: _Contents) -> None:
     try:
+        array = np.asarray(file[key][()])
         if key.removeprefix(f"{_OWN_GROUP}/") in _TEXTS:
-            text: str = file[key].asstr()[()]
-            contents.texts[key] = text
+            contents.texts[key] = bytes(array).rstrip(b"\0").decode("ascii")
         else:
-            contents.arrays[key] = np.asarray(file[key][()])
+            contents.arrays[key] = array
     except _DAMAGE as error:
         contents.problems.append(_damaged(key, error))
 

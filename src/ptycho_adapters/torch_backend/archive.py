@@ -7,11 +7,13 @@ equal files.
 from __future__ import annotations
 
 import json
+import math
 import zipfile
+import zlib
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
-import numpy as np
+import attrs
 import torch
 from safetensors import SafetensorError
 from safetensors import torch as safetensors_torch
@@ -25,10 +27,12 @@ from ptycho_core.payload_json import payload_from_json, payload_to_json
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
+    import numpy as np
     from numpy.typing import NDArray
     from torch import Tensor
 
     from ptycho_adapters.torch_backend.generators import Generator
+    from ptycho_core.payload import TrainingPayload
 
 ARCHIVE_NAME = "wts.h5.zip"
 FORMAT = "ptycho-core-model"
@@ -36,6 +40,8 @@ FORMAT_VERSION = 1
 BACKEND = "pytorch"
 _MANIFEST, _CONFIG, _WEIGHTS = "manifest.json", "config.json", "model.safetensors"
 _GENERATOR = "generator."
+_PROBES = ("probe", "start_probe")
+_ROW = tuple(field.name for field in attrs.fields(EpochLosses))
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 
 
@@ -91,13 +97,14 @@ def load_archive(path: str | Path) -> TrainedModel:
         problems = error.problems if isinstance(error, ConfigError) else _one(_CONFIG, "UTF-8 text", str(error))
         raise ArchiveError(f"{source} ({_CONFIG})", problems) from error
     tensors = _read_tensors(source, members[_WEIGHTS])
-    generator = build_generator(payload.pt_model_config, payload.pt_data_config)
+    generator = _build(source, payload, str(manifest["generator"]))
     _load_weights(source, generator, tensors)
+    size = payload.pt_data_config.N
     return TrainedModel(
         payload=payload,
         generator=generator.eval(),
-        probe=_probe(source, tensors, "probe"),
-        start_probe=_probe(source, tensors, "start_probe"),
+        probe=_probe(source, tensors, "probe", size),
+        start_probe=_probe(source, tensors, "start_probe", size),
         flux=float(manifest["flux"]),
         history=tuple(EpochLosses(**row) for row in manifest["history"]),
         code_version=str(manifest["code_version"]),
@@ -117,7 +124,7 @@ def _manifest(model: TrainedModel) -> dict[str, object]:
         "generator": model.payload.pt_model_config.architecture,
         "code_version": model.code_version,
         "flux": model.flux,
-        "history": [{"epoch": row.epoch, "train": row.train, "validation": row.validation} for row in model.history],
+        "history": [attrs.asdict(row) for row in model.history],
     }
 
 
@@ -131,10 +138,18 @@ def _read_members(source: Path) -> dict[str, bytes]:
     try:
         with zipfile.ZipFile(source) as archive:
             present = set(archive.namelist())
-            missing = [name for name in wanted if name not in present]
-            _raise(source, [Problem(path=name, expected="a member of that name", found="none") for name in missing])
+            problems = [
+                Problem(path=name, expected="a member of that name", found="none")
+                for name in wanted
+                if name not in present
+            ]
+            problems += [
+                Problem(path=name, expected="no such member", found="one") for name in sorted(present - {*wanted})
+            ]
+            _raise(source, problems)
             return {name: archive.read(name) for name in wanted}
-    except (zipfile.BadZipFile, EOFError, OSError, NotImplementedError) as error:
+    # zipfile reports damage in many ways; a password as a bare RuntimeError.
+    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError, RuntimeError) as error:
         raise ArchiveError(str(source), _one("file", "a complete zip archive", str(error))) from error
 
 
@@ -153,7 +168,40 @@ def _read_manifest(source: Path, content: bytes) -> Mapping[str, Any]:
             if found.get(key) != value
         ],
     )
+    _raise(source, _manifest_problems(found))
     return found
+
+
+def _manifest_problems(manifest: Mapping[str, Any]) -> Iterator[Problem]:
+    flux = manifest.get("flux")
+    if not _is_number(flux) or not 0 < flux < math.inf:
+        yield Problem(path=f"{_MANIFEST}.flux", expected="a positive number of photons", found=repr(flux))
+    for key in ("code_version", "generator"):
+        if not isinstance(manifest.get(key), str):
+            yield Problem(path=f"{_MANIFEST}.{key}", expected="text", found=repr(manifest.get(key)))
+    history = manifest.get("history")
+    if not isinstance(history, list) or not all(_is_epoch(row) for row in history):
+        yield Problem(path=f"{_MANIFEST}.history", expected=f"rows of {', '.join(_ROW)}", found=repr(history)[:80])
+
+
+def _is_epoch(row: object) -> bool:
+    if not isinstance(row, dict) or row.keys() != {*_ROW}:
+        return False
+    return all(_is_number(value) or (key == "validation" and value is None) for key, value in row.items())
+
+
+def _is_number(value: object) -> TypeGuard[float]:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _build(source: Path, payload: TrainingPayload, stated: str) -> Generator:
+    architecture = payload.pt_model_config.architecture
+    if stated != architecture:
+        raise ArchiveError(str(source), _one(f"{_MANIFEST}.generator", f"{architecture!r}, as {_CONFIG}", repr(stated)))
+    try:
+        return build_generator(payload.pt_model_config, payload.pt_data_config)
+    except ConfigError as error:
+        raise ArchiveError(f"{source} ({_CONFIG})", error.problems) from error
 
 
 def _read_tensors(source: Path, content: bytes) -> dict[str, Tensor]:
@@ -164,9 +212,10 @@ def _read_tensors(source: Path, content: bytes) -> dict[str, Tensor]:
 
 
 def _load_weights(source: Path, generator: Generator, tensors: Mapping[str, Tensor]) -> None:
-    stored = {name.removeprefix(_GENERATOR): value for name, value in tensors.items() if name.startswith(_GENERATOR)}
-    _raise(source, _weight_problems(generator.state_dict(), stored))
-    generator.load_state_dict(stored)
+    wanted = {_GENERATOR + name: value for name, value in generator.state_dict().items()}
+    stored = {name: value for name, value in tensors.items() if name not in _PROBES}
+    _raise(source, _weight_problems(wanted, stored))
+    generator.load_state_dict({name.removeprefix(_GENERATOR): value for name, value in stored.items()})
 
 
 def _weight_problems(wanted: Mapping[str, Tensor], stored: Mapping[str, Tensor]) -> Iterator[Problem]:
@@ -174,19 +223,19 @@ def _weight_problems(wanted: Mapping[str, Tensor], stored: Mapping[str, Tensor])
         expected = _describe(wanted[name]) if name in wanted else "no such weight"
         found = _describe(stored[name]) if name in stored else "none"
         if expected != found:
-            yield Problem(path=f"{_WEIGHTS}.{_GENERATOR}{name}", expected=expected, found=found)
+            yield Problem(path=f"{_WEIGHTS}.{name}", expected=expected, found=found)
 
 
 def _describe(tensor: Tensor) -> str:
     return f"{str(tensor.dtype).removeprefix('torch.')} {tuple(tensor.shape)}"
 
 
-def _probe(source: Path, tensors: Mapping[str, Tensor], name: str) -> NDArray[np.complex64]:
+def _probe(source: Path, tensors: Mapping[str, Tensor], name: str, size: int) -> NDArray[np.complex64]:
     tensor = tensors.get(name)
-    if tensor is None or not tensor.is_complex() or tensor.ndim != 3 or tensor.shape[1] != tensor.shape[2]:
+    if tensor is None or tensor.dtype != torch.complex64 or tensor.ndim != 3 or tensor.shape[1:] != (size, size):
         found = "none" if tensor is None else _describe(tensor)
-        raise ArchiveError(str(source), _one(f"{_WEIGHTS}.{name}", "complex64 (modes, N, N)", found))
-    probe: NDArray[np.complex64] = tensor.numpy().astype(np.complex64)
+        raise ArchiveError(str(source), _one(f"{_WEIGHTS}.{name}", f"complex64 (modes, {size}, {size})", found))
+    probe: NDArray[np.complex64] = tensor.numpy()
     return probe
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -70,7 +71,7 @@ class Schedule(Callback):
 
     def progress(self, trainer: Trainer) -> Progress:
         """Where the run stands."""
-        per_epoch = int(trainer.num_training_batches) // trainer.accumulate_grad_batches or 1
+        per_epoch = math.ceil(trainer.num_training_batches / trainer.accumulate_grad_batches)
         epochs = trainer.max_epochs or 1
         return Progress(
             step=trainer.global_step,
@@ -143,7 +144,7 @@ class ProgressBar(Callback):
         total = int(trainer.num_training_batches) * (trainer.max_epochs or 1)
         self._bar = tqdm(
             total=total,
-            initial=trainer.global_step,
+            initial=int(trainer.num_training_batches) * trainer.current_epoch,
             desc="training",
             unit="step",
             file=sys.stderr,
@@ -182,7 +183,7 @@ class ProgressBar(Callback):
 
 
 class GradientNorm(Callback):
-    """Logs the norm of the network's gradient every few steps.
+    """Logs the norm of the gradient of everything that is trained, before it is bounded, every few steps.
 
     Args:
         every_n_steps: steps between two values.
@@ -194,25 +195,36 @@ class GradientNorm(Callback):
     def on_before_optimizer_step(
         self, trainer: Trainer, pl_module: LightningModule, optimizer: torch.optim.Optimizer
     ) -> None:
-        """Log as a device value; nothing is read back here."""
+        """Log the norm; its value is read from the device in these steps only."""
         del optimizer
         if trainer.global_step % self._every_n_steps == 0:
             gradients = [p.grad for p in pl_module.parameters() if p.grad is not None]
-            pl_module.log("gradient_norm", torch.nn.utils.get_total_norm(gradients))
+            norm = float(torch.nn.utils.get_total_norm(gradients))
+            # Lightning's own log would repeat the last value in the steps between.
+            for logger in trainer.loggers:
+                logger.log_metrics({"gradient_norm": norm}, step=trainer.global_step)
 
 
 class LossHistory(Callback):
-    """Keeps the losses of every epoch as plain numbers.
+    """Keeps the losses of every epoch as plain numbers, those before a resumed checkpoint included.
 
     Attributes:
-        rows: (epoch, metric values) in order.
+        rows: (epoch, steps so far, metric values) in order.
     """
 
     def __init__(self) -> None:
-        self.rows: list[tuple[int, dict[str, float]]] = []
+        self.rows: list[tuple[int, int, dict[str, float]]] = []
+
+    def state_dict(self) -> dict[str, Any]:
+        """Keep the rows, for resuming."""
+        return {"rows": self.rows}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take up where a checkpoint stopped."""
+        self.rows = list(state_dict["rows"])
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Take down the epoch's metrics."""
         del pl_module
         values = {key: float(value) for key, value in trainer.callback_metrics.items() if key.endswith("_loss")}
-        self.rows.append((trainer.current_epoch, values))
+        self.rows.append((trainer.current_epoch, trainer.global_step, values))

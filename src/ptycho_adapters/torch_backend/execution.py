@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import importlib.util
-from contextlib import AbstractContextManager, nullcontext
+import os
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Literal, TypedDict, assert_never
 
 import torch
 from lightning.pytorch.loggers import CSVLogger, Logger, MLFlowLogger, TensorBoardLogger
 
-from ptycho_core.errors import DependencyError
+from ptycho_core.errors import ConfigError, DependencyError, Problem
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from ptycho_core.config import PyTorchExecutionConfig, TorchTrainingConfig
 
 LOG_FOLDER = "lightning_logs"
 MLFLOW_FOLDER = "mlruns"
+_WORKSPACE = "CUBLAS_WORKSPACE_CONFIG"  # Lightning sets it for deterministic runs
 
 
 class TrainerArguments(TypedDict):
@@ -91,6 +94,41 @@ def pick_device(accelerator: str) -> torch.device:
         case _:
             message = f"accelerator={accelerator!r}: no such device is available here; use 'auto' or 'cpu'"
             raise DependencyError(message)
+
+
+def check_hardware(execution: PyTorchExecutionConfig) -> None:
+    """Refuse what the machine cannot do before anything is built.
+
+    Raises:
+        DependencyError: the accelerator is asked for and not there.
+        ConfigError: half precision on a CPU, which would lose counts without being faster.
+    """
+    if execution.accelerator == "tpu":
+        require("torch_xla", "accelerator='tpu'", "pip install torch_xla")
+        return
+    device = pick_device(execution.accelerator)
+    if device.type == "cpu" and execution.precision == "16-mixed":
+        problem = Problem(path="precision", expected="'32-true' or 'bf16-mixed' on a CPU", found="'16-mixed'")
+        raise ConfigError("execution", [problem])
+
+
+@contextmanager
+def process_state_restored() -> Iterator[None]:
+    """Lend torch's global generators and switches to a run and put them back afterwards."""
+    enabled = torch.are_deterministic_algorithms_enabled()
+    warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
+    benchmark = torch.backends.cudnn.benchmark
+    workspace = os.environ.get(_WORKSPACE)
+    with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
+        try:
+            yield
+        finally:
+            torch.use_deterministic_algorithms(enabled, warn_only=warn_only)
+            torch.backends.cudnn.benchmark = benchmark
+            if workspace is None:
+                os.environ.pop(_WORKSPACE, None)
+            else:
+                os.environ[_WORKSPACE] = workspace
 
 
 def network_precision(precision: str, device: torch.device) -> AbstractContextManager[object]:

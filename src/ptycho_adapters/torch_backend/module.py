@@ -9,11 +9,14 @@ from lightning import LightningModule
 from torch import nn
 
 from ptycho_adapters.torch_backend.canvas import merge
+from ptycho_adapters.torch_backend.generators import run_steps
 from ptycho_adapters.torch_backend.objective import Objective, Prediction
 from ptycho_adapters.torch_backend.optics import detected_rate
 from ptycho_adapters.torch_backend.optimization import build_optimizer, clip_gradients
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from torch import Tensor
     from torch.optim import Optimizer
 
@@ -63,9 +66,9 @@ class PtychoModule(LightningModule):
         group = scan.gather(indices)
         probes = group.probes(self.probe() * (scan.flux / self.training_scan.flux) ** 0.5)
         amplitude = visible_amplitude(group.counts, probes, scan.good_pixels)
-        single: Tensor = self.generator(amplitude, probes.detach())
-        with torch.autocast(self.device.type, enabled=False):
-            merged = self._merge(single, probes, group.starts)
+        single, merged = run_steps(
+            self.generator, amplitude, probes.detach(), self._merger(probes.detach(), group.starts)
+        )
         return Prediction(
             single=single,
             merged=merged,
@@ -106,13 +109,14 @@ class PtychoModule(LightningModule):
         del optimizer, gradient_clip_val, gradient_clip_algorithm
         clip_gradients(self.generator.parameters(), self.config)
 
-    def _merge(self, single: Tensor, probes: Tensor, starts: Tensor) -> Tensor:
-        if single.shape[1] == 1:
-            return single
-        with torch.no_grad():
-            light = (probes.real.square() + probes.imag.square()).sum(dim=2)
-            indices = self.canvas.indices(starts, starts.amin(dim=1, keepdim=True), single.shape[-1])
-        return merge(single, light, indices, self.canvas.pixels)
+    def _merger(self, probes: Tensor, starts: Tensor) -> Callable[[Tensor], Tensor]:
+        """Average overlapping patches of each group, weighted by the light on them; alone, a patch stays as it is."""
+        if starts.shape[1] == 1:
+            return lambda patches: patches
+        size = probes.shape[-1]
+        light = (probes.real.square() + probes.imag.square()).sum(dim=2)
+        indices = self.canvas.indices(starts, starts.amin(dim=1, keepdim=True), size)
+        return lambda patches: merge(patches, light, indices, self.canvas.pixels)
 
 
 @torch.no_grad()

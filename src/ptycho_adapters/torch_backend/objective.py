@@ -98,8 +98,9 @@ class Objective:
 
     def _amplitude_error(self, expected: Tensor, prediction: Prediction) -> Tensor:
         if self.match_norm:
+            good = 1.0 if prediction.good_pixels is None else prediction.good_pixels
             measured = prediction.counts.sum(dim=(-2, -1), keepdim=True)
-            expected = expected * (measured / expected.sum(dim=(-2, -1), keepdim=True))
+            expected = expected * (measured / (good * expected).sum(dim=(-2, -1), keepdim=True))
         return amplitude_mae(expected, prediction.counts, prediction.good_pixels)
 
     def _disagreement(self, prediction: Prediction) -> Tensor:

@@ -18,6 +18,11 @@ import torch
 if TYPE_CHECKING:
     from torch import Tensor
 
+_DARK = 1e-12  # photons per pixel below which a far field has no phase worth keeping
+
+_NEAR = 0.5  # relative gap between rate and count below which log1p is used
+_DARK = 1e-20  # far below any count, far above what a bright rate would divide down to zero
+
 
 def detector_order(patterns: Tensor) -> Tensor:
     """Move DC from index n//2 to index 0 in the last two axes."""
@@ -90,9 +95,13 @@ def poisson_deviance(expected: Tensor, counts: Tensor, good_pixels: Tensor | Non
     Returns:
         Scalar tensor.
     """
-    # The clamp only keeps log finite where n = 0, and there it is multiplied by n.
-    values = expected - counts + counts * (counts.clamp_min(torch.finfo(counts.dtype).tiny) / expected).log()
-    return _good_mean(values, good_pixels)
+    gap = (counts - expected) / expected
+    # Near a fit, log1p keeps the digits that the logarithm of a ratio near 1 has lost: a bright pixel's deviance is the
+    # small difference of large terms. The clamps only keep what is not chosen, or is multiplied by n = 0, finite.
+    log_ratio = torch.where(
+        gap.abs() < _NEAR, torch.log1p(gap.clamp_min(-_NEAR)), (counts.clamp_min(_DARK) / expected).log()
+    )
+    return _good_mean(expected - counts + counts * log_ratio, good_pixels)
 
 
 def amplitude_mae(expected: Tensor, counts: Tensor, good_pixels: Tensor | None = None) -> Tensor:
@@ -126,3 +135,27 @@ def back_project(amplitude: Tensor, probes: Tensor, regularization: float = 0.02
     intensity = main.real.square() + main.imag.square()
     floor = regularization * intensity.amax(dim=(-2, -1), keepdim=True)
     return main.conj() * wave / (intensity + floor)
+
+
+def data_correction(amplitude: Tensor, probes: Tensor, patches: Tensor, regularization: float = 0.05) -> Tensor:
+    """Object change that would bring patches into agreement with the measured amplitude.
+
+    The modulus of the far field is replaced by the measured one, shared among the modes in proportion, and the change
+    of the exit wave is divided by the probe with a Wiener regularisation (one step of the extended ptychographic
+    engine, Maiden & Rodenburg 2009, doi:10.1016/j.ultramic.2009.05.012, for each pattern alone).
+
+    Args:
+        amplitude: (..., N, N) square root of counts, detector order.
+        probes: (..., modes, N, N) complex64.
+        patches: (..., N, N) complex64, the present object.
+        regularization: share of the probe's peak intensity added to the divisor.
+
+    Returns:
+        (..., N, N) complex64; patches plus this agree with the data where the probe is bright.
+    """
+    far: Tensor = torch.fft.fft2(exit_waves(patches, probes), norm="ortho")
+    modulus = far.abs().square().sum(dim=-3).clamp_min(_DARK).sqrt()
+    excess: Tensor = torch.fft.ifft2(far * (amplitude / modulus - 1.0)[..., None, :, :], norm="ortho")
+    light = (probes.real.square() + probes.imag.square()).sum(dim=-3)
+    floor = regularization * light.amax(dim=(-2, -1), keepdim=True)
+    return (probes.conj() * excess).sum(dim=-3) / (light + floor)

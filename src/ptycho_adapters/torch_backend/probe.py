@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
+_INDEPENDENT = 1e-6  # share of a function's norm that has to be new for it to be a direction of its own
+
 
 class TrainableProbe(nn.Module):
     """Illumination (modes, N, N) of fixed energy, refined pixel by pixel and by its low-order aberrations.
@@ -69,7 +71,8 @@ def aberration_basis(probe: Tensor) -> Tensor:
 
     Returns:
         (6, N, N) float32: focus, astigmatism at 0 and 45 degrees, coma along y and x, spherical. Under the weight
-        |FFT(probe)|² each has mean square 1 and is orthogonal to the others, to a constant and to both tilts.
+        |FFT(probe)|² each has mean square 1 and is orthogonal to the others, to a constant and to both tilts. Where the
+        spectrum is too small to hold them all, such as the single point of an even beam, the rest are zero.
     """
     frequencies = torch.fft.fftfreq(probe.shape[-1], dtype=torch.float64)
     y, x = torch.meshgrid(frequencies, frequencies, indexing="ij")
@@ -86,13 +89,14 @@ def _polynomials(y: Tensor, x: Tensor) -> list[Tensor]:
 
 
 def _orthonormal(functions: list[Tensor], weight: Tensor) -> Iterator[Tensor]:
-    """Gram-Schmidt under a weight."""
+    """Gram-Schmidt under a weight; a function that the weight cannot tell from earlier ones becomes zero."""
     done: list[Tensor] = []
     for function in functions:
         rest = function
         for other in done:
             rest = rest - (weight * rest * other).sum() * other
-        rest = rest / (weight * rest.square()).sum().sqrt()
+        size, left = ((weight * f.square()).sum().sqrt() for f in (function, rest))
+        rest = rest / left if left > _INDEPENDENT * size else torch.zeros_like(rest)
         done.append(rest)
         yield rest
 

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from ptycho_adapters.torch_backend.canvas import accumulate, extract
-from ptycho_adapters.torch_backend.execution import network_precision, pick_device
-from ptycho_adapters.torch_backend.generators import Generator
+from ptycho_adapters.torch_backend.execution import check_hardware, network_precision, pick_device
+from ptycho_adapters.torch_backend.generators import Generator, Step
 from ptycho_adapters.torch_backend.module import visible_amplitude
 from ptycho_adapters.torch_backend.optics import expected_counts, poisson_deviance
 from ptycho_adapters.torch_backend.resident import Canvas, ResidentScan
@@ -82,6 +82,7 @@ def reconstruct(
     settings = inference_config or TorchInferenceConfig()
     _check(model, scan)
     started = time.perf_counter()
+    check_hardware(execution)
     device = pick_device(execution.accelerator)
     generator = model.generator.to(device).eval()
     resident = ResidentScan(scan).to(device)
@@ -199,23 +200,39 @@ def _choose(
 
 
 def _stitched(run: _Run) -> tuple[Tensor, Tensor]:
-    """Predict every patch once and average overlaps, weighted by the light on them."""
-    pixels = run.canvas.pixels
-    device = run.probe.device
+    """Run the generator's steps, each on every pattern once, and average the whole scan's overlaps after each.
+
+    Returns:
+        The object and the summed probe intensity on it, both flat (pixels,).
+    """
+    object_ = torch.ones(1, run.canvas.pixels, dtype=torch.complex64, device=run.probe.device)
+    coverage = object_.real
+    for step in run.generator.steps():
+        object_, coverage = _averaged(run, step, object_)
+    return object_[0], coverage[0]
+
+
+def _averaged(run: _Run, step: Step, object_: Tensor) -> tuple[Tensor, Tensor]:
+    """One step on every pattern; overlapping patches are averaged, weighted by the light on them or evenly."""
+    pixels, device = run.canvas.pixels, run.probe.device
     total = torch.zeros(1, pixels, dtype=torch.complex64, device=device)
+    weights = torch.zeros(1, pixels, device=device)
     coverage = torch.zeros(1, pixels, device=device)
     for batch in run.batches():
         group = run.scan.gather(batch[None])
         probes = group.probes(run.probe)
         amplitude = visible_amplitude(group.counts, probes, run.scan.good_pixels)
-        with network_precision(run.precision, device):
-            patches = run.generator(amplitude, probes)
-        light = (probes.real.square() + probes.imag.square()).sum(dim=2)
-        weight = (light > _COVERED * light.amax()).to(light.dtype) if run.uniform else light
         where = run.canvas.indices(group.starts, run.origin, run.scan.size)
+        with network_precision(run.precision, device):
+            patches = step(amplitude, probes, extract(object_, where, run.scan.size))
+        light = (probes.real.square() + probes.imag.square()).sum(dim=2)
+        brightest = light.amax(dim=(-2, -1), keepdim=True)
+        weight = (light > _COVERED * brightest).to(light.dtype) if run.uniform else light
         total += accumulate(weight * patches, where, pixels)
-        coverage += accumulate(weight, where, pixels)
-    return (total / coverage.clamp_min(torch.finfo(coverage.dtype).tiny))[0], coverage[0]
+        weights += accumulate(weight, where, pixels)
+        coverage += accumulate(light, where, pixels)
+    mean = total / weights.clamp_min(torch.finfo(weights.dtype).tiny)
+    return torch.where(weights > 0, mean, torch.ones_like(mean)), coverage
 
 
 def _judge(run: _Run, object_: Tensor) -> dict[str, float]:

@@ -12,11 +12,19 @@ from ptycho_core.payload import TrainingPayload
 
 @attrs.frozen(kw_only=True)
 class EpochLosses:
-    """Mean losses of one epoch; None where nothing was held out."""
+    """Mean losses of one epoch.
+
+    Attributes:
+        epoch: counted from 0.
+        train: mean loss over the epoch's groups.
+        validation: mean loss over the held-out groups; None where nothing was held out.
+        steps: optimiser steps of the run by the end of this epoch.
+    """
 
     epoch: int
     train: float
     validation: float | None
+    steps: int = 0
 
 
 @attrs.frozen(kw_only=True, eq=False)

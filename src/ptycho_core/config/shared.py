@@ -25,7 +25,7 @@ from ptycho_core.config.knob import (
 from ptycho_core.config.record import Record
 
 FrameSize = Literal[64, 128, 256]
-Architecture = Literal["unet", "cnn", "ffno", "fno", "fno_vanilla", "neuralop_uno"]
+Architecture = Literal["unrolled", "unet", "cnn", "ffno", "fno", "fno_vanilla", "neuralop_uno"]
 InputTransform = Literal["none", "sqrt", "log1p", "instancenorm"]
 GeneratorOutput = Literal["real_imag", "amp_phase_logits", "amp_phase"]
 LossMode = Literal["poisson", "mae"]
@@ -176,7 +176,8 @@ class Network(Record):
         complaint="Invalid architecture",
         effect=Effect.FIXED,
         why=NOT_BUILT,
-    ).field("unet")
+        only=("unrolled", "unet"),
+    ).field("unrolled")
     fno_modes: int = Knob("Fourier modes per axis", rules=(above(0),), effect=Effect.LEGACY).field(12)
     fno_width: int = Knob("channels of a Fourier block", rules=(above(0),), effect=Effect.LEGACY).field(32)
     fno_blocks: int = Knob("Fourier blocks", rules=(above(0),), effect=Effect.LEGACY).field(4)

@@ -101,25 +101,25 @@ class DataConfig(Frame, Dose, Draw):
         "Isotropic"
     )
     normalize: Literal["Group", "Batch", "Each"] | None = _fixed("what is normalised together", _FLUX_IN_PROBE).field(
-        "Batch"
+        None
     )
-    probe_normalize: bool = _fixed("normalise the probe", _FLUX_IN_PROBE).field(True)
+    probe_normalize: bool = _fixed("normalise the probe", _FLUX_IN_PROBE).field(False)
     data_scaling: Literal["Parseval", "Max"] = _fixed("norm of the patterns", _FLUX_IN_PROBE).field("Parseval")
-    phase_subtraction: bool = _fixed("remove the mean phase of known objects", _FLUX_IN_PROBE).field(True)
+    phase_subtraction: bool = _fixed("remove the mean phase of known objects", _FLUX_IN_PROBE).field(False)
     x_bounds: tuple[float, float] = Knob(
         "part of the scan used, across",
         unit="fraction",
         rules=(RISING,),
         effect=Effect.FIXED,
         why="every scan point is used",
-    ).field((0.1, 0.9))
+    ).field((0.0, 1.0))
     y_bounds: tuple[float, float] = Knob(
         "part of the scan used, down",
         unit="fraction",
         rules=(RISING,),
         effect=Effect.FIXED,
         why="every scan point is used",
-    ).field((0.1, 0.9))
+    ).field((0.0, 1.0))
 
     @property
     def C(self) -> int:  # noqa: N802 - the field's own name
@@ -151,7 +151,7 @@ class TorchModelConfig(Network, Bottleneck):
     cnn_output_mode: Literal["amp_phase", "real_imag"] = _generator("what the last layer means").field("amp_phase")
     use_shared_decoder: bool = _generator("one decoder for amplitude and phase").field(False)
     intensity_scale_trainable: bool = INTENSITY_SCALE_TRAINABLE.field(False)
-    intensity_scale: float = _fixed("scale of the patterns", _FLUX_IN_PROBE).field(10000.0)
+    intensity_scale: float = _fixed("scale of the patterns", _FLUX_IN_PROBE).field(1.0)
     max_position_jitter: int = _generator("margin for positions").field(10)
     num_datasets: int = _generator("scans that share a model").field(1)
     batch_norm: bool = _generator("normalise over the batch").field(False)

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
+import torch
 from torch import Tensor, nn
 
 from ptycho_core.errors import ConfigError, Problem
 
 if TYPE_CHECKING:
     from ptycho_core.config import DataConfig, TorchModelConfig
+
+Step = Callable[[Tensor, Tensor, Tensor], Tensor]
+"""Maps amplitude (B, C, N, N), probes (B, C, modes, N, N) and patches (B, C, N, N) to patches (B, C, N, N)."""
 
 
 class Generator(nn.Module, ABC):
@@ -28,6 +32,36 @@ class Generator(nn.Module, ABC):
     @abstractmethod
     def forward(self, amplitude: Tensor, probes: Tensor) -> Tensor:
         """Map amplitudes to patches."""
+
+    def steps(self) -> Sequence[Step]:
+        """Parts that are run one after the other, overlapping patches being averaged after each.
+
+        A step maps (amplitude, probes, patches so far) to better patches; the first sees patches of ones. By default
+        there is one step, which is `forward`.
+        """
+        return (lambda amplitude, probes, _patches: self(amplitude, probes),)
+
+
+def run_steps(
+    generator: Generator, amplitude: Tensor, probes: Tensor, merge: Callable[[Tensor], Tensor]
+) -> tuple[Tensor, Tensor]:
+    """Run a generator's steps on groups, averaging overlaps in between.
+
+    Args:
+        generator: the network.
+        amplitude: (B, C, N, N) float32, DC at N // 2.
+        probes: (B, C, modes, N, N) complex64.
+        merge: averages overlapping patches (B, C, N, N) of each group.
+
+    Returns:
+        The patches of the last step, before and after the average.
+    """
+    merged = torch.ones_like(amplitude, dtype=probes.dtype)
+    single = merged
+    for step in generator.steps():
+        single = step(amplitude, probes, merged)
+        merged = merge(single)
+    return single, merged
 
 
 GeneratorFactory = Callable[["TorchModelConfig", "DataConfig"], Generator]

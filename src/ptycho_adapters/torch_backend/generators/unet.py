@@ -114,17 +114,30 @@ class ProbeConditionedUNet(Generator):
 @torch.no_grad()
 def _features(amplitude: Tensor, probes: Tensor) -> Tensor:
     """Give log counts, illumination and back-projection, (B, C, 4, N, N) float32 of order one."""
-    light = (probes.real.square() + probes.imag.square()).sum(dim=2)
-    light = light / light.amax(dim=(-2, -1), keepdim=True)
     first = back_project(detector_order(amplitude), probes)
-    log_counts = torch.log1p(amplitude.square()) / _LOG_COUNTS_UNIT
-    return torch.stack([log_counts, light, first.real, first.imag], dim=2)
+    return torch.stack([log_counts(amplitude), relative_light(probes), first.real, first.imag], dim=2)
+
+
+def log_counts(amplitude: Tensor) -> Tensor:
+    """Logarithm of counts, of order one."""
+    return torch.log1p(amplitude.square()) / _LOG_COUNTS_UNIT
+
+
+def relative_light(probes: Tensor) -> Tensor:
+    """Probe intensity (B, C, N, N) over its peak."""
+    light = (probes.real.square() + probes.imag.square()).sum(dim=2)
+    return light / light.amax(dim=(-2, -1), keepdim=True)
+
+
+def level_widths(scale: int) -> tuple[int, int, int]:
+    """Channels of the three levels for a given `n_filters_scale`, multiples of 8."""
+    base = _CHANNELS_PER_SCALE * scale
+    high, middle, low = (int(base * factor) // _NORM_GROUP * _NORM_GROUP for factor in _LEVEL_FACTORS)
+    return high, middle, low
 
 
 @register_generator("unet")
 def build(model: TorchModelConfig, data: DataConfig) -> ProbeConditionedUNet:
     """Build the U-Net; its width follows `n_filters_scale`, its size does not depend on N."""
     del data
-    base = _CHANNELS_PER_SCALE * model.n_filters_scale
-    high, middle, low = (int(base * factor) // _NORM_GROUP * _NORM_GROUP for factor in _LEVEL_FACTORS)
-    return ProbeConditionedUNet((high, middle, low))
+    return ProbeConditionedUNet(level_widths(model.n_filters_scale))

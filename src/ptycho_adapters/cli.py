@@ -1,0 +1,185 @@
+"""The command line: parse, call, and turn every ending into an exit code."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import sys
+import threading
+import traceback
+from collections.abc import Callable, Mapping
+from contextlib import contextmanager
+from types import MappingProxyType
+from typing import TYPE_CHECKING, NoReturn
+
+import attrs
+
+from ptycho_adapters.commands import console, evaluate, infer, simulate, train
+from ptycho_adapters.commands.parser import Parser, rewritten, unknown_flags
+from ptycho_adapters.commands.usage import UsageError
+from ptycho_core.errors import DependencyError, ProblemsError
+from ptycho_core.version import VERSION
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from types import FrameType
+
+DONE, FAILED, WRONG_INPUT = 0, 1, 2
+_OF_SIGNAL = 128
+_DEBUG = "PTYCHO_DEBUG"
+_EPILOG = "Exit codes: 0 done, 2 the input cannot be used, 1 anything else, 143 after SIGTERM, 130 after an interrupt."
+_INPUT_ERRORS = (
+    ProblemsError,
+    UsageError,
+    DependencyError,
+    FileNotFoundError,
+    FileExistsError,
+    IsADirectoryError,
+    NotADirectoryError,
+    PermissionError,
+)
+
+
+@attrs.frozen(kw_only=True)
+class _Command:
+    """One subcommand; `of_run` ones run a model and know its older flags."""
+
+    help: str
+    usage: str
+    add_arguments: Callable[[argparse.ArgumentParser], None]
+    run: Callable[[Mapping[str, object]], None]
+    of_run: bool = False
+
+
+_COMMANDS: Mapping[str, _Command] = MappingProxyType(
+    {
+        "simulate": _Command(
+            help=simulate.HELP, usage=simulate.USAGE, add_arguments=simulate.add_arguments, run=simulate.run
+        ),
+        "train": _Command(
+            help=train.HELP, usage=train.USAGE, add_arguments=train.add_arguments, run=train.run, of_run=True
+        ),
+        "infer": _Command(
+            help=infer.HELP, usage=infer.USAGE, add_arguments=infer.add_arguments, run=infer.run, of_run=True
+        ),
+        "evaluate": _Command(
+            help=evaluate.HELP, usage=evaluate.USAGE, add_arguments=evaluate.add_arguments, run=evaluate.run
+        ),
+    }
+)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line.
+
+    Results go to standard output, everything else to standard error.
+
+    Args:
+        argv: arguments; those of the process when None.
+
+    Returns:
+        The exit code: 0 done, 2 the user's input is wrong, 1 anything else, 143 after SIGTERM, 130 after an interrupt.
+    """
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    name = " ".join(["ptycho", *arguments[:1]]) if arguments[:1] and arguments[0] in _COMMANDS else "ptycho"
+    try:
+        with _signals_as_exits(), console.warnings_on_one_line():
+            _run(arguments)
+    except SystemExit as stop:
+        return stop.code if isinstance(stop.code, int) else DONE
+    except KeyboardInterrupt:
+        return _OF_SIGNAL + signal.SIGINT
+    except UsageError as error:
+        console.note(f"{name}: {error}; see {name} --help")
+        return WRONG_INPUT
+    except _INPUT_ERRORS as error:
+        console.note(f"{name}: {_message(error)}")
+        return WRONG_INPUT
+    except Exception as error:  # noqa: BLE001 - the last frame: whatever it is becomes one line and an exit code
+        return _failed(name, error, arguments)
+    return DONE
+
+
+def parse(argv: Sequence[str]) -> tuple[str, dict[str, object]]:
+    """Read a command line.
+
+    Args:
+        argv: arguments, the command first.
+
+    Returns:
+        The command and what was typed: only the flags that were, so that no default passes for a choice.
+
+    Raises:
+        UsageError: it cannot be understood.
+        SystemExit: help or the version was asked for and printed.
+    """
+    parser, subparsers = _parsers()
+    arguments = list(argv)
+    if arguments and arguments[0] in _COMMANDS:
+        options = subparsers[arguments[0]].options
+        of_run = _COMMANDS[arguments[0]].of_run
+        arguments[1:] = rewritten(arguments[1:], options, of_run=of_run, warn=console.warn)
+    namespace, rest = parser.parse_known_args(arguments)
+    typed: dict[str, object] = vars(namespace)
+    command = str(typed.pop("command"))
+    if rest:
+        raise UsageError("; ".join(unknown_flags(rest, subparsers[command].options)))
+    return command, typed
+
+
+def _run(arguments: Sequence[str]) -> None:
+    command, typed = parse(arguments)
+    _COMMANDS[command].run(typed)
+
+
+def _parsers() -> tuple[Parser, dict[str, Parser]]:
+    parser = Parser(prog="ptycho", description="Physics-informed ptychography.", epilog=_EPILOG)
+    parser.add_argument("--version", action="version", version=f"ptycho {VERSION}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True, parser_class=Parser)
+    made: dict[str, Parser] = {}
+    for name, command in _COMMANDS.items():
+        made[name] = commands.add_parser(
+            name, usage=command.usage, help=command.help, description=command.help, epilog=_EPILOG
+        )
+        command.add_arguments(made[name])
+        made[name].add_argument("--traceback", action="store_true", help=f"show where it failed, as {_DEBUG}=1 does")
+    return parser, made
+
+
+def _message(error: Exception) -> str:
+    if isinstance(error, OSError) and error.strerror and error.filename:
+        return f"{error.strerror}: {error.filename}"
+    return str(error)
+
+
+def _failed(name: str, error: Exception, arguments: Sequence[str]) -> int:
+    if "--traceback" in arguments or os.environ.get(_DEBUG, "0") not in {"", "0"}:
+        console.note("".join(traceback.format_exception(error)).rstrip())
+    else:
+        text = " ".join(str(error).split())
+        console.note(f"{name} failed: {type(error).__name__}: {text} (--traceback or {_DEBUG}=1 shows where)")
+    return FAILED
+
+
+@contextmanager
+def _signals_as_exits() -> Iterator[None]:
+    """Let SIGTERM and SIGINT unwind the stack, so that every temporary file is removed on the way."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.signal(number, _stop) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _stop(number: int, frame: FrameType | None) -> NoReturn:
+    del frame
+    raise SystemExit(_OF_SIGNAL + number)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,72 @@
+"""Where words go: results to standard output, everything else to standard error."""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, TextIO
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+    from pathlib import Path
+
+
+def tell(text: str) -> None:
+    """Write a result."""
+    sys.stdout.write(text + "\n")
+
+
+def note(text: str) -> None:
+    """Say what is going on."""
+    sys.stderr.write(text + "\n")
+    sys.stderr.flush()
+
+
+def warn(text: str) -> None:
+    """Say what may not be as meant, on one line."""
+    note("warning: " + " ".join(text.split()))
+
+
+def summary(title: str, figures: Mapping[str, object], files: Sequence[Path]) -> str:
+    """Return a result as text: a title, one figure per line, the files.
+
+    Args:
+        title: first line.
+        figures: by name; numbers are shown with four digits.
+        files: what was written.
+    """
+    width = max((len(name) for name in figures), default=0)
+    lines = [title, *(f"  {name:<{width}}  {shown(value)}" for name, value in figures.items())]
+    return "\n".join([*lines, *(f"wrote {path}" for path in files)])
+
+
+def shown(value: object) -> str:
+    """Return a figure for people."""
+    if isinstance(value, float):
+        return f"{value:.4g}" if abs(value) < 1e5 else f"{value:.3e}"
+    return str(value)
+
+
+@contextmanager
+def warnings_on_one_line() -> Iterator[None]:
+    """Show Python's warnings like ours; this library's own always."""
+
+    def show(
+        message: Warning | str,
+        category: type[Warning],
+        filename: str,
+        lineno: int,
+        file: TextIO | None = None,
+        line: str | None = None,
+    ) -> None:
+        del category, filename, lineno, file, line
+        warn(str(message))
+
+    with warnings.catch_warnings():
+        # Other libraries' notices to their programmers are no news to a user.
+        warnings.filterwarnings("ignore", category=FutureWarning)
+        warnings.filterwarnings("ignore", category=DeprecationWarning)
+        warnings.filterwarnings("always", module=r"ptycho_(core|adapters)\b")
+        warnings.showwarning = show
+        yield

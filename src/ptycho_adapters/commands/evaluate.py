@@ -1,0 +1,201 @@
+"""`ptycho evaluate`: how close a result is to a reference."""
+
+from __future__ import annotations
+
+import math
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import attrs
+import numpy as np
+
+from ptycho_adapters.commands import console
+from ptycho_adapters.commands.objects_input import PlacedObject, read_object
+from ptycho_adapters.commands.scan_input import existing
+from ptycho_adapters.commands.text_values import read_text
+from ptycho_adapters.commands.usage import UsageError, kebab
+from ptycho_core.alignment import ComparisonSettings
+from ptycho_core.errors import Problem, ScanFileError
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Mapping
+
+    from numpy.typing import NDArray
+
+    from ptycho_core.metrics import Comparison
+
+HELP = "compare a result with a reference"
+USAGE = "ptycho evaluate RESULT --reference FILE --output-dir FOLDER [flags]"
+_PRODUCT_NAME = "object.h5"
+_REGION = re.compile(r"(-?\d+):(-?\d+),(-?\d+):(-?\d+)", re.ASCII)
+
+
+@attrs.frozen(kw_only=True)
+class Area:
+    """Which pixels are judged.
+
+    Attributes:
+        region_px: (y0, y1, x0, x1) in the frame of the positions, ends excluded; None for all.
+        margin_px: width of the rim of the covered area that is left out.
+        coverage_threshold: fraction of the largest coverage that a pixel needs.
+    """
+
+    region_px: tuple[int, int, int, int] | None = None
+    margin_px: int = 0
+    coverage_threshold: float = 0.1
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Give the parser this command's flags."""
+    default, area = ComparisonSettings(), Area()
+    parser.add_argument("result", metavar="RESULT", help="product (object.h5), or the folder that holds one")
+    parser.add_argument(
+        "--reference",
+        metavar="FILE",
+        help="product, or NPZ with `object` or `objectGuess` whose pixel [0, 0] lies at position (0, 0) (required)",
+    )
+    parser.add_argument("--output-dir", metavar="PATH", help="folder for evaluation.json and comparison.png (required)")
+    parser.add_argument(
+        "--region", metavar="Y0:Y1,X0:X1", help="judge this part only, in the frame of the positions [px]"
+    )
+    parser.add_argument(
+        "--margin-px", metavar="INTEGER", help=f"rim of the covered area left out [px] (default: {area.margin_px})"
+    )
+    parser.add_argument(
+        "--coverage-threshold",
+        metavar="NUMBER",
+        help=f"fraction of the largest coverage that a pixel needs (default: {area.coverage_threshold:g})",
+    )
+    parser.add_argument(
+        "--max-shift-px",
+        metavar="NUMBER",
+        help=f"largest shift to be registered along each axis [px] (default: {default.max_shift_px:g})",
+    )
+    parser.add_argument(
+        "--max-ramp-rad-per-px",
+        metavar="NUMBER",
+        help=f"largest phase ramp to be removed along each axis [rad/px] (default: {default.max_ramp_rad_per_px:g})",
+    )
+    parser.add_argument("--quiet", action="store_true", help="nothing but the figures")
+
+
+def run(typed: Mapping[str, object]) -> None:
+    """Compare, write the evaluation and report.
+
+    Raises:
+        PtychoError: the user's input cannot be used.
+        OSError: from the file system.
+    """
+    from ptycho_adapters.commands.results import Summary, write_evaluation  # noqa: PLC0415 - h5py and matplotlib
+
+    result, reference, folder = (_required(typed, name) for name in ("result", "reference", "output_dir"))
+    if (result / _PRODUCT_NAME).is_file():
+        result = result / _PRODUCT_NAME
+    area, settings = read_area(typed), read_comparison_settings(typed)
+    product = read_object(existing(result, "Result"))
+    truth = read_object(existing(reference, "Reference"))
+    comparison = judge(product, truth, area, settings, name=f"{result} against {reference}")
+    summary = Summary(
+        command="evaluate",
+        title=f"compared {result} with {reference}: {comparison.n_pixels} pixels",
+        figures=comparison.figures(),
+        inputs={"result": result, "reference": reference},
+        settings=attrs.asdict(area) | attrs.asdict(settings),
+    )
+    files = write_evaluation(comparison, summary, folder)
+    console.tell(console.summary(summary.title, summary.figures, files))
+
+
+def judge(
+    result: PlacedObject, reference: PlacedObject, area: Area, settings: ComparisonSettings, *, name: str
+) -> Comparison:
+    """Compare a result with a reference over the covered part of the result.
+
+    Raises:
+        ScanFileError: the two cannot be compared there.
+    """
+    from ptycho_core.metrics import compare  # noqa: PLC0415 - scikit-image takes a while
+
+    try:
+        return compare(
+            result.object,
+            reference.object,
+            mask=area_mask(result, area),
+            origin_px=result.origin_px,
+            reference_origin_px=reference.origin_px,
+            settings=settings,
+        )
+    except ValueError as error:
+        problem = Problem(path="objects", expected="a common area with structure", found=str(error))
+        raise ScanFileError(name, [problem]) from error
+
+
+def area_mask(result: PlacedObject, area: Area) -> NDArray[np.bool_]:
+    """Return the pixels of a result that are judged, (H, W)."""
+    from ptycho_core.metrics import evaluation_mask  # noqa: PLC0415 - see above
+
+    coverage = np.ones(result.object.shape) if result.coverage is None else result.coverage
+    mask = evaluation_mask(coverage, threshold=area.coverage_threshold, margin_px=area.margin_px)
+    if area.region_px is not None:
+        y0, y1, x0, x1 = area.region_px
+        y = np.arange(mask.shape[0])[:, None] + result.origin_px[0]
+        x = np.arange(mask.shape[1])[None, :] + result.origin_px[1]
+        mask = mask & (y >= y0) & (y < y1) & (x >= x0) & (x < x1)
+    return mask
+
+
+def read_area(typed: Mapping[str, object]) -> Area:
+    """Read what is judged from a parsed command line.
+
+    Raises:
+        UsageError: a value is not valid.
+    """
+    default = Area()
+    margin = _number(typed, "margin_px", default.margin_px)
+    if margin != int(margin):
+        raise UsageError(f"--margin-px: expected a whole number, found {margin:g}")
+    threshold = _number(typed, "coverage_threshold", default.coverage_threshold, below=1.0)
+    return Area(region_px=_region(typed.get("region")), margin_px=int(margin), coverage_threshold=threshold)
+
+
+def read_comparison_settings(typed: Mapping[str, object]) -> ComparisonSettings:
+    """Read how the gauge is removed from a parsed command line.
+
+    Raises:
+        UsageError: a value is not valid.
+    """
+    default = ComparisonSettings()
+    return ComparisonSettings(
+        max_shift_px=_number(typed, "max_shift_px", default.max_shift_px),
+        max_ramp_rad_per_px=_number(typed, "max_ramp_rad_per_px", default.max_ramp_rad_per_px),
+    )
+
+
+def _region(text: object) -> tuple[int, int, int, int] | None:
+    if text is None:
+        return None
+    found = _REGION.fullmatch(str(text))
+    y0, y1, x0, x1 = (int(edge) for edge in found.groups()) if found else (0, 0, 0, 0)
+    if y0 >= y1 or x0 >= x1:
+        raise UsageError(f"--region: expected Y0:Y1,X0:X1 with Y0 < Y1 and X0 < X1, found {text!r}")
+    return y0, y1, x0, x1
+
+
+def _number(typed: Mapping[str, object], name: str, default: float, *, below: float = math.inf) -> float:
+    text = typed.get(name)
+    if text is None:
+        return default
+    value = read_text(str(text), float)
+    if not isinstance(value, float) or not 0 <= value < below:
+        limit = "" if math.isinf(below) else f" and less than {below:g}"
+        raise UsageError(f"{kebab(name)}: expected a finite number, 0 or more{limit}, found {text!r}")
+    return value
+
+
+def _required(typed: Mapping[str, object], name: str) -> Path:
+    value = typed.get(name)
+    if value is None:
+        raise UsageError(f"{kebab(name)} is required")
+    return Path(str(value))

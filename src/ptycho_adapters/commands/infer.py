@@ -1,0 +1,174 @@
+"""`ptycho infer`: a trained model and a scan in, an object out."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Final
+
+from ptycho_adapters.commands import console
+from ptycho_adapters.commands.run_request import RunRequest, add_run_options
+from ptycho_adapters.commands.scan_input import existing, read_measured
+from ptycho_adapters.commands.show_config import show_settings
+from ptycho_adapters.factory import create_inference_payload, find_archive, read_archive_config
+from ptycho_adapters.scan_facts import read_scan_facts
+from ptycho_core.config.canonical import InferenceConfig
+from ptycho_core.config.table import INFERENCE, keys
+from ptycho_core.config.torch_side import TorchInferenceConfig
+from ptycho_core.overrides import Layer
+from ptycho_core.payload import ArchiveFacts, InferenceFacts, resolve_inference
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Mapping
+
+    from ptycho_core.payload import InferencePayload, TrainingPayload
+    from ptycho_core.reconstruction import Reconstruction
+    from ptycho_core.scan import Scan
+
+HELP = "reconstruct a scan with a trained model"
+USAGE = "ptycho infer --model-path FOLDER --test-data FILE --output-dir FOLDER [flags]"
+REQUIRED: Final = frozenset({"model_path", "test_data_file", "output_dir"})
+_HINTS = MappingProxyType(
+    {
+        "model_path": "required",
+        "test_data_file": "required; also --test-data",
+        "output_dir": "required",
+        "n_groups": "default: all patterns",
+    }
+)
+_OF_EXECUTION: Final = frozenset(
+    {"accelerator", "precision", "num_workers", "inference_batch_size", "enable_progress_bar"}
+)
+# A reconstruction passes every pattern through the network once, by itself: there are no groups to be drawn.
+_OF_GROUPS = frozenset({"neighbor_count", "neighbor_pool_size", "enable_oversampling", "subsample_seed"})
+_SHOWN = (keys(InferenceConfig, TorchInferenceConfig) | _OF_EXECUTION) - _OF_GROUPS - {"debug"}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Give the parser this command's flags."""
+    add_run_options(parser, INFERENCE, shown=lambda info: info.key in _SHOWN, hints=_HINTS)
+
+
+def run(typed: Mapping[str, object]) -> None:
+    """Reconstruct, write the result and report.
+
+    Raises:
+        PtychoError: the user's input cannot be used.
+        OSError: from the file system.
+    """
+    request = read_request(typed)
+    if request.print_config:
+        _show(request)
+        return
+    model_path, source = request.required_path("model_path"), request.required_path("test_data_file")
+    folder = request.required_path("output_dir")
+    archive = find_archive(model_path)
+    preview = _resolved(request, model_path, existing(source, "Test data"), folder)
+    scan = read_measured(source, request, preview)
+    _reconstruct(request, archive, scan)
+
+
+def read_request(typed: Mapping[str, object]) -> RunRequest:
+    """Read what this command was told."""
+    return RunRequest.read(typed, INFERENCE, required=REQUIRED)
+
+
+def make_payload(request: RunRequest, n_patterns: int) -> InferencePayload:
+    """Build the payload of a request; creates the output folder.
+
+    Args:
+        request: what the command was told; without a number of groups, all patterns are meant.
+        n_patterns: patterns of the scan.
+
+    Raises:
+        UsageError: a required flag is missing.
+        FileNotFoundError: there is no such model or scan.
+        ArchiveError: the model cannot be read.
+        ScanFileError: the file is no scan.
+        ConfigError: settings cannot be used, in terms of flags.
+    """
+    model_path, source = request.required_path("model_path"), request.required_path("test_data_file")
+    folder = request.required_path("output_dir")
+    cli = _with_groups(request, n_patterns)
+    with request.resolving():
+        return create_inference_payload(model_path, source, folder, cli=cli, file=request.file)
+
+
+def _with_groups(request: RunRequest, n_patterns: int) -> dict[str, object]:
+    said = request.said("n_groups") is not None
+    return dict(request.cli) if said else {**request.cli, "n_groups": n_patterns}
+
+
+def _resolved(request: RunRequest, model_path: Path, source: Path, folder: Path) -> InferencePayload:
+    """Resolve without touching anything, so that a wrong setting is found before a long read."""
+    scan = read_scan_facts(source)
+    archive = ArchiveFacts(path=model_path, training=_quietly_read(find_archive(model_path)))
+    with request.resolving():
+        return resolve_inference(
+            InferenceFacts(scan=scan, archive=archive),
+            cli=_with_groups(request, scan.n_patterns or 1),
+            output_dir=folder,
+            file=request.file,
+        )
+
+
+def _quietly_read(archive: Path) -> TrainingPayload | None:
+    """Read how a model was trained; the factory will warn about an empty archive."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        return read_archive_config(archive)
+
+
+def _show(request: RunRequest) -> None:
+    model_path, source = request.path("model_path"), request.path("test_data_file")
+    facts: dict[Layer, Mapping[str, object]] = {}
+    if model_path is not None:
+        training = _quietly_read(find_archive(model_path))
+        facts[Layer.ARCHIVE] = ArchiveFacts(path=model_path, training=training).layer()
+    if source is not None:
+        facts[Layer.SCAN] = read_scan_facts(existing(source, "Test data")).layer()
+    payload = None
+    if model_path is not None and source is not None:
+        payload = _resolved(request, model_path, source, request.path("output_dir") or Path())
+    with request.resolving():
+        show_settings(request, facts, payload)
+
+
+def _reconstruct(request: RunRequest, archive: Path, scan: Scan) -> None:
+    from ptycho_adapters.commands.results import Summary, product_of, write_reconstruction  # noqa: PLC0415 - h5py
+    from ptycho_adapters.torch_backend import load_archive, reconstruct  # noqa: PLC0415 - torch takes seconds
+
+    model = load_archive(archive)
+    payload = make_payload(request, scan.n_patterns)
+    settings = payload.pt_inference_config
+    if payload.execution_config.enable_progress_bar:
+        console.note(f"reconstructing {scan.n_patterns} patterns of {scan.N} px")
+    result = reconstruct(model, scan, execution_config=payload.execution_config, inference_config=settings)
+    source = request.required_path("test_data_file")
+    summary = Summary(
+        command="infer",
+        title=f"reconstructed {source}: {len(result.pattern_indices)} patterns of {scan.N} px",
+        figures=figures(result),
+        inputs={"model_path": archive, "test_data_file": source},
+        settings=dict(payload.overrides_applied),
+    )
+    files = write_reconstruction(product_of(result, model, scan, payload), summary, Path(settings.output_dir))
+    console.tell(console.summary(summary.title, summary.figures, files))
+
+
+def figures(result: Reconstruction) -> dict[str, object]:
+    """Return what a reconstruction reports about itself."""
+    height, width = result.object.shape
+    stage = result.seconds.get("network and stitching", 0.0)
+    speed = {"patterns_per_s": len(result.pattern_indices) / stage} if stage > 0 else {}
+    return {
+        **result.metrics,
+        "probe_source": result.probe_source,
+        "height_px": height,
+        "width_px": width,
+        "covered_fraction": float(result.covered.mean()),
+        **speed,
+        "seconds": sum(result.seconds.values()),
+    }

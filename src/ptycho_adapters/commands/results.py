@@ -1,0 +1,166 @@
+"""What the commands leave behind: sets of files that are written together or not at all."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import attrs
+
+from ptycho_adapters.atomic import commit_files
+from ptycho_adapters.commands.plots import write_loss_png
+from ptycho_adapters.commands.show_config import json_value
+from ptycho_adapters.files.pictures import (
+    write_amplitude_png,
+    write_comparison_png,
+    write_complex_tiff,
+    write_phase_png,
+    write_probe_png,
+)
+from ptycho_adapters.files.product_h5 import write_product_file
+from ptycho_core.product import Product
+from ptycho_core.version import VERSION
+
+if TYPE_CHECKING:
+    from ptycho_adapters.torch_backend import TrainedModel
+    from ptycho_core.config.serialize import JsonValue
+    from ptycho_core.metrics import Comparison
+    from ptycho_core.payload import InferencePayload
+    from ptycho_core.reconstruction import Reconstruction
+    from ptycho_core.scan import Scan
+
+PRODUCT_NAME = "object.h5"
+SUMMARY_NAME = "summary.json"
+EVALUATION_NAME = "evaluation.json"
+
+_LOSS_UNIT = {"poisson": "Poisson deviance per pixel", "mae": "mean absolute amplitude error"}
+
+
+@attrs.frozen(kw_only=True)
+class Summary:
+    """What a command reports, for people and for machines.
+
+    Attributes:
+        command: its name.
+        title: one line about what was done.
+        figures: numbers and words by name, with units in the names.
+        inputs: what it worked on.
+        settings: what somebody chose.
+    """
+
+    command: str
+    title: str
+    figures: Mapping[str, object]
+    inputs: Mapping[str, Path]
+    settings: Mapping[str, object] = attrs.field(factory=dict)
+
+    def to_json(self) -> bytes:
+        """Return it as JSON; infinite and undefined numbers become null."""
+        content: dict[str, JsonValue] = {
+            "command": self.command,
+            "code_version": VERSION,
+            "inputs": {name: str(path) for name, path in self.inputs.items()},
+            "figures": {name: json_value(_finite(value)) for name, value in self.figures.items()},
+            "settings": {name: json_value(value) for name, value in self.settings.items()},
+        }
+        return json.dumps(content, indent=2, allow_nan=False).encode() + b"\n"
+
+
+def write_training_pictures(model: TrainedModel, summary: Summary, folder: Path) -> list[Path]:
+    """Write `probe.png`, `loss.png` and `summary.json` of a training.
+
+    Returns:
+        The files.
+    """
+    epochs = [row.epoch for row in model.history]
+    curves = {"training": [row.train for row in model.history]}
+    if any(row.validation is not None for row in model.history):
+        curves["held out"] = [math.nan if row.validation is None else row.validation for row in model.history]
+    unit = _LOSS_UNIT[model.payload.pt_training_config.torch_loss_mode]
+    probe, loss, report = folder / "probe.png", folder / "loss.png", folder / SUMMARY_NAME
+    commit_files(
+        {
+            probe: lambda path: write_probe_png(model.probe, path, title="Refined probe"),
+            loss: lambda path: write_loss_png(epochs, dict(curves), path, unit=unit),
+            report: lambda path: _write(path, summary.to_json()),
+        }
+    )
+    return [probe, loss, report]
+
+
+def product_of(reconstruction: Reconstruction, model: TrainedModel, scan: Scan, payload: InferencePayload) -> Product:
+    """Return a reconstruction as a product, with the model's loss curve and the source of every setting."""
+    known = scan.metadata
+    return Product(
+        object=reconstruction.object,
+        origin_px=reconstruction.origin_px,
+        probe=reconstruction.probe,
+        positions_px=reconstruction.positions_px,
+        position_indexes=reconstruction.pattern_indices,
+        coverage=reconstruction.coverage,
+        pixel_size_m=known.pixel_size_m,
+        wavelength_m=known.wavelength_m,
+        distance_m=known.distance_m,
+        loss_epochs=[row.epoch for row in model.history],
+        loss_values=[row.train for row in model.history],
+        scale=reconstruction.scale,
+        gauge=reconstruction.gauge,
+        provenance={key: str(layer) for key, layer in sorted(payload.provenance.items())},
+        metrics=reconstruction.metrics,
+        code_version=VERSION,
+        name=known.name,
+    )
+
+
+def write_reconstruction(product: Product, summary: Summary, folder: Path) -> list[Path]:
+    """Write `object.h5`, `object.tif`, `amplitude.png`, `phase.png` and `summary.json` together.
+
+    Returns:
+        The files.
+    """
+    coverage = product.coverage if product.coverage is not None else abs(product.object)
+    origin = product.origin_px
+    writers = {
+        folder / PRODUCT_NAME: lambda path: write_product_file(product, path),
+        folder / "object.tif": lambda path: write_complex_tiff(product.object, path),
+        folder / "amplitude.png": lambda path: write_amplitude_png(product.object, coverage, path, origin_px=origin),
+        folder / "phase.png": lambda path: write_phase_png(product.object, coverage, path, origin_px=origin),
+        folder / SUMMARY_NAME: lambda path: _write(path, summary.to_json()),
+    }
+    commit_files(writers)
+    return list(writers)
+
+
+def write_evaluation(comparison: Comparison, summary: Summary, folder: Path) -> list[Path]:
+    """Write `evaluation.json` and `comparison.png` together; creates the folder.
+
+    Returns:
+        The files.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    report, picture = folder / EVALUATION_NAME, folder / "comparison.png"
+    headline = {"phase": comparison.phase_correlation, "amplitude": comparison.amplitude_correlation}
+    commit_files(
+        {
+            report: lambda path: _write(path, summary.to_json()),
+            picture: lambda path: write_comparison_png(
+                comparison.reconstruction,
+                comparison.reference,
+                comparison.mask,
+                path,
+                figures={f"{name} correlation": value for name, value in headline.items()},
+            ),
+        }
+    )
+    return [report, picture]
+
+
+def _write(path: Path, content: bytes) -> None:
+    path.write_bytes(content)
+
+
+def _finite(value: object) -> object:
+    return None if isinstance(value, float) and not math.isfinite(value) else value

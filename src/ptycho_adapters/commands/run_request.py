@@ -1,0 +1,155 @@
+"""What a command that runs a model was told, in the layers that the resolver wants."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import attrs
+
+from ptycho_adapters.commands import console
+from ptycho_adapters.commands.flags import SECTIONS, add_flags, can_be_chosen, read_flags
+from ptycho_adapters.commands.settings_file import read_settings
+from ptycho_adapters.commands.usage import UsageError, in_flags, kebab
+from ptycho_core.config.table import Table
+from ptycho_core.errors import ConfigError
+from ptycho_core.scan import MeasurementDomain
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Callable, Iterator
+
+    from ptycho_core.config.table import FieldInfo
+
+
+@attrs.frozen(kw_only=True, eq=False)
+class RunRequest:
+    """What was typed and what a configuration file adds.
+
+    Attributes:
+        table: the settings of the command.
+        required: keys that the command cannot do without.
+        cli: settings by the name they were typed under.
+        file: settings of the configuration file.
+        config: the configuration file, if any.
+        domain: what the patterns are, if it was said.
+        print_config: show the settings instead of running.
+        as_json: show them for machines.
+    """
+
+    table: Table
+    required: frozenset[str]
+    cli: Mapping[str, object]
+    file: Mapping[str, object]
+    config: Path | None
+    domain: MeasurementDomain | None
+    print_config: bool
+    as_json: bool
+
+    @classmethod
+    def read(cls, typed: Mapping[str, object], table: Table, *, required: frozenset[str]) -> RunRequest:
+        """Collect the layers from a parsed command line.
+
+        Raises:
+            FileNotFoundError: there is no such configuration file.
+            ConfigError: the configuration file is not valid.
+        """
+        config = typed.get("config")
+        path = None if config is None else Path(str(config))
+        domain = typed.get("domain")
+        cli = read_flags(typed, table)
+        file = {} if path is None else read_settings(path, table)
+        _warn_about_old_names(table, cli, file, path)
+        return cls(
+            table=table,
+            required=required,
+            cli=cli,
+            file=file,
+            config=path,
+            domain=None if domain is None else MeasurementDomain(str(domain)),
+            print_config=bool(typed.get("print_config")),
+            as_json=bool(typed.get("json")),
+        )
+
+    def said(self, key: str) -> object:
+        """Return the value given under any name of a setting, the command line's before the file's; None if none."""
+        for layer in (self.cli, self.file):
+            for name, value in layer.items():
+                if self.table.key(name) == key:
+                    return value
+        return None
+
+    def path(self, key: str) -> Path | None:
+        """Return a path that was given; None if it was not.
+
+        Raises:
+            UsageError: what was given is no path.
+        """
+        value = self.said(key)
+        if value is None or isinstance(value, Path):
+            return value
+        if isinstance(value, str) and value:
+            return Path(value)
+        raise UsageError(f"{kebab(key)}: expected a path, found {value!r}")
+
+    def required_path(self, key: str) -> Path:
+        """Return a path that the command cannot do without.
+
+        Raises:
+            UsageError: it was not given.
+        """
+        path = self.path(key)
+        if path is None:
+            raise UsageError(f"{kebab(key)} is required")
+        return path
+
+    @contextmanager
+    def resolving(self) -> Iterator[None]:
+        """Put settings problems in the words of the command line.
+
+        Raises:
+            ConfigError: with flags as paths.
+        """
+        with warnings.catch_warnings():
+            # Said already, in terms of flags.
+            warnings.filterwarnings("ignore", message=r"\w+ is deprecated, use", category=DeprecationWarning)
+            try:
+                yield
+            except ConfigError as error:
+                raise in_flags(error, self.table, self.cli, self.config) from None
+
+
+def _warn_about_old_names(
+    table: Table, cli: Mapping[str, object], file: Mapping[str, object], config: Path | None
+) -> None:
+    instead = {alias.name: info.key for info in table for alias in info.knob.aliases if alias.deprecated}
+    for name in instead.keys() & cli.keys():
+        console.warn(f"{kebab(name)} is deprecated, use {kebab(instead[name])}")
+    for name in instead.keys() & file.keys():
+        console.warn(f"{config}: {name} is deprecated, use {instead[name]}")
+
+
+def add_run_options(
+    parser: argparse.ArgumentParser, table: Table, *, shown: Callable[[FieldInfo], bool], hints: Mapping[str, str]
+) -> None:
+    """Give a parser what every command that runs a model takes."""
+    options = parser.add_argument_group("command")
+    options.add_argument(
+        "--config",
+        metavar="FILE.toml",
+        help=f"settings below the flags: names as here, flat or in the tables {', '.join(SECTIONS)}",
+    )
+    options.add_argument(
+        "--domain",
+        choices=[str(domain) for domain in MeasurementDomain],
+        help="what the patterns of the scan are (default: as the file says or proves)",
+    )
+    options.add_argument("--quiet", action="store_true", help="no progress on stderr")
+    options.add_argument(
+        "--print-config", action="store_true", help="print every setting with its source and stop; nothing is written"
+    )
+    options.add_argument("--json", action="store_true", help="with --print-config: for machines")
+    add_flags(parser, table, shown=lambda info: can_be_chosen(info) and shown(info), hints=hints)

@@ -1,0 +1,180 @@
+"""`ptycho train`: a scan in, a trained model out."""
+
+from __future__ import annotations
+
+import math
+import time
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+
+from ptycho_adapters.commands import console
+from ptycho_adapters.commands.flags import RECONSTRUCTION, section_of
+from ptycho_adapters.commands.run_request import RunRequest, add_run_options
+from ptycho_adapters.commands.scan_input import existing, read_measured
+from ptycho_adapters.commands.show_config import show_settings
+from ptycho_adapters.factory import create_training_payload
+from ptycho_adapters.scan_facts import read_scan_facts
+from ptycho_core.config.table import TRAINING
+from ptycho_core.overrides import Layer
+from ptycho_core.payload import resolve_training
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Mapping
+
+    from numpy.typing import NDArray
+
+    from ptycho_adapters.torch_backend import TrainedModel
+    from ptycho_core.config.table import FieldInfo
+    from ptycho_core.payload import TrainingPayload
+    from ptycho_core.scan import Scan
+
+HELP = "train a model on a scan"
+USAGE = "ptycho train --train-data-file FILE --output-dir FOLDER --n-groups INTEGER [flags]"
+REQUIRED: Final = frozenset({"train_data_file", "output_dir", "n_groups"})
+_HINTS = MappingProxyType(
+    {
+        "train_data_file": "required",
+        "output_dir": "required",
+        "n_groups": "required",
+        "test_data_file": "default: a region of the scan is held out instead",
+        "N": "default: as the scan",
+        "nphotons": "default: as the scan says, else 1e9",
+    }
+)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Give the parser this command's flags."""
+    add_run_options(parser, TRAINING, shown=_is_shown, hints=_HINTS)
+
+
+def _is_shown(info: FieldInfo) -> bool:
+    return section_of(info) != RECONSTRUCTION and info.key != "inference_batch_size"
+
+
+def run(typed: Mapping[str, object]) -> None:
+    """Train, save the model and report.
+
+    Raises:
+        PtychoError: the user's input cannot be used.
+        OSError: from the file system.
+    """
+    request = read_request(typed)
+    if request.print_config:
+        _show(request)
+        return
+    source, folder = request.required_path("train_data_file"), request.required_path("output_dir")
+    preview = _resolved(request, existing(source, "Training data"), folder)
+    scan = read_measured(source, request, preview)
+    held_out = request.path("test_data_file")
+    validation = None if held_out is None else read_measured(existing(held_out, "Test data"), request, preview)
+    _check_groups(request, preview, scan, validation)
+    model, seconds = _train(request, make_payload(request), scan, validation)
+    _report(model, seconds, scan, request)
+
+
+def read_request(typed: Mapping[str, object]) -> RunRequest:
+    """Read what this command was told."""
+    return RunRequest.read(typed, TRAINING, required=REQUIRED)
+
+
+def make_payload(request: RunRequest) -> TrainingPayload:
+    """Build the payload of a request; creates the output folder.
+
+    Raises:
+        UsageError: a required flag is missing.
+        FileNotFoundError: there is no such scan.
+        ScanFileError: the file is no scan.
+        ConfigError: settings cannot be used, in terms of flags.
+    """
+    source, folder = request.required_path("train_data_file"), request.required_path("output_dir")
+    with request.resolving():
+        return create_training_payload(source, folder, cli=request.cli, file=request.file)
+
+
+def _resolved(request: RunRequest, source: Path, folder: Path) -> TrainingPayload:
+    """Resolve without touching anything, so that a wrong setting is found before a long read."""
+    with request.resolving():
+        return resolve_training(read_scan_facts(source), cli=request.cli, output_dir=folder, file=request.file)
+
+
+def _show(request: RunRequest) -> None:
+    source = request.path("train_data_file")
+    facts = {} if source is None else {Layer.SCAN: read_scan_facts(existing(source, "Training data")).layer()}
+    ready = source is not None and request.said("n_groups") is not None
+    folder = request.path("output_dir") or Path()
+    with request.resolving():
+        show_settings(request, facts, _resolved(request, source, folder) if source is not None and ready else None)
+
+
+def _check_groups(request: RunRequest, payload: TrainingPayload, scan: Scan, validation: Scan | None) -> None:
+    """Draw the groups once before anything is written; a scan that is too small for them is the user's to mend."""
+    from ptycho_adapters.torch_backend.groups import training_groups  # noqa: PLC0415 - torch takes seconds
+
+    with request.resolving():
+        training_groups(payload, scan, validation)
+
+
+def _train(
+    request: RunRequest, payload: TrainingPayload, scan: Scan, validation: Scan | None
+) -> tuple[TrainedModel, float]:
+    from ptycho_adapters.torch_backend import train  # noqa: PLC0415 - torch takes seconds
+
+    if payload.execution_config.enable_progress_bar:
+        console.note(f"training on {scan.n_patterns} patterns of {scan.N} px")
+    started = time.perf_counter()
+    with request.resolving():
+        model = train(payload, scan, validation=validation)
+    return model, time.perf_counter() - started
+
+
+def _report(model: TrainedModel, seconds: float, scan: Scan, request: RunRequest) -> None:
+    from ptycho_adapters.commands.results import Summary, write_training_pictures  # noqa: PLC0415 - see above
+    from ptycho_adapters.torch_backend import save_archive  # noqa: PLC0415
+
+    source, folder = request.required_path("train_data_file"), request.required_path("output_dir")
+    summary = Summary(
+        command="train",
+        title=f"trained on {source}: {scan.n_patterns} patterns of {scan.N} px",
+        figures=figures(model, seconds),
+        inputs={"train_data_file": source},
+        settings=dict(model.payload.overrides_applied),
+    )
+    archive = save_archive(model, folder)
+    files = [archive, *write_training_pictures(model, summary, folder)]
+    console.tell(console.summary(summary.title, summary.figures, files))
+
+
+def figures(model: TrainedModel, seconds: float) -> dict[str, object]:
+    """Return what a training reports about itself."""
+    history = model.history
+    config, execution = model.payload.pt_training_config, model.payload.execution_config
+    steps = history[-1].steps if history else 0
+    patterns = steps * config.batch_size * execution.accum_steps * model.payload.pt_data_config.C
+    figures: dict[str, object] = {"epochs": len(history), "steps": steps}
+    if history:
+        figures["training_loss"] = history[-1].train
+        if history[-1].validation is not None:
+            figures["held_out_loss"] = history[-1].validation
+    return figures | {
+        "probe_change": probe_change(model.probe, model.start_probe),
+        "seconds": seconds,
+        "patterns_per_s": patterns / seconds,
+    }
+
+
+def probe_change(probe: NDArray[np.complex64], start: NDArray[np.complex64]) -> float:
+    """Return |P - c·P0| / |P| with the complex factor c that fits best: 0 for a probe that only changed its scale.
+
+    Args:
+        probe: (modes, N, N) complex.
+        start: (modes, N, N) complex.
+    """
+    refined, before = probe.astype(np.complex128), start.astype(np.complex128)
+    norms = float(np.vdot(before, before).real * np.vdot(refined, refined).real)
+    overlap = abs(complex(np.vdot(before, refined))) ** 2 / norms
+    return math.sqrt(max(0.0, 1.0 - overlap))
