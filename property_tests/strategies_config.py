@@ -85,8 +85,8 @@ def of_setting(info: FieldInfo) -> st.SearchStrategy[object]:
 def _some_fields(
     draw: st.DrawFn, always: dict[str, st.SearchStrategy[object]], sometimes: dict[str, st.SearchStrategy[object]]
 ) -> dict[str, object]:
-    # Ten fields at a time keep the examples cheap; which ten is part of the search.
-    names = draw(st.lists(st.sampled_from(sorted(sometimes)), max_size=10, unique=True))
+    # A few fields at a time keep the examples cheap; which ones is part of the search.
+    names = draw(st.lists(st.sampled_from(sorted(sometimes)), max_size=6, unique=True))
     chosen = always | {name: sometimes[name] for name in names}
     return {name: draw(strategy) for name, strategy in chosen.items()}
 

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Iterator
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-from cli_samples import tiny_scan
-from scan_arrays_sample import sample_arrays, save_npz
 
+from cli_samples import tiny_scan
 from ptycho_adapters import cli, legacy
 from ptycho_adapters.cli import main
+from scan_arrays_sample import sample_arrays, save_npz
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
 
 
 @pytest.fixture(autouse=True)
@@ -50,6 +53,7 @@ WRONG = [
     (f"{TRAIN} --max-time soon", "--max-time: expected a duration"),
     (f"{TRAIN} --config {{nothing}}", "Configuration file not found"),
     (f"{TRAIN} --test-data-file {{nothing}}", "Test data file not found"),
+    (f"{TRAIN} --N 128", "patterns: expected 128 px, as --N says, found 64 px"),
     (f"{TRAIN} stray", "unexpected 'stray'"),
     ("train --train-data-file {scan} --output-dir {out} --n-groups 800 --validation-fraction 0", "--n-groups"),
     ("infer --test-data {scan} --output-dir {out}", "--model-path is required"),
@@ -83,7 +87,9 @@ def test_wrong_input_is_named_and_nothing_is_written(
     out = tmp_path / "out"
 
     code = main(
-        words(line, scan=scan, out=out, nothing=tmp_path / "nothing", folder=tmp_path / "folder", text=tmp_path / "text")
+        words(
+            line, scan=scan, out=out, nothing=tmp_path / "nothing", folder=tmp_path / "folder", text=tmp_path / "text"
+        )
     )
 
     captured = capsys.readouterr()
@@ -95,9 +101,7 @@ def test_wrong_input_is_named_and_nothing_is_written(
     assert sorted(path.name for path in tmp_path.rglob("*")) == ["folder", "text"]
 
 
-def test_all_wrong_settings_are_told_together(
-    scan: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_all_wrong_settings_are_told_together(scan: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """One run of the command is enough to find every mistake."""
     main(words(f"{TRAIN} --batch-size 3 --nepochs many --optimizer magic", scan=scan, out=tmp_path / "out"))
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 import pytest
 import torch
@@ -13,10 +15,16 @@ from ptycho_adapters.torch_backend.generators import (
     build_generator,
     generator_names,
     register_generator,
+    run_steps,
 )
 from ptycho_core.config import DataConfig, TorchModelConfig
 from ptycho_core.errors import ConfigError
 from ptycho_core.probes import ProbeKind, make_probe
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ptycho_adapters.torch_backend.generators import Step
 
 pytest_plugins = ("torch_fixtures",)
 
@@ -58,10 +66,44 @@ def test_it_maps_amplitudes_to_patches(name: str, size: int, groups: int, member
 
 @every_generator
 def test_it_starts_from_a_transparent_object(name: str) -> None:
-    """Before any training every patch is 1."""
-    patches = _built(name)(*_input(2, 2, 64))
+    """Before any training, the pattern of the bare probe means an object of ones."""
+    _, probes = _input(2, 2, 64)
+    far = torch.fft.fftshift(torch.fft.fft2(probes, norm="ortho"), dim=(-2, -1))
 
-    assert bool((patches == 1).all())
+    patches = _built(name)(far.abs().square().sum(dim=2).sqrt(), probes)
+
+    torch.testing.assert_close(patches, torch.ones_like(patches), rtol=0.0, atol=1e-4)
+
+
+@every_generator
+def test_its_steps_are_the_whole(name: str) -> None:
+    """Run one after the other without any average in between, the steps give what one call gives."""
+    generator = _unsettled(_built(name))
+    amplitude, probes = _input(2, 2, 64)
+
+    single, merged = run_steps(generator, amplitude, probes, lambda patches: patches)
+
+    torch.testing.assert_close(single, generator(amplitude, probes))
+    assert torch.equal(single, merged)
+
+
+class _Counter(Generator):
+    """Three steps that each add one to what they see."""
+
+    def forward(self, amplitude: Tensor, probes: Tensor) -> Tensor:
+        del probes
+        return torch.full_like(amplitude, 4.0, dtype=torch.complex64)
+
+    def steps(self) -> Sequence[Step]:
+        return (lambda _amplitude, _probes, patches: patches + 1,) * 3
+
+
+def test_overlaps_are_averaged_after_every_step() -> None:
+    """Each step sees the average of the one before; the first sees ones."""
+    single, merged = run_steps(_Counter(), *_input(1, 2, 64), lambda patches: 10 * patches)
+
+    assert bool((single == (((1 + 1) * 10 + 1) * 10 + 1)).all())
+    assert bool((merged == 10 * single).all())
 
 
 @every_generator

@@ -12,6 +12,7 @@ from torch import Tensor
 from ptycho_adapters.torch_backend.optics import (
     amplitude_mae,
     back_project,
+    data_correction,
     detector_order,
     expected_counts,
     poisson_deviance,
@@ -201,6 +202,27 @@ def test_a_transparent_object_projects_back_to_one() -> None:
     wanted = light / (light + 0.01 * light.max())
     torch.testing.assert_close(patch, wanted.to(torch.complex64), rtol=0.0, atol=1e-4)
     assert float(patch.real[light > 0.5 * light.max()].min()) > 0.97
+
+
+def test_data_that_are_met_ask_for_no_change() -> None:
+    """Where the patches explain the amplitude already, in several modes, the correction is zero."""
+    patch, probe = _noise(16, 16), _noise(2, 16, 16, seed=1)
+    amplitude = expected_counts(patch, probe, 0.0).sqrt()
+
+    change = data_correction(amplitude, probe, patch)
+
+    torch.testing.assert_close(change, torch.zeros_like(change), rtol=0.0, atol=1e-5)
+
+
+def test_the_correction_meets_the_data() -> None:
+    """Under one mode that shines everywhere, corrected patches give the measured amplitude exactly."""
+    patch = _noise(16, 16)
+    probe = torch.polar(1.0 + torch.rand(1, 16, 16, generator=torch.Generator().manual_seed(1)), _noise(1, 16, 16).real)
+    amplitude = torch.rand(16, 16, generator=torch.Generator().manual_seed(2))
+
+    corrected = patch + data_correction(amplitude, probe, patch, regularization=0.0)
+
+    torch.testing.assert_close(expected_counts(corrected, probe, 0.0).sqrt(), amplitude, rtol=1e-4, atol=1e-5)
 
 
 def test_a_phase_of_the_whole_object_cannot_be_seen() -> None:

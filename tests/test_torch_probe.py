@@ -119,3 +119,15 @@ def test_a_soft_disc_is_an_error_function_across_its_edge() -> None:
     assert across[20] == pytest.approx(0.5, abs=1e-6)
     assert across[23] == pytest.approx(0.158655, abs=1e-5)
     assert (np.diff(across) <= 0).all()
+
+
+def test_reduced_precision_around_it_does_not_reach_it() -> None:
+    """Under autocast the probe is what it is without."""
+    trainable = TrainableProbe(_start(), 1e3)
+    with torch.no_grad():
+        trainable.aberrations.copy_(torch.linspace(-1, 1, 6))
+        plain = trainable()
+        with torch.autocast("cpu", torch.bfloat16):
+            cast = trainable()
+
+    assert torch.equal(plain, cast)

@@ -38,6 +38,7 @@ SMALL: Mapping[str, object] = {
     "neighbor_count": 6,
     "batch_size": 2,
     "epochs": 1,
+    "architecture": "unet",
     "n_filters_scale": 1,
     "validation_fraction": 0.12,
 }
@@ -93,7 +94,7 @@ class Observer(Callback):
         rates: learning rate of every parameter group at every optimiser step.
         batches: groups of scan indices of every training batch.
         held_out: the same of every validation batch.
-        deterministic: at every training batch, whether torch insists on deterministic kernels, and whether only by warning.
+        deterministic: at every training batch, whether torch wants deterministic kernels, and whether it only warns.
         gradients: gradient of the network, flat, as the optimiser saw it.
     """
 

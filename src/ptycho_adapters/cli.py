@@ -114,18 +114,17 @@ def parse(argv: Sequence[str]) -> tuple[str, dict[str, object]]:
         UsageError: it cannot be understood.
         SystemExit: help or the version was asked for and printed.
     """
-    parser, subparsers = _parsers()
     arguments = list(argv)
-    if arguments and arguments[0] in _COMMANDS:
-        options = subparsers[arguments[0]].options
-        of_run = _COMMANDS[arguments[0]].of_run
+    wanted = arguments[0] if arguments else ""
+    parser, options = _parsers(wanted)
+    if wanted in _COMMANDS:
+        of_run = _COMMANDS[wanted].of_run
         arguments[1:] = rewritten(arguments[1:], options, of_run=of_run, warn=console.warn)
     namespace, rest = parser.parse_known_args(arguments)
     typed: dict[str, object] = vars(namespace)
-    command = str(typed.pop("command"))
     if rest:
-        raise UsageError("; ".join(unknown_flags(rest, subparsers[command].options)))
-    return command, typed
+        raise UsageError("; ".join(unknown_flags(rest, options)))
+    return str(typed.pop("command")), typed
 
 
 def _run(arguments: Sequence[str]) -> None:
@@ -133,18 +132,21 @@ def _run(arguments: Sequence[str]) -> None:
     _COMMANDS[command].run(typed)
 
 
-def _parsers() -> tuple[Parser, dict[str, Parser]]:
+def _parsers(wanted: str) -> tuple[Parser, list[str]]:
+    """Build the parser with the flags of the wanted command, and list those; the other commands only have a name."""
     parser = Parser(prog="ptycho", description="Physics-informed ptychography.", epilog=_EPILOG)
     parser.add_argument("--version", action="version", version=f"ptycho {VERSION}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True, parser_class=Parser)
-    made: dict[str, Parser] = {}
+    options: list[str] = []
     for name, command in _COMMANDS.items():
-        made[name] = commands.add_parser(
+        made = commands.add_parser(
             name, usage=command.usage, help=command.help, description=command.help, epilog=_EPILOG
         )
-        command.add_arguments(made[name])
-        made[name].add_argument("--traceback", action="store_true", help=f"show where it failed, as {_DEBUG}=1 does")
-    return parser, made
+        if name == wanted:
+            command.add_arguments(made)
+            made.add_argument("--traceback", action="store_true", help=f"show where it failed, as {_DEBUG}=1 does")
+            options = made.options
+    return parser, options
 
 
 def _message(error: Exception) -> str:

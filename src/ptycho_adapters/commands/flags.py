@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Callable, Mapping
 
-    from ptycho_core.config.record import Record
     from ptycho_core.config.table import Table
 
 _DEST = "setting "  # no option of a command has a space in its name
@@ -54,13 +53,13 @@ _OF_FILES = frozenset({"train_data_file", "test_data_file", "output_dir", "model
 _OF_DATA = frozenset({"n_groups", "sequential_sampling", "validation_fraction"})
 _OF_EXECUTION = frozenset({"seed"})
 _OF_TRAINING = frozenset({"learning_rate", "accum_steps"})
-_OWNERS: tuple[tuple[str, tuple[type[Record], ...]], ...] = (
-    (DATA, (DataConfig, Sampling, Draw, Frame)),
-    (MODEL, (TorchModelConfig,)),
-    (TRAINING, (TrainingConfig,)),
-    (EXECUTION, (PyTorchExecutionConfig,)),
-    (TRAINING, (TorchTrainingConfig,)),
-    (RECONSTRUCTION, (TorchInferenceConfig,)),
+_BY_RECORD: tuple[tuple[str, frozenset[str]], ...] = (
+    (DATA, keys(DataConfig, Sampling, Draw, Frame)),
+    (MODEL, keys(TorchModelConfig)),
+    (TRAINING, keys(TrainingConfig)),
+    (EXECUTION, keys(PyTorchExecutionConfig)),
+    (TRAINING, keys(TorchTrainingConfig)),
+    (RECONSTRUCTION, keys(TorchInferenceConfig)),
 )
 
 
@@ -108,7 +107,7 @@ def section_of(info: FieldInfo) -> str:
         return TRAINING
     if info.key in _OF_EXECUTION:
         return EXECUTION
-    return next(section for section, records in _OWNERS if info.key in keys(*records))
+    return next(section for section, held in _BY_RECORD if info.key in held)
 
 
 def add_flags(

@@ -9,6 +9,7 @@ import numpy as np
 from ptycho_adapters.commands import console
 from ptycho_adapters.commands.usage import kebab
 from ptycho_adapters.files import read_scan
+from ptycho_core.errors import Problem, ScanFileError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -41,9 +42,13 @@ def read_measured(path: Path, request: RunRequest, payload: TrainingPayload | In
     """Read a scan, and warn where what is said about it does not fit what it holds.
 
     Raises:
-        ScanFileError: the file is no scan.
+        ScanFileError: the file is no scan, or its patterns are not of the size that the run is for.
     """
     scan = read_scan(path, domain=request.domain)
+    size, source = payload.pt_data_config.N, payload.provenance["N"]
+    if size != scan.N:
+        expected = f"{size} px, as {'--N' if source.chosen else f'the {source}'} says"
+        raise ScanFileError(str(path), [Problem(path="patterns", expected=expected, found=f"{scan.N} px")])
     for text in disagreements(scan, stated_nphotons(payload)):
         console.warn(f"{path}: {text}")
     return scan

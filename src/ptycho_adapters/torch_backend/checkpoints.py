@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from ptycho_core.payload import TrainingPayload
 
 CHECKPOINT_FOLDER = "checkpoints"
+_LISTED_WEIGHTS = 5
 
 
 def monitored_metric(execution: PyTorchExecutionConfig, loss_name: str, *, validates: bool) -> str:
@@ -112,6 +113,6 @@ def check_resumable(path: Path, module: PtychoModule) -> None:
         f"training: {path} does not fit the settings",
         [
             Problem(path=f"resume.{name}", expected=str(wanted.get(name)), found=str(shapes.get(name)))
-            for name in differing
+            for name in differing[:_LISTED_WEIGHTS]
         ],
     )

@@ -64,8 +64,9 @@ class PtychoModule(LightningModule):
     def predict_groups(self, indices: Tensor, scan: ResidentScan) -> Prediction:
         """Run generator and merge for groups of scan indices (B, C)."""
         group = scan.gather(indices)
-        probes = group.probes(self.probe() * (scan.flux / self.training_scan.flux) ** 0.5)
-        amplitude = visible_amplitude(group.counts, probes, scan.good_pixels)
+        with torch.autocast(self.device.type, enabled=False):
+            probes = group.probes(self.probe() * (scan.flux / self.training_scan.flux) ** 0.5)
+            amplitude = visible_amplitude(group.counts, probes, scan.good_pixels)
         single, merged = run_steps(
             self.generator, amplitude, probes.detach(), self._merger(probes.detach(), group.starts)
         )

@@ -52,7 +52,8 @@ class TrainableProbe(nn.Module):
     def forward(self) -> Tensor:
         """Give the probe, (modes, N, N) complex64, with summed intensity `energy`."""
         pixels = torch.view_as_complex(self.pixels)
-        angle = torch.tensordot(self.aberrations, self.basis, dims=1)
+        # Not a matrix product: around a reduced-precision network those would be rounded, and this is a phase.
+        angle = (self.aberrations[:, None, None] * self.basis).sum(dim=0)
         probe: Tensor = torch.fft.ifft2(torch.fft.fft2(pixels) * torch.polar(torch.ones_like(angle), angle))
         if self.mask is not None:
             probe = probe * self.mask

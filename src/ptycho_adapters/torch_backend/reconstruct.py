@@ -95,16 +95,16 @@ def reconstruct(
         prepared = time.perf_counter()
         object_, coverage = _stitched(run)
         stitched = time.perf_counter()
-        metrics = _judge(run, object_)
+        scale = _outward_scale(probes[source], scan)
+        lit = coverage > _COVERED * coverage.max()
+        outward = torch.where(lit, object_ * scale, torch.ones_like(object_))
+        metrics = _judge(run, outward / scale)
         finished = time.perf_counter()
     model.generator.to("cpu")
-    scale = _outward_scale(probes[source], scan, source)
     height, width = run.canvas.height, run.canvas.width
-    lit = coverage > _COVERED * coverage.max()
-    outward = torch.where(lit, object_ * scale, torch.ones_like(object_)).reshape(height, width)
     origin_y, origin_x = (int(value) for value in run.origin.tolist())
     return Reconstruction(
-        object=outward.cpu().numpy(),
+        object=outward.reshape(height, width).cpu().numpy(),
         coverage=torch.where(lit, coverage, torch.zeros_like(coverage)).reshape(height, width).cpu().numpy(),
         origin_px=(origin_y, origin_x),
         probe=(probes[source] / scale).astype(np.complex64),
@@ -255,9 +255,8 @@ def _judge(run: _Run, object_: Tensor) -> dict[str, float]:
     }
 
 
-def _outward_scale(probe: NDArray[np.complex64], scan: Scan, source: ProbeSource) -> float:
+def _outward_scale(probe: NDArray[np.complex64], scan: Scan) -> float:
     """Factor that turns the network's object into the one that belongs to the scan's own probe."""
-    del source
     inside = float(np.square(np.abs(probe)).sum(dtype=np.float64))
     own = float(np.square(np.abs(scan.probe)).sum(dtype=np.float64))
     return float(np.sqrt(inside / own))

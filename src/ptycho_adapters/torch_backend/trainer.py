@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import warnings
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -38,6 +39,14 @@ if TYPE_CHECKING:
 
     from ptycho_core.payload import TrainingPayload
     from ptycho_core.scan import Scan
+
+# Warnings that ask nothing of the caller: group indices need no loader processes, a rerun into a folder is meant so, and
+# the last one is between Lightning and torch.
+_ABOUT_ITSELF = (
+    r"The '(train|val)_dataloader' does not have many workers",
+    r"Checkpoint directory .* exists and is not empty",
+    r".*isinstance\(treespec, LeafSpec\)",
+)
 
 
 def train(payload: TrainingPayload, scan: Scan, *, validation: Scan | None = None) -> TrainedModel:
@@ -184,13 +193,16 @@ def _trained(payload: TrainingPayload, scan: Scan, module: PtychoModule, history
 
 @contextmanager
 def _quiet_lightning() -> Iterator[None]:
-    """Keep Lightning's banners out of a run; its warnings still show."""
+    """Keep Lightning's banners, and its warnings about itself, out of a run; its other warnings still show."""
     loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric", "lightning")]
     levels = [logger.level for logger in loggers]
     for logger in loggers:
         logger.setLevel(logging.WARNING)
     try:
-        yield
+        with warnings.catch_warnings():
+            for message in _ABOUT_ITSELF:
+                warnings.filterwarnings("ignore", message=message)
+            yield
     finally:
         for logger, level in zip(loggers, levels, strict=True):
             logger.setLevel(level)

@@ -81,7 +81,7 @@ class DataConfig(Frame, Dose, Draw):
     measurement_domain: Literal["count_intensity", "normalized_amplitude"] = _fixed(
         "what the numbers in the file are", _DOMAIN_OF_SCAN
     ).field("count_intensity")
-    K: int = NEIGHBOR_COUNT.field(6)
+    K: int = NEIGHBOR_COUNT.field(10)
     K_quadrant: int = _fixed("neighbours per quadrant", _GROUPS_BY_DISTANCE).field(30)
     n_subsample: int = Knob(
         "draws of neighbours per scan point",
@@ -90,7 +90,7 @@ class DataConfig(Frame, Dose, Draw):
         why="n_groups says how many groups are drawn",
     ).field(7)
     grid_size: tuple[int, int] = attrs.field(
-        default=(2, 2), metadata=attrs.evolve(GRIDSIZE, rules=(POSITIVE_SIZES,)).metadata()
+        default=(3, 3), metadata=attrs.evolve(GRIDSIZE, rules=(POSITIVE_SIZES,)).metadata()
     )
     neighbor_function: Literal["Nearest", "Min_dist", "4_quadrant"] = _fixed(
         "rule for neighbours", _GROUPS_BY_DISTANCE
@@ -226,13 +226,13 @@ class TorchTrainingConfig(Loop, Optimisation, Sampling):
     ).field(0.1)
     probe_learning_rate: float | None = Knob(
         "first learning rate of the probe; none is learning_rate", rules=(above(0),)
-    ).field(None)
+    ).field(0.01)
     aberration_learning_rate: float = Knob(
         "step of the probe's focus, astigmatism, coma and spherical aberration", unit="rad", rules=(above(0),)
     ).field(0.04)
     unmerged_weight: float = Knob(
         "weight of the likelihood of single patches beside that of merged ones", rules=(at_least(0),)
-    ).field(0.2)
+    ).field(0.05)
     background_counts: float = Knob("floor of the expected counts", unit="counts/px", rules=(above(0),)).field(0.01)
     training_directories: tuple[Path, ...] = _fixed("folders of scans", "a training reads one scan").field(())
     framework: Literal["Default", "Lightning"] = _fixed("training loop", _LIGHTNING).field("Lightning")

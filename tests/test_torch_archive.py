@@ -1,0 +1,278 @@
+"""Archives: the same model comes back, bit for bit, or an error says what is wrong with the file."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import zipfile
+from typing import TYPE_CHECKING
+
+import attrs
+import numpy as np
+import pytest
+import torch
+from safetensors import torch as safetensors_torch
+
+from ptycho_adapters.torch_backend import EpochLosses, load_archive, reconstruct, save_archive
+from ptycho_core.errors import ArchiveError
+from torch_sample import quick_training, same, tiny_scan
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from torch import Tensor
+
+    from ptycho_adapters.torch_backend import TrainedModel
+
+pytest_plugins = ("torch_fixtures",)
+
+Members = dict[str, bytes]
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> TrainedModel:
+    """A trained model whose settings hold more than defaults."""
+    mask = np.zeros((64, 64), np.float32)
+    mask[8:56, 8:56] = 1.0
+    overrides = {"architecture": "unrolled", "probe_mask_tensor": mask, "notes": "ä", "seed": 5}
+    return quick_training(tmp_path_factory.mktemp("model"), overrides)
+
+
+@pytest.fixture
+def stored(model: TrainedModel, tmp_path: Path) -> Path:
+    """The archive of the model."""
+    return save_archive(model, tmp_path)
+
+
+def _members(path: Path) -> Members:
+    with zipfile.ZipFile(path) as archive:
+        return {name: archive.read(name) for name in archive.namelist()}
+
+
+def _rewrite(path: Path, members: Members) -> None:
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+
+
+def _with_manifest(**changes: object) -> Callable[[Members], Members]:
+    def change(members: Members) -> Members:
+        manifest = json.loads(members["manifest.json"]) | changes
+        return members | {"manifest.json": json.dumps(manifest).encode()}
+
+    return change
+
+
+def _with_tensors(edit: Callable[[dict[str, Tensor]], object]) -> Callable[[Members], Members]:
+    def change(members: Members) -> Members:
+        tensors = safetensors_torch.load(members["model.safetensors"])
+        edit(tensors)
+        return members | {"model.safetensors": safetensors_torch.save(tensors)}
+
+    return change
+
+
+def _without(name: str) -> Callable[[Members], Members]:
+    return lambda members: {key: value for key, value in members.items() if key != name}
+
+
+def _with(name: str, content: bytes) -> Callable[[Members], Members]:
+    return lambda members: members | {name: content}
+
+
+def _first_weight(tensors: dict[str, Tensor]) -> str:
+    return min(name for name in tensors if name.startswith("generator."))
+
+
+def test_a_model_comes_back(model: TrainedModel, stored: Path) -> None:
+    """Weights, both probes, settings, flux, history and version are the same, bit for bit."""
+    found = load_archive(stored)
+
+    assert same(found, model)
+    assert np.array_equal(found.start_probe, model.start_probe)
+    assert found.payload == model.payload
+    assert dict(found.payload.provenance) == dict(model.payload.provenance)
+    assert (found.flux, found.code_version) == (model.flux, model.code_version)
+    assert not found.generator.training
+
+
+def test_it_reconstructs_as_before(model: TrainedModel, stored: Path) -> None:
+    """The stored model gives the same object, bit for bit."""
+    before, after = (reconstruct(each, tiny_scan()) for each in (model, load_archive(stored)))
+
+    assert np.array_equal(before.object, after.object)
+
+
+def test_a_folder_stands_for_the_file_in_it(model: TrainedModel, tmp_path: Path) -> None:
+    """Both ways: a folder gets `wts.h5.zip`, made on the way, and is read back by its own name."""
+    file = save_archive(model, tmp_path / "new" / "folder")
+
+    assert file == tmp_path / "new" / "folder" / "wts.h5.zip"
+    assert same(load_archive(file.parent), model)
+
+
+def test_equal_models_make_equal_files(model: TrainedModel, tmp_path: Path) -> None:
+    """Saving twice, or saving what was loaded, gives the same bytes."""
+    first = save_archive(model, tmp_path / "a.zip")
+    second = save_archive(load_archive(first), tmp_path / "b.zip")
+
+    assert first.read_bytes() == second.read_bytes()
+
+
+def test_nothing_in_it_can_run(stored: Path) -> None:
+    """It holds two JSON texts and one safetensors file, and no pickle."""
+    members = _members(stored)
+
+    assert set(members) == {"manifest.json", "config.json", "model.safetensors"}
+    assert json.loads(members["manifest.json"])["format"] == "ptycho-core-model"
+    assert isinstance(json.loads(members["config.json"]), dict)
+    assert safetensors_torch.load(members["model.safetensors"])
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    """As a missing file, by its path."""
+    with pytest.raises(FileNotFoundError, match=r"Model archive not found: .*nowhere.*wts\.h5\.zip"):
+        load_archive(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (_without("config.json"), r"config\.json: expected a member of that name, found none"),
+        (_without("manifest.json"), r"manifest\.json: expected a member"),
+        (_without("model.safetensors"), r"model\.safetensors: expected a member"),
+        (_with("evil.pkl", b"."), r"evil\.pkl: expected no such member"),
+        (_with("manifest.json", b"{"), r"manifest\.json: expected JSON"),
+        (_with("manifest.json", b"[]"), r"manifest\.json\.format: expected 'ptycho-core-model', found None"),
+        (_with("manifest.json", b"\xff"), r"manifest\.json: expected JSON"),
+        (_with_manifest(format_version=2), r"manifest\.json\.format_version: expected 1, found 2"),
+        (_with_manifest(backend="tensorflow"), r"manifest\.json\.backend: expected 'pytorch', found 'tensorflow'"),
+        (
+            _with_manifest(generator="fno"),
+            r"manifest\.json\.generator: expected 'unrolled', as config\.json, found 'fno'",
+        ),
+        (_with_manifest(flux="much"), r"manifest\.json\.flux: expected a positive number of photons, found 'much'"),
+        (_with_manifest(flux=-1.0), r"manifest\.json\.flux: expected a positive"),
+        (_with_manifest(history=[{"epoch": 0}]), r"manifest\.json\.history: expected rows of epoch, train"),
+        (_with_manifest(history=5), r"manifest\.json\.history"),
+        (_with_manifest(code_version=None), r"manifest\.json\.code_version: expected text, found None"),
+        (_with("config.json", b"{}"), r"\(config\.json\):\s+- format_version: expected 1, found None"),
+        (_with("config.json", b"\xff\xfe"), r"config\.json: expected UTF-8 text"),
+        (_with("model.safetensors", b"nonsense"), r"model\.safetensors: expected a safetensors file"),
+        (_with_tensors(lambda t: t.pop("probe")), r"model\.safetensors\.probe: expected complex64 .*found none"),
+        (_with_tensors(lambda t: t.update(probe=t["probe"][:, :32])), r"probe: expected complex64 \(modes, 64, 64\)"),
+        (_with_tensors(lambda t: t.update(probe=t["probe"].abs())), r"probe: expected complex64 .*found float32"),
+        (_with_tensors(lambda t: t.update(extra=torch.zeros(2))), r"\.extra: expected no such weight, found float32"),
+        (_with_tensors(lambda t: t.pop(_first_weight(t))), r"\.generator\..*: expected float32 .*, found none"),
+        (
+            _with_tensors(lambda t: t.update({_first_weight(t): torch.zeros(3, 3)})),
+            r"\.generator\..*: expected float32 .*, found float32 \(3, 3\)",
+        ),
+        (
+            _with_tensors(lambda t: t.update({_first_weight(t): t[_first_weight(t)].double()})),
+            r"\.generator\..*: expected float32 .*, found float64",
+        ),
+    ],
+)
+def test_a_wrong_part_is_named(stored: Path, damage: Callable[[Members], Members], message: str) -> None:
+    """Whatever is missing, extra, misshapen or of another version, the error says where and what."""
+    _rewrite(stored, damage(_members(stored)))
+
+    with pytest.raises(ArchiveError, match=message) as error:
+        load_archive(stored)
+    assert str(stored) in str(error.value)
+
+
+def test_all_wrong_weights_are_listed(stored: Path) -> None:
+    """Two misfits are two lines."""
+    tensors = safetensors_torch.load(_members(stored)["model.safetensors"])
+    names = sorted(name for name in tensors if name.startswith("generator."))[:2]
+    _rewrite(stored, _with_tensors(lambda t: [t.pop(name) for name in names])(_members(stored)))
+
+    with pytest.raises(ArchiveError) as error:
+        load_archive(stored)
+    assert [problem.path for problem in error.value.problems] == [f"model.safetensors.{name}" for name in names]
+
+
+@pytest.mark.parametrize("kept", [0.0, 0.3, 0.9, 0.999])
+def test_a_truncated_file_is_refused(stored: Path, kept: float) -> None:
+    """However much is left of it."""
+    content = stored.read_bytes()
+    stored.write_bytes(content[: int(kept * len(content))])
+
+    with pytest.raises(ArchiveError, match="expected a complete zip archive"):
+        load_archive(stored)
+
+
+def test_a_flipped_bit_is_refused(stored: Path) -> None:
+    """Check sums cover every member."""
+    content = bytearray(stored.read_bytes())
+    content[len(content) // 2] ^= 1
+    stored.write_bytes(bytes(content))
+
+    with pytest.raises(ArchiveError, match="expected a complete zip archive"):
+        load_archive(stored)
+
+
+def test_damaged_compression_is_refused(stored: Path) -> None:
+    """A member that another program compressed and something damaged is an error of the archive, not of zlib."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in _members(stored).items():
+            archive.writestr(name, content)
+    damaged = bytearray(buffer.getvalue())
+    start = damaged.index(b"manifest.json") + len(b"manifest.json")
+    damaged[start : start + 8] = b"\xff" * 8
+    stored.write_bytes(bytes(damaged))
+
+    with pytest.raises(ArchiveError, match="expected a complete zip archive"):
+        load_archive(stored)
+
+
+def test_an_empty_history_is_kept(model: TrainedModel, tmp_path: Path) -> None:
+    """A run that ended before its first epoch has none, and one without validation has None in its rows."""
+    for history in ((), (EpochLosses(epoch=3, train=0.5, validation=None, steps=7),)):
+        changed = attrs.evolve(model, history=history)
+
+        assert load_archive(save_archive(changed, tmp_path)).history == history
+
+
+SAVER = """
+import sys
+from pathlib import Path
+import attrs
+from ptycho_adapters.torch_backend import load_archive, save_archive
+model = load_archive(Path(sys.argv[1]))
+number = 0
+while True:
+    save_archive(attrs.evolve(model, code_version=f"{number}" * 100_000), Path(sys.argv[2]))
+    print(number, flush=True)
+    number = (number + 1) % 10
+"""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs SIGKILL")
+def test_a_kill_leaves_the_old_or_the_new_archive(stored: Path, tmp_path: Path) -> None:
+    """A process killed while it saves over and over leaves one complete archive of its own."""
+    target = tmp_path / "target" / "wts.h5.zip"
+    process = subprocess.Popen(
+        [sys.executable, "-c", SAVER, str(stored), str(target)], stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    rng = np.random.default_rng(0)
+    process.stdout.readline()
+    for _ in range(int(rng.integers(2, 5))):
+        process.stdout.readline()
+    time.sleep(float(rng.uniform(0.0, 0.02)))
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    process.stdout.close()
+
+    version = load_archive(target).code_version
+    assert version == version[0] * 100_000
