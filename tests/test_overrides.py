@@ -30,8 +30,8 @@ def test_torch_side_defaults_outrank_canonical_ones() -> None:
     """Where the families differ, the torch side speaks; where it is silent, the canonical one does."""
     resolution = resolve({}, TRAINING)
 
-    assert (resolution.values["gridsize"], resolution.provenance["gridsize"]) == (2, Layer.TORCH_DEFAULT)
-    assert (resolution.values["neighbor_count"], resolution.values["amp_activation"]) == (6, "swish")
+    assert (resolution.values["gridsize"], resolution.provenance["gridsize"]) == (3, Layer.TORCH_DEFAULT)
+    assert (resolution.values["neighbor_count"], resolution.values["amp_activation"]) == (10, "swish")
 
 
 def test_a_value_equal_to_a_default_is_still_explicit() -> None:

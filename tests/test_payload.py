@@ -238,8 +238,8 @@ def test_defaults_of_a_run() -> None:
     payload = trained()
     training = payload.tf_training_config
 
-    assert (training.model.gridsize, training.neighbor_count, training.batch_size, training.nepochs) == (2, 6, 16, 50)
-    assert (training.model.architecture, training.probe_trainable, training.backend) == ("unet", True, "pytorch")
+    assert (training.model.gridsize, training.neighbor_count, training.batch_size, training.nepochs) == (3, 10, 1, 50)
+    assert (training.model.architecture, training.probe_trainable, training.backend) == ("unrolled", True, "pytorch")
     assert payload.pt_training_config.learning_rate == payload.execution_config.learning_rate == 2e-3
     assert payload.pt_training_config.validation_fraction == TorchTrainingConfig().validation_fraction == 0.1
     assert payload.execution_config.accelerator == "auto"

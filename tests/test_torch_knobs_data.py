@@ -44,6 +44,7 @@ def _positions(groups: npt.NDArray[np.int32]) -> npt.NDArray[np.float64]:
         {"batch_size": 4},
         {"validation_fraction": 0.2},
         {"n_filters_scale": 2},
+        {"architecture": "unrolled"},
         {"nepochs": 2},
     ],
     ids=str,

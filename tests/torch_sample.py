@@ -41,6 +41,10 @@ SMALL: Mapping[str, object] = {
     "architecture": "unet",
     "n_filters_scale": 1,
     "validation_fraction": 0.12,
+    "learning_rate": 2e-3,
+    "probe_learning_rate": None,
+    "gradient_clip_val": None,
+    "scheduler": "Default",
 }
 QUIET: Mapping[str, object] = {
     "accelerator": "cpu",

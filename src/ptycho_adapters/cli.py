@@ -90,14 +90,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return stop.code if isinstance(stop.code, int) else DONE
     except KeyboardInterrupt:
         return _OF_SIGNAL + signal.SIGINT
-    except UsageError as error:
-        console.note(f"{name}: {error}; see {name} --help")
-        return WRONG_INPUT
-    except _INPUT_ERRORS as error:
-        console.note(f"{name}: {_message(error)}")
-        return WRONG_INPUT
-    except Exception as error:  # noqa: BLE001 - the last frame: whatever it is becomes one line and an exit code
-        return _failed(name, error, arguments)
+    except Exception as error:  # noqa: BLE001 - the last frame: whatever it is becomes a message and an exit code
+        return _ended(name, error, arguments)
     return DONE
 
 
@@ -149,13 +143,19 @@ def _parsers(wanted: str) -> tuple[Parser, list[str]]:
     return parser, options
 
 
-def _message(error: Exception) -> str:
-    if isinstance(error, OSError) and error.strerror and error.filename:
-        return f"{error.strerror}: {error.filename}"
-    return str(error)
-
-
-def _failed(name: str, error: Exception, arguments: Sequence[str]) -> int:
+def _ended(name: str, error: Exception, arguments: Sequence[str]) -> int:
+    """Say what went wrong and return the exit code."""
+    if isinstance(error, BrokenPipeError):
+        # The reader has gone; what Python still holds for it must not fail once more at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return _OF_SIGNAL + signal.SIGPIPE
+    if isinstance(error, UsageError):
+        console.note(f"{name}: {error}; see {name} --help")
+        return WRONG_INPUT
+    if isinstance(error, _INPUT_ERRORS):
+        reason = f"{error.strerror}: {error.filename}" if isinstance(error, OSError) and error.strerror else str(error)
+        console.note(f"{name}: {reason}")
+        return WRONG_INPUT
     if "--traceback" in arguments or os.environ.get(_DEBUG, "0") not in {"", "0"}:
         console.note("".join(traceback.format_exception(error)).rstrip())
     else:

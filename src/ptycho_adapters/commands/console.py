@@ -13,8 +13,13 @@ if TYPE_CHECKING:
 
 
 def tell(text: str) -> None:
-    """Write a result."""
+    """Write a result.
+
+    Raises:
+        BrokenPipeError: nobody reads it any more.
+    """
     sys.stdout.write(text + "\n")
+    sys.stdout.flush()
 
 
 def note(text: str) -> None:

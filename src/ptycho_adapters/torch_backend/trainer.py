@@ -40,8 +40,8 @@ if TYPE_CHECKING:
     from ptycho_core.payload import TrainingPayload
     from ptycho_core.scan import Scan
 
-# Warnings that ask nothing of the caller: group indices need no loader processes, a rerun into a folder is meant so, and
-# the last one is between Lightning and torch.
+# Warnings that ask nothing of the caller: group indices need no loader processes, a rerun into a folder is meant so,
+# and the last one is between Lightning and torch.
 _ABOUT_ITSELF = (
     r"The '(train|val)_dataloader' does not have many workers",
     r"Checkpoint directory .* exists and is not empty",

@@ -14,11 +14,14 @@ from ptycho_core.config.record import Explicit
 from ptycho_core.config.shared import (
     ACCELERATOR,
     DEVICES,
+    GRADIENT_CLIP_VAL,
     INFERENCE_BATCH_SIZE,
     OTHER_GENERATOR,
+    SCHEDULER,
     Bottleneck,
     Evaluation,
     Loop,
+    Scheduler,
     Steps,
 )
 from ptycho_core.errors import Problem
@@ -48,6 +51,8 @@ class PyTorchExecutionConfig(Explicit, Loop, Steps, Bottleneck, Evaluation):
         ConfigError: a field is not valid; every such field is listed.
     """
 
+    scheduler: Scheduler = SCHEDULER.field("WarmupCosine")
+    gradient_clip_val: float | None = GRADIENT_CLIP_VAL.field(1.0)
     accelerator: Accelerator = ACCELERATOR.field("auto")
     devices: int | Literal["auto"] = DEVICES.field(1)
     deterministic: bool | Literal["warn"] = Knob("use deterministic kernels; warn only reports others").field(True)

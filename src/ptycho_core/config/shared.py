@@ -139,6 +139,13 @@ INFERENCE_BATCH_SIZE = Knob(
     key="inference_batch_size",
     rules=(above(0),),
 )
+BATCH_SIZE = Knob("groups per step", key="batch_size", rules=(POWER_OF_TWO,))
+SCHEDULER = Knob(
+    "course of the learning rate: Default is constant; the cosine ends with the epochs or with max_time",
+    key="scheduler",
+)
+GRADIENT_CLIP_VAL = Knob("bound on the gradient; none leaves it", key="gradient_clip_val", rules=(above(0),))
+LR_MIN_RATIO = Knob("last learning rate over the first", key="lr_min_ratio", rules=(within(0, 1),))
 
 
 @attrs.frozen(kw_only=True, slots=False)
@@ -220,10 +227,8 @@ class Sampling(Record):
 class Steps(Record):
     """How a step of the optimiser is scheduled and bounded."""
 
-    scheduler: Scheduler = Knob(
-        "course of the learning rate: Default is constant; the cosine ends with the epochs or with max_time"
-    ).field("WarmupCosine")
-    gradient_clip_val: float | None = Knob("bound on the gradient; none leaves it", rules=(above(0),)).field(1.0)
+    scheduler: Scheduler = SCHEDULER.field("Default")
+    gradient_clip_val: float | None = GRADIENT_CLIP_VAL.field(None)
     gradient_clip_algorithm: Clipping = Knob("what is bounded: norm, value, or adaptively").field("norm")
 
 
@@ -234,7 +239,7 @@ class Optimisation(Steps):
     train_data_file: Path | None = TRAIN_DATA_FILE.field(None)
     test_data_file: Path | None = TEST_DATA_FILE.field(None)
     output_dir: Path = OUTPUT_DIR.field(Path("training_outputs"))
-    batch_size: int = Knob("groups per step", rules=(POWER_OF_TWO,)).field(1)
+    batch_size: int = BATCH_SIZE.field(16)
     mae_weight: float = Knob("weight of the mean absolute amplitude error", rules=(within(0, 1),)).field(0.0)
     realspace_mae_weight: float = Knob(
         "weight of the absolute error between overlapping patches", rules=(at_least(0),)
@@ -255,7 +260,7 @@ class Optimisation(Steps):
     adam_beta1: float = Knob("decay of the first moment", rules=(at_least(0), below(1))).field(0.9)
     adam_beta2: float = Knob("decay of the second moment", rules=(at_least(0), below(1))).field(0.999)
     lr_warmup_epochs: int = Knob("epochs of rising learning rate", rules=(at_least(0),)).field(0)
-    lr_min_ratio: float = Knob("last learning rate over the first", rules=(within(0, 1),)).field(0.01)
+    lr_min_ratio: float = LR_MIN_RATIO.field(0.1)
     plateau_factor: float = Knob("factor at a plateau", rules=(above(0), below(1))).field(0.5)
     plateau_patience: int = Knob("epochs without progress that make a plateau", rules=(at_least(0),)).field(2)
     plateau_min_lr: float = Knob("lowest learning rate at plateaus", rules=(at_least(0),)).field(5e-5)

@@ -17,12 +17,15 @@ from ptycho_core.config.shared import (
     ACCELERATOR,
     ACTIVATION,
     BACKEND,
+    BATCH_SIZE,
     DEBUG,
     DEVICES,
+    GRADIENT_CLIP_VAL,
     GRIDSIZE,
     INFERENCE_BATCH_SIZE,
     INTENSITY_SCALE_TRAINABLE,
     LOSS_MODE,
+    LR_MIN_RATIO,
     MODEL_PATH,
     MODEL_TYPE,
     N_GROUPS,
@@ -31,6 +34,7 @@ from ptycho_core.config.shared import (
     NLL_WEIGHT,
     OTHER_GENERATOR,
     OUTPUT_DIR,
+    SCHEDULER,
     SEED,
     TEST_DATA_FILE,
     TORCH_ACTIVATION,
@@ -44,6 +48,7 @@ from ptycho_core.config.shared import (
     Network,
     Optimisation,
     Sampling,
+    Scheduler,
 )
 from ptycho_core.errors import Problem
 
@@ -212,6 +217,10 @@ class TorchTrainingConfig(Loop, Optimisation, Sampling):
     """
 
     epochs: int = NEPOCHS.field(50)
+    batch_size: int = BATCH_SIZE.field(1)
+    scheduler: Scheduler = SCHEDULER.field("WarmupCosine")
+    lr_min_ratio: float = LR_MIN_RATIO.field(0.01)
+    gradient_clip_val: float | None = GRADIENT_CLIP_VAL.field(1.0)
     n_groups: int | None = N_GROUPS.field(None)
     nll: bool = NLL_WEIGHT.field(True)
     nll_weight: float = attrs.field(

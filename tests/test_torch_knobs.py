@@ -1,0 +1,166 @@
+"""Every setting that changes a run is shown to do so: the table of settings against the tests that show it."""
+
+from __future__ import annotations
+
+import ast
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+from ptycho_core.config.knob import Effect
+from ptycho_core.config.table import FieldInfo, fields
+
+HERE = Path(__file__).parent
+
+SHOWN: dict[str, tuple[str, ...]] = {
+    "test_torch_knobs_optimisation.py::test_the_setting_changes_the_training": (
+        "learning_rate",
+        "optimizer",
+        "weight_decay",
+        "adam_beta1",
+        "adam_beta2",
+        "gradient_clip_val",
+        "accum_steps",
+        "scheduler",
+        "lr_warmup_epochs",
+        "probe_learning_rate",
+        "aberration_learning_rate",
+        "probe_trainable",
+        "intensity_scale_trainable",
+    ),
+    "test_torch_knobs_optimisation.py::test_the_optimiser_is_the_one_asked_for": ("optimizer",),
+    "test_torch_knobs_optimisation.py::test_the_optimiser_has_its_numbers": (
+        "adam_beta1",
+        "adam_beta2",
+        "weight_decay",
+        "learning_rate",
+        "probe_learning_rate",
+        "aberration_learning_rate",
+    ),
+    "test_torch_knobs_optimisation.py::test_momentum_moves_on": ("momentum",),
+    "test_torch_knobs_optimisation.py::test_accumulated_batches_make_one_step": ("accum_steps",),
+    "test_torch_knobs_optimisation.py::test_gradients_are_bounded": ("gradient_clip_val", "gradient_clip_algorithm"),
+    "test_torch_knobs_optimisation.py::test_adaptive_clipping_is_a_bound_of_its_own": ("gradient_clip_algorithm",),
+    "test_torch_knobs_optimisation.py::test_the_cosine_reaches_the_optimiser": ("scheduler", "lr_min_ratio"),
+    "test_torch_knobs_optimisation.py::test_the_warm_up_reaches_the_optimiser": ("lr_warmup_epochs",),
+    "test_torch_knobs_optimisation.py::test_plateaus_have_settings": (
+        "plateau_patience",
+        "plateau_factor",
+        "plateau_min_lr",
+        "plateau_threshold",
+    ),
+    "test_torch_knobs_optimisation.py::test_a_fixed_probe_stays_as_it_was": ("probe_trainable",),
+    "test_torch_knobs_optimisation.py::test_a_trainable_scale_ends_in_the_probe": ("intensity_scale_trainable",),
+    "test_torch_knobs_data.py::test_the_setting_changes_the_training": (
+        "architecture",
+        "gridsize",
+        "n_groups",
+        "seed",
+        "subsample_seed",
+        "n_subsample",
+        "neighbor_count",
+        "sequential_sampling",
+        "batch_size",
+        "validation_fraction",
+        "n_filters_scale",
+        "nepochs",
+    ),
+    "test_torch_knobs_data.py::test_groups_are_what_was_asked_for": ("gridsize", "n_groups", "validation_fraction"),
+    "test_torch_knobs_data.py::test_members_come_from_the_nearest_neighbours": ("neighbor_count",),
+    "test_torch_knobs_data.py::test_a_subsample_bounds_the_patterns": ("n_subsample",),
+    "test_torch_knobs_data.py::test_oversampling_gives_more_groups_than_patterns": (
+        "enable_oversampling",
+        "neighbor_pool_size",
+    ),
+    "test_torch_knobs_data.py::test_sequential_sampling_keeps_the_order_of_the_scan": ("sequential_sampling",),
+    "test_torch_knobs_data.py::test_batches_have_the_size_asked_for": ("batch_size",),
+    "test_torch_knobs_data.py::test_epochs_are_counted": ("nepochs",),
+    "test_torch_knobs_data.py::test_patterns_of_another_size_are_refused": ("N",),
+    "test_torch_knobs_data.py::test_supervised_training_is_refused": ("model_type",),
+    "test_torch_knobs_data.py::test_the_loader_has_its_settings": (
+        "num_workers",
+        "pin_memory",
+        "persistent_workers",
+        "prefetch_factor",
+    ),
+    "test_torch_generators.py::test_filters_scale_the_number_of_weights": ("n_filters_scale",),
+    "test_torch_knobs_model.py::test_every_setting_changes_the_training": (
+        "torch_loss_mode",
+        "torch_mae_pred_l2_match_target",
+        "nll_weight",
+        "mae_weight",
+        "realspace_weight",
+        "realspace_mae_weight",
+        "unmerged_weight",
+        "background_counts",
+        "probe_mask",
+        "probe_mask_diameter",
+        "probe_mask_sigma",
+        "probe_mask_tensor",
+    ),
+    "test_torch_objective.py::test_the_other_mode_is_the_amplitude_error": ("torch_loss_mode",),
+    "test_torch_objective.py::test_matched_norms_ignore_the_scale_of_the_prediction": (
+        "torch_mae_pred_l2_match_target",
+    ),
+    "test_torch_objective.py::test_disagreement_is_weighted_by_light": ("realspace_weight", "realspace_mae_weight"),
+    "test_torch_knobs_execution.py::test_the_accelerator_is_the_one_asked_for": ("accelerator",),
+    "test_torch_knobs_execution.py::test_devices_are_counted": ("devices",),
+    "test_torch_knobs_execution.py::test_the_strategy_is_the_one_asked_for": ("strategy",),
+    "test_torch_knobs_execution.py::test_precision_changes_the_arithmetic": ("precision",),
+    "test_torch_knobs_execution.py::test_determinism_is_switched_for_the_run": ("deterministic",),
+    "test_torch_knobs_execution.py::test_the_bar_is_shown_on_standard_error_alone": ("enable_progress_bar",),
+    "test_torch_knobs_execution.py::test_checkpoints_are_written_when_asked_for": (
+        "enable_checkpointing",
+        "output_dir",
+    ),
+    "test_torch_knobs_execution.py::test_the_best_checkpoints_are_kept": ("checkpoint_save_top_k",),
+    "test_torch_knobs_execution.py::test_checkpoints_are_ranked_by_the_metric_asked_for": (
+        "checkpoint_monitor_metric",
+    ),
+    "test_torch_knobs_execution.py::test_the_mode_says_which_end_is_good": ("checkpoint_mode",),
+    "test_torch_knobs_execution.py::test_a_training_ends_early_without_progress": ("early_stop_patience",),
+    "test_torch_knobs_execution.py::test_the_csv_log_has_the_losses": ("logger_backend", "output_dir"),
+    "test_torch_knobs_execution.py::test_gradient_norms_are_logged_when_asked_for": (
+        "log_grad_norm",
+        "grad_norm_log_freq",
+    ),
+    "test_torch_knobs_execution.py::test_a_time_limit_ends_the_run_cleanly": ("max_time",),
+    "test_torch_knobs_execution.py::test_a_run_is_taken_up_where_it_stopped": ("resume",),
+    "test_torch_reconstruct.py::test_batches_do_not_matter": ("inference_batch_size",),
+    "test_torch_reconstruct.py::test_weights_are_the_light_or_even": ("patch_weighting",),
+    "test_torch_reconstruct.py::test_the_probe_is_the_one_asked_for": ("probe_source",),
+    "test_torch_reconstruct.py::test_the_better_fitting_probe_is_found": ("probe_source",),
+    "test_torch_reconstruct.py::test_fewer_patterns_can_be_used": ("n_subsample", "n_groups", "seed"),
+    "test_torch_reconstruct.py::test_precision_changes_the_network_s_arithmetic": ("precision",),
+    "test_factory.py::test_a_missing_scan_is_an_error": ("train_data_file", "test_data_file"),
+    "test_torch_knobs_data.py::test_another_scan_can_be_the_validation": ("test_data_file",),
+    "test_factory.py::test_a_missing_archive_is_an_error": ("model_path",),
+    "test_cli_run.py::test_a_declared_dose_that_is_not_measured_is_told": ("nphotons",),
+}
+
+
+def _chosen() -> list[FieldInfo]:
+    """Settings that a user can choose and that change a run."""
+    return [info for info in fields() if info.effect is Effect.RUN or len(info.honoured) > 1]
+
+
+@cache
+def _tests_in(file: str) -> frozenset[str]:
+    tree = ast.parse((HERE / file).read_text())
+    return frozenset(node.name for node in tree.body if isinstance(node, ast.FunctionDef))
+
+
+@pytest.mark.parametrize("info", _chosen(), ids=lambda info: info.key)
+def test_every_setting_of_a_run_is_shown_to_work(info: FieldInfo) -> None:
+    """A setting that changes a run has a test that shows the change."""
+    assert [name for name, keys in SHOWN.items() if info.key in keys]
+
+
+@pytest.mark.parametrize("name", SHOWN)
+def test_the_showing_tests_exist(name: str) -> None:
+    """They stand where they are said to stand, and show settings that there are."""
+    file, test = name.split("::")
+
+    assert test in _tests_in(file)
+    assert {*SHOWN[name]} <= {info.key for info in _chosen()}
