@@ -109,6 +109,7 @@ SHOWN: dict[str, tuple[str, ...]] = {
     "test_torch_knobs_execution.py::test_the_strategy_is_the_one_asked_for": ("strategy",),
     "test_torch_knobs_execution.py::test_precision_changes_the_arithmetic": ("precision",),
     "test_torch_knobs_execution.py::test_determinism_is_switched_for_the_run": ("deterministic",),
+    "test_torch_knobs_execution.py::test_threads_are_lent_to_the_run": ("num_threads",),
     "test_torch_knobs_execution.py::test_the_bar_is_shown_on_standard_error_alone": ("enable_progress_bar",),
     "test_torch_knobs_execution.py::test_checkpoints_are_written_when_asked_for": (
         "enable_checkpointing",
@@ -136,7 +137,6 @@ SHOWN: dict[str, tuple[str, ...]] = {
     "test_factory.py::test_a_missing_scan_is_an_error": ("train_data_file", "test_data_file"),
     "test_torch_knobs_data.py::test_another_scan_can_be_the_validation": ("test_data_file",),
     "test_factory.py::test_a_missing_archive_is_an_error": ("model_path",),
-    "test_cli_run.py::test_a_declared_dose_that_is_not_measured_is_told": ("nphotons",),
 }
 
 

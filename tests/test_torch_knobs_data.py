@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import attrs
 import numpy as np
 import pytest
+import torch
 
 from ptycho_adapters.torch_backend import train
 from ptycho_adapters.torch_backend.groups import EpochShuffle, TrainingGroups, group_loader, training_groups
+from ptycho_adapters.torch_backend.trainer import build_module
 from ptycho_core.errors import ConfigError, ScanError
 from ptycho_core.splitting import split_region
 from torch_sample import observed_training, payload_for, quick_training, same, tiny_scan
@@ -176,6 +179,24 @@ def test_another_scan_can_be_the_validation(tmp_path: Path) -> None:
     assert len(np.unique(np.concatenate(run.observer.batches)[:, 0])) == 36
     assert sorted(np.concatenate(run.observer.held_out)[:, 0]) == list(range(15))
     assert run.model.history[0].validation is not None
+
+
+def test_another_scan_is_lit_by_its_own_flux(tmp_path: Path) -> None:
+    """A validation scan of four times the photons is predicted under a probe of four times the energy."""
+    scan = tiny_scan()
+    brighter = attrs.evolve(scan, patterns=scan.patterns.astype(np.float64) * 4)
+    payload = payload_for(tmp_path)
+    module = build_module(payload, scan, brighter, training_groups(payload, scan, brighter))
+
+    with torch.no_grad():
+        indices = torch.tensor([[0, 1, 2, 3]])
+        energies = [
+            float(module.predict_groups(indices, each).probes.abs().square().sum()) / 4
+            for each in (module.training_scan, module.validation_scan)
+        ]
+
+    flux = float(scan.patterns.sum(axis=(1, 2), dtype=np.float64).mean())
+    assert energies == pytest.approx([flux, 4 * flux], rel=1e-5)
 
 
 def test_a_region_too_small_for_a_group_is_refused(tmp_path: Path) -> None:

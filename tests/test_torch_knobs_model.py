@@ -10,6 +10,7 @@ import torch
 
 from ptycho_adapters.torch_backend.probe import soft_disc
 from ptycho_adapters.torch_backend.trainer import probe_mask
+from ptycho_core.errors import ConfigError
 from torch_sample import module_of, payload_for, quick_training
 
 if TYPE_CHECKING:
@@ -108,3 +109,11 @@ def test_a_mask_given_as_an_array_is_used_as_it_is(tmp_path: Path) -> None:
     assert not model.probe[:, MASK == 0].any()
     assert model.probe[:, MASK == 1].any()
     assert float(np.sum(np.abs(model.probe.astype(np.complex128)) ** 2)) == pytest.approx(model.flux, rel=1e-5)
+
+
+def test_a_mask_that_stops_all_light_is_refused(tmp_path: Path) -> None:
+    """A disc that falls between the pixels would leave a probe without energy."""
+    settings = {"probe_mask": True, "probe_mask_diameter": 0.5, "probe_mask_sigma": 0.01}
+
+    with pytest.raises(ConfigError, match="probe_mask: expected a mask that lets light pass"):
+        quick_training(tmp_path, settings)

@@ -8,6 +8,7 @@ import time
 import attrs
 import pytest
 
+from ptycho_adapters.torch_backend.callbacks import Schedule
 from ptycho_adapters.torch_backend.schedule import Clock, Progress, learning_rate_factor, parse_duration_s
 from ptycho_core.config import TorchTrainingConfig
 
@@ -79,6 +80,20 @@ def test_durations_are_read() -> None:
     """Days, hours, minutes and seconds."""
     assert parse_duration_s("00:00:10:00") == 600.0
     assert parse_duration_s("02:03:04:05") == 2 * 86400 + 3 * 3600 + 4 * 60 + 5
+
+
+def test_time_already_spent_counts_after_a_resume() -> None:
+    """A schedule that takes up another's state goes on from its time and its plateaus."""
+    config = TorchTrainingConfig(scheduler="Adaptive")
+    before, after = (Schedule(config, max_time_s=600.0) for _ in range(2))
+    state = before.state_dict()
+    state["elapsed_s"] = 300.0
+    state["plateau"]["factor"] = 0.25
+
+    after.load_state_dict(state)
+
+    assert 300.0 <= after.state_dict()["elapsed_s"] < 310.0
+    assert after.state_dict()["plateau"] == state["plateau"]
 
 
 def test_a_clock_goes_on_from_where_it_stood() -> None:

@@ -143,11 +143,11 @@ def test_bad_pixels_do_not_matter(tmp_path: Path) -> None:
 
 
 def test_the_usual_training_is_quiet(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    """With checkpoints and log, twice into one folder, nothing is printed and nothing is warned about."""
+    """With checkpoints and log, with and without validation, twice into one folder: no print, no warning."""
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        for _ in range(2):
-            quick_training(tmp_path, enable_checkpointing=True, logger_backend="csv")
+        for fraction in (0.12, 0.0):
+            quick_training(tmp_path, {"validation_fraction": fraction}, enable_checkpointing=True, logger_backend="csv")
 
     assert capfd.readouterr() == ("", "")
     assert len(list(tmp_path.rglob("metrics.csv"))) == 2

@@ -98,6 +98,7 @@ class Observer(Callback):
         rates: learning rate of every parameter group at every optimiser step.
         batches: groups of scan indices of every training batch.
         held_out: the same of every validation batch.
+        threads: torch's CPU threads at every training batch.
         deterministic: at every training batch, whether torch wants deterministic kernels, and whether it only warns.
         gradients: gradient of the network, flat, as the optimiser saw it.
     """
@@ -107,6 +108,7 @@ class Observer(Callback):
         self.rates: list[dict[str, float]] = []
         self.batches: list[npt.NDArray[np.int64]] = []
         self.held_out: list[npt.NDArray[np.int64]] = []
+        self.threads: list[int] = []
         self.deterministic: list[tuple[bool, bool]] = []
         self.gradients: list[npt.NDArray[np.float32]] = []
 
@@ -123,6 +125,7 @@ class Observer(Callback):
     ) -> None:
         """Take down the batch and torch's switches."""
         self.batches.append(batch[0].numpy())
+        self.threads.append(torch.get_num_threads())
         self.deterministic.append(
             (torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled())
         )

@@ -164,9 +164,7 @@ def _canonical(
 ) -> R:
     """Return the canonical record that the torch-side records and the overrides describe."""
     values, problems = _gather(records)
-    table = _TABLES[target]
-    chosen = read_names(overrides or {}, table, "overrides", problems)
-    values |= chosen
+    values |= read_names(overrides or {}, _TABLES[target], "overrides", problems)
     for key, example in _REQUIRED[target].items():
         if values.get(key) is None:
             fix = f"{key} is required in overrides, such as {example}"

@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Iterator, Mapping
 from enum import StrEnum
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import attrs
 
@@ -58,11 +58,11 @@ class Layer(StrEnum):
         return self in {Layer.TORCH_DEFAULT, Layer.CANONICAL_DEFAULT}
 
 
-class Settings(Mapping[str, V_co], Generic[V_co]):
+class Settings(Mapping[str, V_co]):
     """An immutable mapping over keys that can be asked by any alias of a key."""
 
     def __init__(self, table: Table, values: Mapping[str, V_co]) -> None:
-        self._keys = table.names
+        self._keys = dict(table.names)
         self._values = dict(values)
 
     def __getitem__(self, name: str) -> V_co:
@@ -121,16 +121,13 @@ def merge(layers: Mapping[Layer, Mapping[str, object]], table: Table, problems: 
     provenance: dict[str, Layer] = {}
     defaults = _default_layers(table)
     for layer in Layer:
-        given = layers.get(layer, {})
         if layer.default:
             said = defaults[layer]
-        elif layer.chosen:
-            said = read_names(given, table, str(layer), problems)
         else:
-            # What a file says matters only where nobody said otherwise.
-            said = read_names(
-                {n: v for n, v in given.items() if table.key(n) not in values}, table, str(layer), problems
-            )
+            given = layers.get(layer, {})
+            # What a file says about itself matters only where nobody said otherwise.
+            heard = given if layer.chosen else {n: v for n, v in given.items() if table.key(n) not in values}
+            said = read_names(heard, table, str(layer), problems)
         values = said | values
         provenance = dict.fromkeys(said, layer) | provenance
     return Resolution(values=Settings(table, values), provenance=Settings(table, provenance))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from types import MappingProxyType
 from typing import TypeVar
 
 import attrs
@@ -21,8 +20,6 @@ from ptycho_core.errors import ConfigError, Problem, raise_if_any
 from ptycho_core.overrides import Layer, Resolution, Settings, Unset, merge
 
 R = TypeVar("R", bound=Record)
-
-_NOTHING: Mapping[str, object] = MappingProxyType({})
 
 
 @attrs.frozen(kw_only=True)
@@ -164,7 +161,7 @@ def resolve_training(
         pt_training_config=_make(TorchTrainingConfig, values),
         pt_inference_config=_make(TorchInferenceConfig, values),
         execution_config=_execution(values, execution),
-        overrides_applied=_applied(resolution, arguments, overrides, TRAINING),
+        overrides_applied=_applied(resolution, arguments, layers[Layer.EXPLICIT], TRAINING),
         provenance=resolution.provenance,
     )
 
@@ -199,7 +196,7 @@ def resolve_inference(
         pt_model_config=_make(TorchModelConfig, values),
         pt_inference_config=_make(TorchInferenceConfig, values),
         execution_config=_execution(values, execution),
-        overrides_applied=_applied(resolution, arguments, overrides, INFERENCE),
+        overrides_applied=_applied(resolution, arguments, layers[Layer.EXPLICIT], INFERENCE),
         provenance=resolution.provenance,
     )
 
@@ -223,10 +220,9 @@ def _layers(
     cli: Mapping[str, object] | None,
     file: Mapping[str, object] | None,
 ) -> dict[Layer, Mapping[str, object]]:
-    passed = () if execution is None else sorted(execution.explicit)
     return {
         Layer.EXPLICIT: overrides or {},
-        Layer.EXECUTION: {name: getattr(execution, name) for name in passed},
+        Layer.EXECUTION: {} if execution is None else {name: getattr(execution, name) for name in execution.explicit},
         Layer.CLI: cli or {},
         Layer.FILE: file or {},
     }
@@ -239,9 +235,8 @@ def _resolve(
     archived: Mapping[str, object],
 ) -> Resolution:
     """Merge the layers under the caller's arguments and raise everything that is wrong at once."""
-    problems = _said_twice(layers[Layer.EXPLICIT], arguments)
-    explicit = {name: value for name, value in layers[Layer.EXPLICIT].items() if name not in arguments}
-    resolution = merge(layers | {Layer.EXPLICIT: explicit | dict(arguments)}, table, problems)
+    problems = _said_twice(layers[Layer.EXPLICIT], arguments, table)
+    resolution = merge(layers | {Layer.EXPLICIT: {**layers[Layer.EXPLICIT], **arguments}}, table, problems)
     resolution = _with_mask(resolution, table, problems)
     problems += _missing(resolution) + refusals(resolution, table) + _foreign(resolution, archived, table)
     problems += _contradictions(resolution, table)
@@ -249,12 +244,12 @@ def _resolve(
     return resolution
 
 
-def _said_twice(overrides: Mapping[str, object], arguments: Mapping[str, object]) -> list[Problem]:
-    """Return the overrides that contradict an argument of the call; paths may come as text."""
+def _said_twice(overrides: Mapping[str, object], arguments: Mapping[str, object], table: Table) -> list[Problem]:
+    """Return the overrides that contradict an argument of the call."""
     return [
         Problem(path=f"{Layer.EXPLICIT}.{name}", expected=f"the same as the argument, {value}", found=shown(given))
         for name, value in arguments.items()
-        if (given := overrides.get(name, value)) is not Unset and str(given) != str(value)
+        if (given := overrides.get(name, Unset)) is not Unset and table.translate(name, given, name)[0] != value
     ]
 
 
@@ -316,9 +311,9 @@ def _execution(values: Mapping[str, object], given: PyTorchExecutionConfig | Non
 
 
 def _applied(
-    resolution: Resolution, arguments: Mapping[str, object], overrides: Mapping[str, object] | None, table: Table
+    resolution: Resolution, arguments: Mapping[str, object], explicit: Mapping[str, object], table: Table
 ) -> Settings[object]:
     """Return what somebody chose; the call's own arguments are no overrides unless they are repeated as such."""
-    hidden = arguments.keys() - (overrides or {}).keys()
+    hidden = {name for name in arguments if explicit.get(name, Unset) is Unset}
     chosen = resolution.overrides_applied
     return Settings(table, {key: value for key, value in chosen.items() if key not in hidden})

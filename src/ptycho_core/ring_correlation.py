@@ -65,8 +65,8 @@ def frc(a: npt.NDArray[np.inexact], b: npt.NDArray[np.inexact], *, smooth_rings:
         frequency_per_px=frequency,
         correlation=correlation,
         half_bit=half_bit,
-        frc50_per_px=_first_crossing(frequency, smooth - 0.5),
-        half_bit_per_px=_first_crossing(frequency, smooth - half_bit),
+        frc50_per_px=_first_crossing(frequency, smooth - 0.5, smooth_rings),
+        half_bit_per_px=_first_crossing(frequency, smooth - half_bit, smooth_rings),
     )
 
 
@@ -99,14 +99,17 @@ def _smooth(curve: npt.NDArray[np.float64], rings: int) -> npt.NDArray[np.float6
     return total / np.convolve(np.ones(len(curve)), kernel)[rings // 2 :][: len(curve)]
 
 
-def _first_crossing(frequency: npt.NDArray[np.float64], margin: npt.NDArray[np.float64]) -> float:
-    """Frequency at which the margin first falls below zero, linear between rings; before the first ring, 0."""
-    below = np.flatnonzero(margin < 0)
+def _first_crossing(frequency: npt.NDArray[np.float64], margin: npt.NDArray[np.float64], skip: int) -> float:
+    """Frequency at which the margin first falls below zero, linear between rings.
+
+    The first `skip` rings hold a few samples each, too few to judge by; below zero right after them means 0.
+    """
+    below = np.flatnonzero(margin[skip:] < 0)
     if len(below) == 0:
         return 0.5
-    first = int(below[0])
-    if first == 0:
+    if below[0] == 0:
         return 0.0
+    first = skip + int(below[0])
     before, after = margin[first - 1], margin[first]
     step = frequency[first] - frequency[first - 1]
     return float(frequency[first - 1] + step * before / (before - after))

@@ -36,7 +36,11 @@ PRODUCT_NAME = "object.h5"
 SUMMARY_NAME = "summary.json"
 EVALUATION_NAME = "evaluation.json"
 
-_LOSS_UNIT = {"poisson": "Poisson deviance per pixel", "mae": "mean absolute amplitude error"}
+_LOSS_UNIT = {
+    "poisson": "Poisson deviance per pixel",
+    "mae": "mean absolute amplitude error",
+    "supervised": "mean absolute error of the object",
+}
 
 
 @attrs.frozen(kw_only=True)
@@ -75,11 +79,13 @@ def write_training_pictures(model: TrainedModel, summary: Summary, folder: Path)
     Returns:
         The files.
     """
+    from ptycho_adapters.torch_backend.objective import main_term_name  # noqa: PLC0415 - torch takes seconds
+
     epochs = [row.epoch for row in model.history]
     curves = {"training": [row.train for row in model.history]}
     if any(row.validation is not None for row in model.history):
         curves["held out"] = [math.nan if row.validation is None else row.validation for row in model.history]
-    unit = _LOSS_UNIT[model.payload.pt_training_config.torch_loss_mode]
+    unit = _LOSS_UNIT[main_term_name(model.payload)]
     probe, loss, report = folder / "probe.png", folder / "loss.png", folder / SUMMARY_NAME
     commit_files(
         {

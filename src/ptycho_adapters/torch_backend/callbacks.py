@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from ptycho_core.config import TorchTrainingConfig
 
+_BAR_FORMAT = "{desc} {percentage:3.0f}% |{bar}| {elapsed} done, {remaining} left{postfix}"
 _BAR_INTERVAL_S, _LOG_INTERVAL_S = 0.2, 20.0  # a terminal redraws one line; a log file gets a new one
 
 # A probe that moves before the network can tell object from noise is led astray; its aberrations are few and may
@@ -122,31 +123,35 @@ class Plateau:
 
     def _watched(self, trainer: Trainer) -> float | None:
         metrics = trainer.callback_metrics
-        mode = self._config.torch_loss_mode
+        by_kind = {key.split("_")[1]: value for key, value in metrics.items() if key.endswith("_loss")}
         if self._config.scheduler == "ReduceLROnPlateau":
-            value = metrics.get(f"{mode}_val_loss", metrics.get(f"{mode}_train_loss"))
+            value = by_kind.get("val", by_kind.get("train"))
         elif self._config.scheduler == "Adaptive":
-            value = metrics.get(f"{mode}_train_loss")
+            value = by_kind.get("train")
         else:
             return None
         return None if value is None else float(value)
 
 
 class ProgressBar(Callback):
-    """One bar on standard error for the whole run, in steps, with the last epoch's losses."""
+    """One bar on standard error for the whole run, whether epochs or time end it, with the last epoch's losses.
 
-    def __init__(self) -> None:
+    Args:
+        schedule: knows how much of the run is done.
+    """
+
+    def __init__(self, schedule: Schedule) -> None:
+        self._schedule = schedule
         self._bar: tqdm[Any] | None = None
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Open the bar."""
         del pl_module
-        total = int(trainer.num_training_batches) * (trainer.max_epochs or 1)
         self._bar = tqdm(
-            total=total,
-            initial=int(trainer.num_training_batches) * trainer.current_epoch,
+            total=1.0,
+            initial=self._schedule.progress(trainer).fraction,
             desc="training",
-            unit="step",
+            bar_format=_BAR_FORMAT,
             file=sys.stderr,
             mininterval=_BAR_INTERVAL_S if sys.stderr.isatty() else _LOG_INTERVAL_S,
             dynamic_ncols=True,
@@ -156,15 +161,15 @@ class ProgressBar(Callback):
         self, trainer: Trainer, pl_module: LightningModule, outputs: object, batch: list[Tensor], batch_idx: int
     ) -> None:
         """Advance; no value is read from the device."""
-        del trainer, pl_module, outputs, batch, batch_idx
+        del pl_module, outputs, batch, batch_idx
         if self._bar is not None:
-            self._bar.update()
+            self._bar.update(self._schedule.progress(trainer).fraction - self._bar.n)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Show the losses once per epoch."""
         del pl_module
         if self._bar is not None:
-            shown: dict[str, object] = {"epoch": trainer.current_epoch + 1}
+            shown: dict[str, object] = {"epoch": trainer.current_epoch + 1, "steps": trainer.global_step}
             shown |= {
                 key.split("_")[1]: f"{float(v):.4f}" for key, v in trainer.callback_metrics.items() if "loss" in key
             }

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 
+from ptycho_adapters.torch_backend.objective import main_term_name
 from ptycho_core.errors import ConfigError, Problem, raise_if_any
 
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ def checkpoint_callbacks(payload: TrainingPayload, *, validates: bool) -> list[C
         ConfigError: the metric to watch does not exist.
     """
     execution, config = payload.execution_config, payload.pt_training_config
-    metric = monitored_metric(execution, config.torch_loss_mode, validates=validates)
+    metric = monitored_metric(execution, main_term_name(payload), validates=validates)
     stopping = EarlyStopping(
         monitor=metric,
         mode=execution.checkpoint_mode,

@@ -178,3 +178,15 @@ def require(module: str, feature: str, command: str) -> None:
     """
     if importlib.util.find_spec(module) is None:
         raise DependencyError(f"{feature} needs the package {module}: {command}")
+
+
+@contextmanager
+def cpu_threads(count: int | None) -> Iterator[None]:
+    """Run a block with a number of CPU threads and restore torch's own afterwards; None changes nothing."""
+    before = torch.get_num_threads()
+    try:
+        if count is not None:
+            torch.set_num_threads(count)
+        yield
+    finally:
+        torch.set_num_threads(before)

@@ -10,7 +10,7 @@ from torch import nn
 
 from ptycho_adapters.torch_backend.canvas import merge
 from ptycho_adapters.torch_backend.generators import run_steps
-from ptycho_adapters.torch_backend.objective import Objective, Prediction
+from ptycho_adapters.torch_backend.objective import MainTerm, Objective, Prediction
 from ptycho_adapters.torch_backend.optics import detected_rate
 from ptycho_adapters.torch_backend.optimization import build_optimizer, clip_gradients
 
@@ -34,6 +34,7 @@ class PtychoModule(LightningModule):
         probe: the illumination, at the flux of the training scan.
         arms: the patterns to train on and, if any, to validate on.
         config: optimiser, loss weights and schedule.
+        main: main term of the loss.
         scale_trainable: learn one factor on the expected counts.
     """
 
@@ -44,7 +45,8 @@ class PtychoModule(LightningModule):
         arms: Arms,
         config: TorchTrainingConfig,
         *,
-        scale_trainable: bool = False,
+        main: MainTerm,
+        scale_trainable: bool,
     ) -> None:
         super().__init__()
         self.generator = generator
@@ -53,13 +55,13 @@ class PtychoModule(LightningModule):
         self.validation_scan = arms.validation
         self.canvas = arms.canvas
         self.config = config
-        self.objective = Objective.from_config(config)
+        self.objective = Objective.from_config(config, main)
         self.log_scale = nn.Parameter(torch.zeros(()), requires_grad=scale_trainable)
 
     @property
     def loss_name(self) -> str:
         """Start of the metric names: what the main term is."""
-        return self.config.torch_loss_mode
+        return self.objective.loss_mode
 
     def predict_groups(self, indices: Tensor, scan: ResidentScan) -> Prediction:
         """Run generator and merge for groups of scan indices (B, C)."""
@@ -77,6 +79,7 @@ class PtychoModule(LightningModule):
             counts=group.counts,
             good_pixels=scan.good_pixels,
             scale=self.log_scale.exp(),
+            labels=group.labels,
         )
 
     def training_step(self, batch: list[Tensor], batch_idx: int) -> Tensor:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, assert_never
 
 import attrs
 import torch
 from torch import Tensor
 
 from ptycho_adapters.torch_backend.optics import amplitude_mae, expected_counts, poisson_deviance
+from ptycho_core.errors import ConfigError, Problem
 
 if TYPE_CHECKING:
     from ptycho_core.config import TorchTrainingConfig
+    from ptycho_core.payload import TrainingPayload
 
 
 @attrs.frozen(kw_only=True, eq=False)
@@ -25,6 +27,7 @@ class Prediction:
         counts: (B, C, N, N) float32 measured, detector order.
         good_pixels: (N, N) float32 or None.
         scale: scalar factor on the expected counts.
+        labels: (B, C, N, N) complex64 known patches, for supervised training.
     """
 
     single: Tensor
@@ -33,6 +36,10 @@ class Prediction:
     counts: Tensor
     good_pixels: Tensor | None
     scale: Tensor
+    labels: Tensor | None = None
+
+
+MainTerm = Literal["poisson", "mae", "supervised"]
 
 
 @attrs.frozen(kw_only=True)
@@ -40,7 +47,8 @@ class Objective:
     """Weights of the loss.
 
     Attributes:
-        loss_mode: main term: Poisson deviance of counts, or mean absolute error of amplitudes.
+        loss_mode: main term: Poisson deviance of counts, mean absolute error of amplitudes, or, for known objects,
+            mean absolute error of the complex patch, weighted by the light on it.
         nll_weight: weight of the main term.
         mae_weight: weight of an added mean absolute amplitude error.
         unmerged_weight: weight of the same data terms for single patches, beside the merged ones.
@@ -50,7 +58,7 @@ class Objective:
         match_norm: scale predictions to the measured sum of counts before amplitudes are compared.
     """
 
-    loss_mode: Literal["poisson", "mae"]
+    loss_mode: MainTerm
     nll_weight: float
     mae_weight: float
     unmerged_weight: float
@@ -60,10 +68,10 @@ class Objective:
     match_norm: bool
 
     @staticmethod
-    def from_config(config: TorchTrainingConfig) -> Objective:
+    def from_config(config: TorchTrainingConfig, main: MainTerm) -> Objective:
         """Read the weights from a training configuration."""
         return Objective(
-            loss_mode=config.torch_loss_mode,
+            loss_mode=main,
             nll_weight=config.nll_weight,
             mae_weight=config.mae_weight,
             unmerged_weight=config.unmerged_weight,
@@ -73,22 +81,28 @@ class Objective:
             match_norm=config.torch_mae_pred_l2_match_target,
         )
 
-    def main_term(self, expected: Tensor, prediction: Prediction) -> Tensor:
-        """Mean per pixel of the main data term."""
-        if self.loss_mode == "poisson":
-            return poisson_deviance(expected, prediction.counts, prediction.good_pixels)
-        return self._amplitude_error(expected, prediction)
+    def main_term(self, patches: Tensor, expected: Tensor, prediction: Prediction) -> Tensor:
+        """Mean of the main term for patches and the counts that they imply."""
+        match self.loss_mode:
+            case "poisson":
+                return poisson_deviance(expected, prediction.counts, prediction.good_pixels)
+            case "mae":
+                return self._amplitude_error(expected, prediction)
+            case "supervised":
+                return _label_error(patches, prediction)
+            case unknown:
+                assert_never(unknown)
 
     def total(self, prediction: Prediction) -> tuple[Tensor, Tensor]:
         """Give the loss to minimise and, for logs, the main term of the merged patches."""
         expected = self._expected(prediction.merged, prediction)
-        main = self.main_term(expected, prediction)
+        main = self.main_term(prediction.merged, expected, prediction)
         loss = self.nll_weight * main
         if self.mae_weight:
             loss = loss + self.mae_weight * self._amplitude_error(expected, prediction)
         if self.unmerged_weight:
             alone = self._expected(prediction.single, prediction)
-            loss = loss + self.unmerged_weight * self.nll_weight * self.main_term(alone, prediction)
+            loss = loss + self.unmerged_weight * self.nll_weight * self.main_term(prediction.single, alone, prediction)
         if self.realspace_weight or self.realspace_mae_weight:
             loss = loss + self._disagreement(prediction)
         return loss, main
@@ -104,11 +118,30 @@ class Objective:
         return amplitude_mae(expected, prediction.counts, prediction.good_pixels)
 
     def _disagreement(self, prediction: Prediction) -> Tensor:
-        with torch.no_grad():
-            light = prediction.probes.abs().square().sum(dim=2)
-            light = light / light.sum()
+        light = _share_of_light(prediction)
         squared = (prediction.single - prediction.merged).abs().square()
         return (
             self.realspace_weight * (light * squared).sum()
             + self.realspace_mae_weight * (light * squared.clamp_min(1e-12).sqrt()).sum()
         )
+
+
+def main_term_name(payload: TrainingPayload) -> MainTerm:
+    """Give the main term that a payload asks for: the likelihood, or the known object where training is supervised."""
+    if payload.tf_training_config.model.model_type == "supervised":
+        return "supervised"
+    return payload.pt_training_config.torch_loss_mode
+
+
+def _label_error(patches: Tensor, prediction: Prediction) -> Tensor:
+    if prediction.labels is None:
+        raise ConfigError("loss", [Problem(path="labels", expected="known patches", found="none")])
+    return (_share_of_light(prediction) * (patches - prediction.labels).abs()).sum()
+
+
+@torch.no_grad()
+def _share_of_light(prediction: Prediction) -> Tensor:
+    """Light on each pixel (B, C, N, N), summing to 1."""
+    light = prediction.probes.abs().square().sum(dim=2)
+    share: Tensor = light / light.sum()
+    return share

@@ -119,4 +119,5 @@ def soft_disc(size: int, diameter_px: float, sigma_px: float) -> Tensor:
     if sigma_px == 0:
         return (edge >= 0).to(torch.float32)
     disc = 0.5 * (1 + torch.erf(edge / (sigma_px * 2**0.5)))
-    return (disc / disc.max()).to(torch.float32)
+    peak = disc.max()  # zero for a disc that falls between the pixels
+    return (disc / peak if peak > 0 else disc).to(torch.float32)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ptycho_adapters.torch_backend.canvas import accumulate, extract
-from ptycho_adapters.torch_backend.execution import check_hardware, network_precision, pick_device
+from ptycho_adapters.torch_backend.execution import check_hardware, cpu_threads, network_precision, pick_device
 from ptycho_adapters.torch_backend.generators import Generator, Step
 from ptycho_adapters.torch_backend.module import visible_amplitude
 from ptycho_adapters.torch_backend.optics import expected_counts, poisson_deviance
@@ -87,7 +87,7 @@ def reconstruct(
     generator = model.generator.to(device).eval()
     resident = ResidentScan(scan).to(device)
     chosen = chosen_patterns(scan, settings)
-    with torch.inference_mode():
+    with torch.inference_mode(), cpu_threads(execution.num_threads):
         probes = candidate_probes(model, scan, resident.flux)
         make_run = _RunFactory(generator, resident, chosen, execution, settings)
         source = _choose(settings.probe_source, probes, make_run)

@@ -9,8 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ptycho_adapters.torch_backend.canvas import pixel_indices
+from ptycho_adapters.torch_backend.canvas import extract, pixel_indices
 from ptycho_adapters.torch_backend.optics import detector_order, shift_probe, split_positions
+from ptycho_core.errors import Problem, ScanError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -26,11 +27,13 @@ class Gathered:
         counts: (B, C, N, N) float32, detector order, 0 at bad pixels.
         fractions_px: (B, C, 2) float32, what is left of the position beyond whole pixels.
         starts: (B, C, 2) int64, first pixel of each patch in object pixels.
+        labels: (B, C, N, N) complex64 patches of the known object, in the network's scale, or None.
     """
 
     counts: Tensor
     fractions_px: Tensor
     starts: Tensor
+    labels: Tensor | None = None
 
     def probes(self, probe: Tensor) -> Tensor:
         """Move a probe (modes, N, N) to each sub-pixel position: (B, C, modes, N, N)."""
@@ -42,6 +45,10 @@ class ResidentScan(nn.Module):
 
     Args:
         scan: a validated scan.
+        labelled: keep the known object too, for supervised training.
+
+    Raises:
+        ScanError: a known object is wanted, and the scan has none or one that does not hold every patch.
 
     Attributes:
         flux: mean photons per frame.
@@ -52,8 +59,9 @@ class ResidentScan(nn.Module):
     starts: Tensor
     fractions_px: Tensor
     good_pixels: Tensor | None
+    known_object: Tensor | None
 
-    def __init__(self, scan: Scan) -> None:
+    def __init__(self, scan: Scan, *, labelled: bool = False) -> None:
         super().__init__()
         self.flux = mean_flux(scan)
         counts = detector_order(torch.tensor(scan.counts()))
@@ -66,6 +74,8 @@ class ResidentScan(nn.Module):
         self.register_buffer("starts", starts, persistent=False)
         self.register_buffer("fractions_px", fractions, persistent=False)
         self.register_buffer("good_pixels", good, persistent=False)
+        known = torch.tensor(_known_object(scan, self.flux)) if labelled else None
+        self.register_buffer("known_object", known, persistent=False)
 
     @property
     def size(self) -> int:
@@ -74,9 +84,20 @@ class ResidentScan(nn.Module):
 
     def gather(self, indices: Tensor) -> Gathered:
         """Take patterns by scan index, (B, C) int64."""
+        starts = self.starts[indices]
         return Gathered(
-            counts=self.counts[indices], fractions_px=self.fractions_px[indices], starts=self.starts[indices]
+            counts=self.counts[indices],
+            fractions_px=self.fractions_px[indices],
+            starts=starts,
+            labels=self._labels(starts),
         )
+
+    def _labels(self, starts: Tensor) -> Tensor | None:
+        if self.known_object is None:
+            return None
+        groups, width = starts.shape[0], self.known_object.shape[1]
+        whole = self.known_object.reshape(1, -1).expand(groups, -1)
+        return extract(whole, pixel_indices(starts, self.size, width), self.size)
 
     def starts_on_host(self) -> NDArray[np.int64]:
         """First pixels of all patches, (n, 2)."""
@@ -121,6 +142,27 @@ class Arms:
     training: ResidentScan
     validation: ResidentScan
     canvas: Canvas
+
+
+def _known_object(scan: Scan, flux: float) -> NDArray[np.complex64]:
+    """Object of a labelled scan in the network's scale, where the probe's energy is the mean flux."""
+    problem = Problem(
+        path="object",
+        expected="the known object, for supervised training",
+        found="none",
+        fix="give a scan with objectGuess, or train with model_type='pinn'",
+    )
+    if scan.object is None:
+        raise ScanError("training scan", [problem])
+    starts, _ = split_positions(torch.tensor(scan.positions_px), scan.N)
+    lowest, highest = starts.amin(dim=0).tolist(), (starts.amax(dim=0) + scan.N).tolist()
+    if min(lowest) < 0 or highest[0] > scan.object.shape[0] or highest[1] > scan.object.shape[1]:
+        found = f"{scan.object.shape} and patches from {tuple(lowest)} to {tuple(highest)} px"
+        problem = attrs.evolve(problem, expected="an object that holds every patch", found=found)
+        raise ScanError("training scan", [problem])
+    own = float(np.square(np.abs(scan.probe)).sum(dtype=np.float64))
+    known: NDArray[np.complex64] = (scan.object * np.sqrt(own / flux)).astype(np.complex64)
+    return known
 
 
 def mean_flux(scan: Scan) -> float:

@@ -18,6 +18,7 @@ from ptycho_adapters.torch_backend.callbacks import GradientNorm, LossHistory, P
 from ptycho_adapters.torch_backend.checkpoints import check_resumable, checkpoint_callbacks, keep_best
 from ptycho_adapters.torch_backend.execution import (
     check_hardware,
+    cpu_threads,
     process_state_restored,
     run_logger,
     trainer_arguments,
@@ -25,6 +26,7 @@ from ptycho_adapters.torch_backend.execution import (
 from ptycho_adapters.torch_backend.generators import build_generator
 from ptycho_adapters.torch_backend.groups import TrainingGroups, group_loader, training_groups
 from ptycho_adapters.torch_backend.module import PtychoModule
+from ptycho_adapters.torch_backend.objective import main_term_name
 from ptycho_adapters.torch_backend.probe import TrainableProbe, soft_disc
 from ptycho_adapters.torch_backend.resident import Arms, ResidentScan, group_canvas
 from ptycho_adapters.torch_backend.schedule import parse_duration_s
@@ -40,11 +42,12 @@ if TYPE_CHECKING:
     from ptycho_core.payload import TrainingPayload
     from ptycho_core.scan import Scan
 
-# Warnings that ask nothing of the caller: group indices need no loader processes, a rerun into a folder is meant so,
-# and the last one is between Lightning and torch.
+# Warnings that ask nothing of the caller: group indices need no loader processes, a rerun into a folder and a run that
+# holds nothing out are meant so, and the last one is between Lightning and torch.
 _ABOUT_ITSELF = (
     r"The '(train|val)_dataloader' does not have many workers",
     r"Checkpoint directory .* exists and is not empty",
+    r"You defined a `validation_step` but have no `val_dataloader`",
     r".*isinstance\(treespec, LeafSpec\)",
 )
 
@@ -70,7 +73,7 @@ def train(payload: TrainingPayload, scan: Scan, *, validation: Scan | None = Non
     _check(payload, scan, validation)
     config = payload.pt_training_config
     groups = training_groups(payload, scan, validation)
-    with process_state_restored(), _quiet_lightning():
+    with process_state_restored(), _quiet_lightning(), cpu_threads(payload.execution_config.num_threads):
         torch.manual_seed(config.seed)
         module = build_module(payload, scan, validation, groups)
         history = LossHistory()
@@ -90,19 +93,30 @@ def train(payload: TrainingPayload, scan: Scan, *, validation: Scan | None = Non
 
 
 def build_module(payload: TrainingPayload, scan: Scan, validation: Scan | None, groups: TrainingGroups) -> PtychoModule:
-    """Build generator, probe and resident data."""
+    """Build generator, probe and resident data.
+
+    Raises:
+        ScanError: supervised training without a known object.
+        ConfigError: the probe's mask leaves no light, or no generator of that name is registered.
+    """
     model = payload.pt_model_config
-    resident = ResidentScan(scan)
-    held_out = resident if validation is None else ResidentScan(validation)
+    main = main_term_name(payload)
+    resident = ResidentScan(scan, labelled=main == "supervised")
+    held_out = resident if validation is None else ResidentScan(validation, labelled=main == "supervised")
     canvases = [group_canvas(resident.starts_on_host(), groups.train, scan.N)]
     if len(groups.validation):
         canvases.append(group_canvas(held_out.starts_on_host(), groups.validation, scan.N))
+    mask = probe_mask(payload)
+    if mask is not None and not (mask.numpy() * scan.probe).any():
+        problem = Problem(path="probe_mask", expected="a mask that lets light pass", found="one that stops all of it")
+        raise ConfigError("training", [problem])
     canvas = attrs.evolve(canvases[0], height=max(c.height for c in canvases), width=max(c.width for c in canvases))
     return PtychoModule(
         build_generator(model, payload.pt_data_config),
-        TrainableProbe(scan.probe, resident.flux, probe_mask(payload)),
+        TrainableProbe(scan.probe, resident.flux, mask),
         Arms(training=resident, validation=held_out, canvas=canvas),
         payload.pt_training_config,
+        main=main,
         scale_trainable=model.intensity_scale_trainable,
     )
 
@@ -128,11 +142,6 @@ def _check(payload: TrainingPayload, scan: Scan, validation: Scan | None) -> Non
     ]
     raise_if_any(ScanError, "training", problems)
     check_hardware(payload.execution_config)
-    if payload.tf_training_config.model.model_type == "supervised":
-        problem = Problem(
-            path="model_type", expected="'pinn'", found="'supervised'", fix="this backend learns from patterns"
-        )
-        raise ConfigError("training", [problem])
 
 
 def build_trainer(payload: TrainingPayload, history: LossHistory, *, validates: bool) -> Trainer:
@@ -144,9 +153,10 @@ def build_trainer(payload: TrainingPayload, history: LossHistory, *, validates: 
     """
     execution, config = payload.execution_config, payload.pt_training_config
     max_time_s = None if execution.max_time is None else parse_duration_s(execution.max_time)
-    callbacks: list[Callback] = [Schedule(config, max_time_s=max_time_s), history]
+    schedule = Schedule(config, max_time_s=max_time_s)
+    callbacks: list[Callback] = [schedule, history]
     if execution.enable_progress_bar:
-        callbacks.append(ProgressBar())
+        callbacks.append(ProgressBar(schedule))
     if config.log_grad_norm:
         callbacks.append(GradientNorm(config.grad_norm_log_freq))
     callbacks += checkpoint_callbacks(payload, validates=validates)

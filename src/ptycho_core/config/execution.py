@@ -57,6 +57,9 @@ class PyTorchExecutionConfig(Explicit, Loop, Steps, Bottleneck, Evaluation):
     devices: int | Literal["auto"] = DEVICES.field(1)
     deterministic: bool | Literal["warn"] = Knob("use deterministic kernels; warn only reports others").field(True)
     precision: Precision = Knob("number format of the network").field("32-true")
+    num_threads: int | None = Knob(
+        "CPU threads; none leaves it to torch; where other work shares the cores, 1 is often fastest", rules=(above(0),)
+    ).field(None)
     pin_memory: bool = Knob("load batches into page-locked memory").field(False)
     persistent_workers: bool = Knob("keep loader processes between epochs").field(False)
     prefetch_factor: int | None = Knob("batches loaded ahead per process", rules=(above(0),)).field(None)

@@ -160,7 +160,10 @@ class Frame(Record):
 class Dose(Record):
     """Declared dose."""
 
-    nphotons: float = Knob("photons per pattern", unit="photons", rules=(above(0),)).field(1e9)
+    # The counts themselves hold the dose that a run uses.
+    nphotons: float = Knob(
+        "photons per pattern as declared", unit="photons", rules=(above(0),), effect=Effect.LEGACY
+    ).field(1e9)
 
 
 @attrs.frozen(kw_only=True, slots=False)

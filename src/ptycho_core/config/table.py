@@ -98,7 +98,12 @@ class FieldInfo:
 
 
 class Table:
-    """The settings of a set of records, by key and by alias."""
+    """The settings of a set of records, by key and by alias.
+
+    Attributes:
+        records: the records, in the order in which they speak for a default.
+        names: every name and alias with the key that it stands for.
+    """
 
     def __init__(self, *records: type[Record], without: frozenset[str] = frozenset()) -> None:
         self.records = records
@@ -109,6 +114,7 @@ class Table:
         self._names = {key: (key, info.native) for key, info in self._fields.items()}
         for key, info in self._fields.items():
             self._names |= {alias.name: (key, alias.codec) for alias in info.knob.aliases}
+        self.names: Mapping[str, str] = MappingProxyType({name: key for name, (key, _) in self._names.items()})
 
     def __iter__(self) -> Iterator[FieldInfo]:
         return iter(self._fields.values())
@@ -119,15 +125,9 @@ class Table:
     def __getitem__(self, key: str) -> FieldInfo:
         return self._fields[key]
 
-    @property
-    def names(self) -> dict[str, str]:
-        """Every name and alias with the key that it stands for."""
-        return {name: key for name, (key, _) in self._names.items()}
-
     def key(self, name: str) -> str | None:
         """Return the key that a name or an alias stands for; None for an unknown one."""
-        found = self._names.get(name)
-        return None if found is None else found[0]
+        return self.names.get(name)
 
     def translate(self, name: str, value: object, path: str) -> tuple[object, list[Problem]]:
         """Return the value given under a known name or alias in the key's canonical spelling, with its problems."""

@@ -24,6 +24,7 @@ def coerce(value: object, annotation: object) -> object:
 
     Integers become floats where a float is asked for, text becomes a path, a list becomes a tuple, NumPy scalars become
     Python's. Nothing else changes type: a bool is not a number and text is not parsed.
+    Integers have 64 bits, as in TOML.
 
     Raises:
         MismatchError: the value is not of that type; NaN and infinities are of no type.
@@ -70,7 +71,10 @@ def choices(annotation: object) -> tuple[object, ...]:
 
 def shown(value: object) -> str:
     """Return a short text for a value in an error message."""
-    return reprlib.repr(value)
+    try:
+        return reprlib.repr(value)
+    except ValueError:  # Python spells out no integer of thousands of digits
+        return f"{type(value).__name__} with too many digits to show"
 
 
 _WORDS: dict[object, str] = {
@@ -131,7 +135,7 @@ def _scalar(value: object, annotation: object) -> object:
     result: object = _MISSING
     if annotation is float:
         result = _finite(value)
-    elif annotation is int and isinstance(value, int) and not isinstance(value, bool):
+    elif annotation is int and isinstance(value, int) and not isinstance(value, bool) and value.bit_length() < 64:
         result = int(value)
     elif annotation is str and isinstance(value, str):
         result = str(value)
