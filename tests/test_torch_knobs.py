@@ -77,7 +77,7 @@ SHOWN: dict[str, tuple[str, ...]] = {
     "test_torch_knobs_data.py::test_batches_have_the_size_asked_for": ("batch_size",),
     "test_torch_knobs_data.py::test_epochs_are_counted": ("nepochs",),
     "test_torch_knobs_data.py::test_patterns_of_another_size_are_refused": ("N",),
-    "test_torch_knobs_data.py::test_supervised_training_is_refused": ("model_type",),
+    "test_torch_knobs_data.py::test_supervised_training_learns": ("model_type",),
     "test_torch_knobs_data.py::test_the_loader_has_its_settings": (
         "num_workers",
         "pin_memory",

@@ -14,7 +14,8 @@ from ptycho_adapters.torch_backend.groups import EpochShuffle, TrainingGroups, g
 from ptycho_adapters.torch_backend.trainer import build_module
 from ptycho_core.errors import ConfigError, ScanError
 from ptycho_core.splitting import split_region
-from torch_sample import observed_training, payload_for, quick_training, same, tiny_scan
+from ptycho_core.subpixel import split_positions
+from torch_sample import observed_training, payload_for, quick_training, same, tiny_scan, weights
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -219,10 +220,47 @@ def test_patterns_of_another_size_are_refused(tmp_path: Path) -> None:
         train(payload, tiny_scan())
 
 
-def test_supervised_training_is_refused(tmp_path: Path) -> None:
-    """This backend learns from patterns; asking for labels fails before anything runs."""
-    with pytest.raises(ConfigError, match="model_type"):
-        train(payload_for(tmp_path, {"model_type": "supervised"}), tiny_scan())
+def test_supervised_training_meets_the_known_object(tmp_path: Path) -> None:
+    """Its labels are the truth in the network's scale; with them as patches the loss is nothing."""
+    scan = tiny_scan()
+    payload = payload_for(tmp_path, {"model_type": "supervised"})
+    groups = training_groups(payload, scan, None)
+    module = build_module(payload, scan, None, groups)
+    members = groups.train[0].astype(np.int64)
+    prediction = module.predict_groups(torch.tensor(members)[None], module.training_scan)
+    assert prediction.labels is not None
+    assert scan.object is not None
+
+    starts, _ = split_positions(scan.positions_px[members], 64)
+    first = np.rint(starts - 31.5).astype(int)
+    energy = np.sum(np.abs(scan.probe.astype(np.complex128)) ** 2)
+    for label, (y, x) in zip(prediction.labels[0].numpy(), first, strict=True):
+        truth = scan.object[y : y + 64, x : x + 64] * np.sqrt(energy / module.training_scan.flux)
+        np.testing.assert_allclose(label, truth, rtol=1e-5)
+    exact = attrs.evolve(prediction, single=prediction.labels, merged=prediction.labels)
+    assert float(module.objective.total(exact)[0]) == 0.0
+
+
+def test_supervised_training_learns(tmp_path: Path) -> None:
+    """It is another training than from patterns alone, and its loss falls."""
+    settings = {"epochs": 4, "n_groups": 9}
+    pinn, known = (quick_training(tmp_path, {**settings, "model_type": kind}) for kind in ("pinn", "supervised"))
+
+    assert not np.array_equal(weights(pinn), weights(known))
+    assert known.history[-1].train < known.history[0].train
+    assert known.history[-1].validation is not None
+
+
+def test_supervised_training_needs_an_object(tmp_path: Path) -> None:
+    """A scan without one, or with one that does not hold every patch, is refused."""
+    payload = payload_for(tmp_path, {"model_type": "supervised"})
+    scan = tiny_scan()
+    assert scan.object is not None
+
+    with pytest.raises(ScanError, match="object: expected the known object, for supervised training, found none"):
+        train(payload, attrs.evolve(scan, object=None))
+    with pytest.raises(ScanError, match="object: expected an object that holds every patch"):
+        train(payload, attrs.evolve(scan, object=scan.object[:90]))
 
 
 def test_the_loader_has_its_settings(tmp_path: Path) -> None:

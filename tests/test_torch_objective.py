@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ptycho_adapters.torch_backend.objective import Objective, Prediction
 from ptycho_core import optics as reference
+from ptycho_core.errors import ConfigError
 
 pytest_plugins = ("torch_fixtures",)
 
@@ -84,6 +85,23 @@ def test_the_other_mode_is_the_amplitude_error(bad: bool) -> None:
     rate = _rate(prediction.merged, prediction)
     wanted = reference.amplitude_mae(rate, prediction.counts.numpy(), bad_pixels=_bad(prediction))
     assert loss == pytest.approx(wanted, rel=1e-5)
+
+
+def test_known_patches_are_compared_by_light() -> None:
+    """Supervised, the loss is the light-weighted mean distance of patches and labels."""
+    labels = _noise(3, 2, 8, 8, seed=5)
+    prediction = attrs.evolve(_prediction(), labels=labels)
+
+    loss = _loss(attrs.evolve(PLAIN, loss_mode="supervised"), prediction)
+
+    light = prediction.probes.abs().square().sum(dim=2).numpy().astype(np.float64)
+    assert loss == pytest.approx(np.average((prediction.merged - labels).abs().numpy(), weights=light), rel=1e-5)
+
+
+def test_without_known_patches_there_is_nothing_to_compare() -> None:
+    """A supervised loss without labels is an error, not zero."""
+    with pytest.raises(ConfigError, match="labels: expected known patches, found none"):
+        _loss(attrs.evolve(PLAIN, loss_mode="supervised"), attrs.evolve(_prediction(), labels=None))
 
 
 def test_the_likelihood_weight_multiplies_the_main_term() -> None:
