@@ -39,6 +39,11 @@ JSON = st.recursive(
     max_leaves=6,
 )
 
+# Values of any kind a program may pass, with numbers that neither floats nor decimal text can hold.
+ANYTHING = JSON | st.sampled_from([2**63, 10**400, -(10**5000)]).flatmap(
+    lambda huge: st.sampled_from([huge, [huge], {"x": huge}])
+)
+
 
 def of_annotation(annotation: object) -> st.SearchStrategy[object]:
     """Return values of a type, whether or not they pass the rules of a setting."""

@@ -22,7 +22,7 @@ from ptycho_core.config.table import TRAINING
 from ptycho_core.errors import ConfigError, ScanFileError
 from ptycho_core.overrides import Layer
 from ptycho_core.payload import ScanFacts, resolve_training
-from strategies_config import free, of_setting, settings_of_run
+from strategies_config import JSON, free, of_setting, settings_of_run
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -103,6 +103,25 @@ def toml(settings: Mapping[str, object]) -> str:
         plain = "none" if value is None else str(value) if isinstance(value, Path) else value
         lines.append(f"{name} = {json.dumps(plain)}")
     return "\n".join(lines)
+
+
+def lines(values: Mapping[str, object]) -> str:
+    """Write values as JSON under their names, which is TOML often enough."""
+    return "\n".join(f"{name} = {json.dumps(value)}" for name, value in values.items())
+
+
+@given(text=st.text(max_size=60) | st.dictionaries(st.sampled_from(sorted(TRAINING.names)), JSON).map(lines))
+def test_every_file_is_understood_or_refused(text: str) -> None:
+    """Any text gives settings by known names, or an error that names the file."""
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "run.toml"
+        path.write_text(text, encoding="utf-8")
+        try:
+            read = read_settings(path, TRAINING)
+        except ConfigError as error:
+            assert str(path) in str(error)  # noqa: PT017 - success is fine too
+        else:
+            assert read.keys() <= TRAINING.names.keys()
 
 
 @given(settings=settings_of_run(TRAINING, groups=True))

@@ -90,6 +90,7 @@ def test_a_training_flag_reaches_the_execution_record(
         ),
         (["--quiet"], {"enable_progress_bar": False}),
     ],
+    ids=lambda case: " ".join(map(str, case)),
 )
 def test_an_inference_flag_reaches_the_execution_record(
     model_dir: Path, scan: Path, tmp_path: Path, typed: list[str], expected: dict[str, object]

@@ -217,7 +217,7 @@ def test_a_training_stops_when_it_is_told_to(tmp_path: Path) -> None:
     """SIGTERM in the middle of the steps ends with 143, without an archive and without a traceback."""
     scan = tiny_scan(tmp_path)
     line = f"train --train-data-file {scan} --output-dir {tmp_path / 'out'} --n-groups 16 --gridsize 1 --epochs 100000"
-    process = started([*line.split(), "--batch-size", "8", "--n-filters-scale", "1"], "0/200000 [")
+    process = started([*line.split(), "--batch-size", "8", "--n-filters-scale", "1"], "0% |")
 
     process.send_signal(signal.SIGTERM)
     _, err = process.communicate(timeout=60)

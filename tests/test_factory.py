@@ -8,11 +8,13 @@ import subprocess
 import sys
 import zipfile
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from factory_samples import write_scan_file
 from ptycho_adapters import legacy
 from ptycho_adapters.factory import (
     create_inference_payload,
@@ -40,20 +42,7 @@ def scan_file(tmp_path: Path) -> Writer:
     """Return a writer of small scan files."""
 
     def write(name: str = "scan.npz", *, size: int = 64, count: int = 100, **extra: object) -> Path:
-        path = tmp_path / name
-        arrays = {
-            "diffraction": np.zeros((count, size, size), np.float32),
-            "probeGuess": np.ones((size, size), np.complex64),
-            "xcoords": np.linspace(0, 1, count),
-            "ycoords": np.linspace(0, 1, count),
-            **extra,
-        }
-        with zipfile.ZipFile(path, "w") as stored:
-            for key, value in arrays.items():
-                if value is not None:
-                    with stored.open(f"{key}.npy", "w") as stream:
-                        np.lib.format.write_array(stream, np.asanyarray(value))
-        return path
+        return write_scan_file(tmp_path / name, size=size, count=count, **extra)
 
     return write
 
@@ -82,13 +71,6 @@ def test_a_training_payload_is_structured(scan_file: Writer, tmp_path: Path) -> 
     assert payload.pt_data_config.N == 64
     assert payload.pt_model_config.mode == "Unsupervised"
     assert isinstance(payload.execution_config, PyTorchExecutionConfig)
-
-
-def test_a_training_payload_lists_its_overrides(scan_file: Writer, tmp_path: Path) -> None:
-    """What was asked for and applied is on record, and nothing else."""
-    payload = create_training_payload(scan_file(), tmp_path / "out", {"n_groups": 512, "batch_size": 8})
-
-    assert dict(payload.overrides_applied) == {"n_groups": 512, "batch_size": 8}
 
 
 @pytest.mark.parametrize(
@@ -235,6 +217,38 @@ def test_a_missing_scan_is_an_error(tmp_path: Path, model_dir: Path) -> None:
         create_inference_payload(model_dir, tmp_path / "gone.npz", tmp_path, {"n_groups": 1})
 
 
+def test_a_run_that_cannot_start_leaves_no_parameters(scan_file: Writer, tmp_path: Path) -> None:
+    """Where the output folder cannot be made, the legacy parameters stay as they were."""
+    (tmp_path / "taken").touch()
+    legacy.cfg["gridsize"] = 7
+
+    with pytest.raises(OSError, match="taken"):
+        create_training_payload(scan_file(), tmp_path / "taken" / "out", {"n_groups": 1})
+
+    assert legacy.cfg == {"gridsize": 7}
+
+
+def test_concurrent_factories_do_not_mix(scan_file: Writer, tmp_path: Path) -> None:
+    """Each call gets its own settings, and the legacy parameters are those of one call as a whole."""
+    path = scan_file()
+
+    def create(n_groups: int) -> TrainingPayload:
+        settings = {"n_groups": n_groups, "batch_size": 2 ** (n_groups % 8), "seed": n_groups}
+        return create_training_payload(path, tmp_path / "out", settings)
+
+    with ThreadPoolExecutor(4) as pool:
+        together = list(pool.map(create, range(1, 17)))
+
+    assert legacy.cfg in [_projected(payload) for payload in together]
+    assert together == [create(n_groups) for n_groups in range(1, 17)]
+
+
+def _projected(payload: TrainingPayload) -> dict[str, object]:
+    parameters: dict[str, object] = {}
+    legacy.update_legacy_dict(parameters, payload.tf_training_config)
+    return parameters
+
+
 def test_paths_may_be_text_and_folders_are_made(scan_file: Writer, tmp_path: Path) -> None:
     """Text is as good as a path, and the output folder exists afterwards."""
     payload = create_training_payload(str(scan_file()), str(tmp_path / "a" / "b"), {"n_groups": 1})
@@ -318,12 +332,6 @@ def test_a_corrupt_archive_is_an_error(scan_file: Writer, tmp_path: Path, model_
 def test_the_probe_size_is_the_side_of_a_frame(scan_file: Writer, shape: tuple[int, ...], size: int) -> None:
     """Modes come first and do not count."""
     assert infer_probe_size(scan_file(probeGuess=np.ones(shape, np.complex64))) == size
-
-
-def test_the_probe_size_of_a_missing_file_is_64_with_a_warning(tmp_path: Path) -> None:
-    """The fallback is announced."""
-    with pytest.warns(UserWarning, match="64"):
-        assert infer_probe_size(tmp_path / "gone.npz") == 64
 
 
 @pytest.mark.parametrize("shape", [(64, 32), (64,), (), (2, 64, 32), (1, 2, 64, 64), (0, 0)])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator, MutableMapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import ModuleType
 
@@ -70,19 +71,49 @@ def test_the_dict_holds_what_the_projection_says() -> None:
 
     legacy.update_legacy_dict(target, TRAINING)
 
-    assert target == {key: value for key, value in legacy_dict(TRAINING).items() if value is not None}
+    assert target == legacy_only(TRAINING)
 
 
-@pytest.mark.parametrize("step", [1, 2, 10, 40])
-def test_a_failure_leaves_the_dict_as_it_was(step: int) -> None:
-    """Whichever change fails, none of them stays."""
-    before: dict[str, object] = {"n_subsample": 99, "gridsize": 7, "mine": "x"}
-    target = Fragile(before, fails_at=step)
+INFERENCE = InferenceConfig(model=ModelConfig(), model_path=Path("m"), test_data_file=Path("t"))
 
-    with pytest.raises(OSError, match="injected"):
-        legacy.update_legacy_dict(target, TRAINING)
 
-    assert target.values_held == before
+@pytest.mark.parametrize("config", [ModelConfig(), TRAINING, INFERENCE], ids=lambda config: type(config).__name__)
+def test_a_failure_at_any_step_leaves_the_dict_as_it_was(
+    config: ModelConfig | TrainingConfig | InferenceConfig,
+) -> None:
+    """Whichever change fails, none of them stays, and the projection works when nothing fails."""
+    before: dict[str, object] = {"n_subsample": 99, "gridsize": 7, "mine": "x", "n_groups": 3}
+    whole = Fragile(before, fails_at=0)
+    legacy.update_legacy_dict(whole, config)
+    assert whole.values_held == legacy_only(config) | {key: before[key] for key in before.keys() - legacy_dict(config)}
+    assert whole.changes >= len(legacy_only(config))
+
+    for step in range(1, whole.changes + 1):
+        target = Fragile(before, fails_at=step)
+        with pytest.raises(OSError, match="injected"):
+            legacy.update_legacy_dict(target, config)
+        assert target.values_held == before
+
+
+def legacy_only(config: ModelConfig | TrainingConfig | InferenceConfig) -> dict[str, object]:
+    """Return the parameters that a record sets, as opposed to those it leaves open."""
+    return {key: value for key, value in legacy_dict(config).items() if value is not None}
+
+
+def test_concurrent_projections_do_not_mix() -> None:
+    """Threads that fill one dict leave it as one of them would have alone."""
+    configs = [
+        TrainingConfig(
+            model=ModelConfig(gridsize=n), n_groups=n, nepochs=n, test_data_file=None if n % 2 else Path("t")
+        )
+        for n in range(1, 33)
+    ]
+    target: dict[str, object] = {}
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda config: legacy.update_legacy_dict(target, config), configs))
+
+    assert target in [legacy_only(config) for config in configs]
 
 
 def test_only_canonical_records_are_projected() -> None:

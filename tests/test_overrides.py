@@ -180,3 +180,42 @@ def test_a_fact_that_was_overruled_is_not_judged() -> None:
     assert resolve({Layer.EXPLICIT: {"N": 64}, Layer.SCAN: {"N": 37}}, TRAINING).values["N"] == 64
     with pytest.raises(ConfigError, match=r"scan\.N"):
         resolve({Layer.SCAN: {"N": 37}}, TRAINING)
+
+
+def test_a_choice_is_judged_even_where_it_loses() -> None:
+    """What a person said wrongly is an error although a higher layer overrules it."""
+    with pytest.raises(ConfigError, match=r"cli\.nepochs"):
+        resolve({Layer.EXPLICIT: {"nepochs": 3}, Layer.CLI: {"nepochs": "many"}}, TRAINING)
+
+
+def test_problems_come_in_the_order_of_the_names() -> None:
+    """Two calls with the same mistakes say the same, keys before aliases and each in alphabetical order."""
+    given = {"max_epochs": 0, "epochs": 0, "seed": -1, "batch_size": 3, "K": 0}
+
+    with pytest.raises(ConfigError) as error:
+        resolve({Layer.CLI: given}, TRAINING)
+
+    found = [problem.path for problem in error.value.problems]
+    assert found == ["cli.batch_size", "cli.seed", "cli.K", "cli.epochs", "cli.max_epochs"]
+
+
+def test_names_after_an_open_one_are_read() -> None:
+    """A name that its layer leaves open does not end the reading of the layer."""
+    given = {"batch_size": Unset, "nepochs": 3, "momentum": "much", "seed": 1}
+
+    with pytest.raises(ConfigError, match="momentum"):
+        resolve({Layer.CLI: given}, TRAINING)
+    resolution = resolve({Layer.CLI: {**given, "momentum": Unset}}, TRAINING)
+
+    assert dict(resolution.overrides_applied) == {"nepochs": 3, "seed": 1}
+
+
+def test_settings_are_a_mapping_over_keys() -> None:
+    """They show what they hold, count keys alone, and name what they do not have."""
+    provenance = resolve({Layer.CLI: {"epochs": 3}}, TRAINING).provenance
+
+    assert set(provenance) == {info.key for info in TRAINING}
+    assert len(provenance) == len(list(TRAINING))
+    assert "'nepochs': <Layer.CLI: 'cli'>" in repr(provenance)
+    with pytest.raises(KeyError, match="spam"):
+        provenance["spam"]

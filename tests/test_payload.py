@@ -13,7 +13,7 @@ from ptycho_core import InferencePayload, PyTorchExecutionConfig, TrainingPayloa
 from ptycho_core.config import TorchTrainingConfig, evolve
 from ptycho_core.config.table import TRAINING
 from ptycho_core.errors import ConfigError
-from ptycho_core.overrides import Layer
+from ptycho_core.overrides import Layer, Unset
 from ptycho_core.payload import ArchiveFacts, InferenceFacts, ScanFacts
 
 SCAN = ScanFacts(path=Path("scan.npz"), N=128, n_patterns=100, nphotons=5e8)
@@ -87,8 +87,10 @@ def test_arguments_are_no_overrides() -> None:
 
 
 def test_an_argument_may_be_repeated_but_not_contradicted() -> None:
-    """The same folder as text is fine, another one is an error."""
+    """The same folder as text is fine, another one is an error, and one left open is not said."""
     assert trained(output_dir="out").overrides_applied["output_dir"] == OUT
+    assert trained(output_dir="out/").overrides_applied["output_dir"] == OUT
+    assert dict(trained(output_dir=Unset).overrides_applied) == {"n_groups": 64}
     with pytest.raises(ConfigError, match="output_dir"):
         trained(output_dir="elsewhere")
 
@@ -139,6 +141,8 @@ def test_a_mask_array_implies_the_mask() -> None:
     mask = np.ones((128, 128))
     payload = trained(probe_mask_tensor=mask)
 
+    assert not trained().tf_training_config.model.probe_mask
+    assert trained(probe_mask_tensor=mask, probe_mask=True).provenance["probe_mask"] is Layer.EXPLICIT
     assert payload.tf_training_config.model.probe_mask
     assert payload.provenance["probe_mask"] is Layer.EXPLICIT
     with pytest.raises(ConfigError, match="probe_mask"):
@@ -180,6 +184,48 @@ def test_an_empty_archive_leaves_the_word_to_the_scan() -> None:
     payload = reconstructed(None)
 
     assert (payload.pt_data_config.N, payload.provenance["N"]) == (128, Layer.SCAN)
+
+
+def test_a_reconstruction_has_the_layers_of_a_training() -> None:
+    """Explicit beats execution beats command line beats file, and all of them are listed as applied."""
+    execution = PyTorchExecutionConfig(num_workers=3, precision="16-mixed")
+    facts = InferenceFacts(scan=SCAN, archive=ArchiveFacts(path=Path("model"), training=trained()))
+
+    payload = resolve_inference(
+        facts,
+        {"n_groups": 8},
+        execution,
+        {"n_groups": 4, "num_workers": 1, "seed": 5},
+        output_dir=OUT,
+        file={"seed": 6, "n_subsample": 9, "output_dir": "elsewhere"},
+    )
+
+    assert dict(payload.overrides_applied) == {
+        "n_groups": 8,
+        "num_workers": 3,
+        "precision": "16-mixed",
+        "seed": 5,
+        "n_subsample": 9,
+    }
+    layers = {key: payload.provenance[key] for key in ("n_groups", "num_workers", "seed", "n_subsample", "output_dir")}
+    assert list(layers.values()) == [Layer.EXPLICIT, Layer.EXECUTION, Layer.CLI, Layer.FILE, Layer.EXPLICIT]
+    assert (payload.execution_config, payload.execution_config.explicit) == (execution, execution.explicit)
+    assert payload.pt_inference_config.output_dir == OUT
+
+
+def test_contradictions_of_several_records_come_together() -> None:
+    """One record's contradiction does not hide another's."""
+    execution = PyTorchExecutionConfig(num_workers=1, prefetch_factor=2)
+    overrides: dict[str, object] = {"n_groups": 1, "num_workers": 0, "measurement_domain": "normalized_amplitude"}
+
+    with pytest.raises(ConfigError) as error:
+        resolve_training(SCAN, overrides, execution, output_dir=OUT)
+
+    assert [problem.path for problem in error.value.problems] == [
+        "explicit.measurement_domain",
+        "DataConfig.measurement_domain",
+        "PyTorchExecutionConfig.prefetch_factor",
+    ]
 
 
 def test_weights_cannot_be_reinterpreted() -> None:

@@ -153,6 +153,18 @@ def test_filters_scale_the_number_of_weights(name: str) -> None:
     assert sizes[0] < sizes[1] < sizes[2]
 
 
+@pytest.mark.parametrize("steps", [1, 3])
+def test_the_unrolled_generator_has_the_steps_asked_for(steps: int) -> None:
+    """One network per step, and each is run once."""
+    generator = build_generator(
+        TorchModelConfig(architecture="unrolled", n_filters_scale=1, unrolled_steps=steps), DataConfig(N=64)
+    )
+    one = sum(p.numel() for p in _built("unrolled").parameters()) // 2
+
+    assert len(generator.steps()) == steps
+    assert sum(p.numel() for p in generator.parameters()) == steps * one
+
+
 class _Blank(Generator):
     def forward(self, amplitude: Tensor, probes: Tensor) -> Tensor:
         del probes

@@ -84,6 +84,7 @@ SHOWN: dict[str, tuple[str, ...]] = {
         "persistent_workers",
         "prefetch_factor",
     ),
+    "test_torch_generators.py::test_the_unrolled_generator_has_the_steps_asked_for": ("unrolled_steps",),
     "test_torch_generators.py::test_filters_scale_the_number_of_weights": ("n_filters_scale",),
     "test_torch_knobs_model.py::test_every_setting_changes_the_training": (
         "torch_loss_mode",

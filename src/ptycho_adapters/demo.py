@@ -33,16 +33,10 @@ SCAN: Final[Mapping[str, str]] = MappingProxyType(
 )
 TRAINING: Final[Mapping[str, str]] = MappingProxyType(
     {
-        "gridsize": "3",
-        "K": "10",
-        "batch-size": "1",
         "epochs": "1000",
         "max-time": "00:00:04:00",
-        "scheduler": "WarmupCosine",
-        "lr-min-ratio": "0.01",
-        "learning-rate": "2e-3",
-        "probe-learning-rate": "1e-2",
-        "gradient-clip-val": "1.0",
+        "n-filters-scale": "1",
+        "num-threads": "1",
         "precision": "bf16-mixed",
     }
 )
@@ -121,7 +115,7 @@ def demonstrate(folder: Path, plan: Plan) -> None:
     )
     for name in plan.unseen_objects:
         source, result = scan_path(folder, name), folder / name
-        _step("infer", f"the {name} object", {}, model_path=model, test_data=source, output_dir=result)
+        _step("infer", f"the {name} object", {"num-threads": "1"}, model_path=model, test_data=source, output_dir=result)
         _step(f"evaluate {result}", "against the truth", {}, reference=source, output_dir=result)
     seconds = time.perf_counter() - started
     files = write_report(folder, list(plan.unseen_objects), seconds=seconds)

@@ -7,7 +7,6 @@ there and to encode it here.
 from __future__ import annotations
 
 import warnings
-from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
@@ -92,9 +91,7 @@ def to_training_config(
     """
     config = _canonical(TrainingConfig, (data, pt_model, training), overrides, {"model": tf_model})
     if config.test_data_file is None:
-        warnings.warn(
-            "test_data_file is not set: evaluation or inference after the training needs one", UserWarning, stacklevel=2
-        )
+        warnings.warn("test_data_file is not set: evaluation or inference after the training needs one", stacklevel=2)
     return config
 
 
@@ -151,12 +148,8 @@ def settings_of(*records: Record) -> dict[str, object]:
 
 
 def _legacy_value(value: object) -> LegacyValue:
-    if isinstance(value, Path):
-        return str(value)
-    if value is None or isinstance(value, bool | int | float | str):
-        return value
-    message = f"a legacy parameter holds plain values, not {type(value).__name__}"
-    raise TypeError(message)
+    """Return a canonical value as a plain one; the only other kind there is are paths."""
+    return value if value is None or isinstance(value, bool | int | float | str) else str(value)
 
 
 def _canonical(

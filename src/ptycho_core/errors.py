@@ -45,7 +45,7 @@ class ProblemsError(PtychoError, ValueError):
 
     def __init__(self, subject: str, problems: Sequence[Problem]) -> None:
         self.subject = subject
-        self.problems = tuple(problems)
+        self.problems: tuple[Problem, ...] = tuple(problems)
         super().__init__(subject, self.problems)
 
     def __str__(self) -> str:

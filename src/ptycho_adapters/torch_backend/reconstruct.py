@@ -1,4 +1,4 @@
-"""A trained model on a scan: one network pass per pattern, patches stitched as they come."""
+"""A trained model on a scan: each step of the generator passes every pattern once and stitches as it goes."""
 
 from __future__ import annotations
 

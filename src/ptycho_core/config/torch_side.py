@@ -153,6 +153,11 @@ class TorchModelConfig(Network, Bottleneck):
 
     mode: Mode = MODEL_TYPE.field("Unsupervised")
     amp_activation: TorchActivation = ACTIVATION.field("silu", codec=TORCH_ACTIVATION)
+    unrolled_steps: int = Knob(
+        "steps of the unrolled generator, each a data correction, a network and an average",
+        rules=(above(0),),
+        in_weights=True,
+    ).field(4)
     cnn_output_mode: Literal["amp_phase", "real_imag"] = _generator("what the last layer means").field("amp_phase")
     use_shared_decoder: bool = _generator("one decoder for amplitude and phase").field(False)
     intensity_scale_trainable: bool = INTENSITY_SCALE_TRAINABLE.field(False)

@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from ptycho_core.config import DataConfig, TorchModelConfig
 
 _FEATURES = 6
-_STEPS = 2
 _FIRST_STEP_LENGTH = 0.5
 
 
@@ -70,7 +69,7 @@ class Unrolled(Generator):
         steps: number of steps.
     """
 
-    def __init__(self, widths: tuple[int, int, int], steps: int = _STEPS) -> None:
+    def __init__(self, widths: tuple[int, int, int], steps: int) -> None:
         super().__init__()
         self.refinements = nn.ModuleList(Refinement(widths) for _ in range(steps))
 
@@ -88,6 +87,6 @@ class Unrolled(Generator):
 
 @register_generator("unrolled")
 def build(model: TorchModelConfig, data: DataConfig) -> Unrolled:
-    """Build two steps of equal width; the width follows `n_filters_scale`."""
+    """Build `unrolled_steps` steps of equal width; the width follows `n_filters_scale`."""
     del data
-    return Unrolled(level_widths(model.n_filters_scale))
+    return Unrolled(level_widths(model.n_filters_scale), model.unrolled_steps)
