@@ -105,7 +105,9 @@ def test_a_training_without_test_data_warns_once() -> None:
     """The warning names the setting and what it is for."""
     records = (ModelConfig(), DataConfig(), TorchModelConfig(), TorchTrainingConfig())
 
-    with pytest.warns(UserWarning, match="test_data_file.*evaluation or inference") as caught:
+    with pytest.warns(
+        UserWarning, match=r"^test_data_file is not set: evaluation or inference after the training needs one$"
+    ) as caught:
         to_training_config(*records, {"train_data_file": "a", "n_groups": 1})
 
     assert len(caught) == 1

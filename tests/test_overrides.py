@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from ptycho_core.config.table import TRAINING
@@ -219,3 +221,13 @@ def test_settings_are_a_mapping_over_keys() -> None:
     assert "'nepochs': <Layer.CLI: 'cli'>" in repr(provenance)
     with pytest.raises(KeyError, match="spam"):
         provenance["spam"]
+
+
+def test_names_may_come_from_anywhere() -> None:
+    """Names that were put together or read at run time mean what the same names in a program mean."""
+    read: dict[str, object] = json.loads('{"nll_weight": 0.3, "nll": true, "n_images": 8}')
+
+    with pytest.warns(DeprecationWarning, match="n_images is deprecated"):
+        resolution = resolve({Layer.FILE: read}, TRAINING)
+
+    assert dict(resolution.overrides_applied) == {"nll_weight": 0.3, "n_groups": 8}

@@ -6,6 +6,7 @@ import copy
 import pickle
 from pathlib import Path
 
+import attrs
 import numpy as np
 import pytest
 
@@ -91,8 +92,9 @@ def test_an_argument_may_be_repeated_but_not_contradicted() -> None:
     assert trained(output_dir="out").overrides_applied["output_dir"] == OUT
     assert trained(output_dir="out/").overrides_applied["output_dir"] == OUT
     assert dict(trained(output_dir=Unset).overrides_applied) == {"n_groups": 64}
-    with pytest.raises(ConfigError, match="output_dir"):
-        trained(output_dir="elsewhere")
+    for other in ("elsewhere", "out/below", None):
+        with pytest.raises(ConfigError, match="output_dir"):
+            trained(output_dir=other)
 
 
 def test_the_number_of_groups_has_to_be_said() -> None:
@@ -147,8 +149,9 @@ def test_a_mask_array_implies_the_mask() -> None:
     assert payload.provenance["probe_mask"] is Layer.EXPLICIT
     with pytest.raises(ConfigError, match="probe_mask"):
         trained(probe_mask_tensor=mask, probe_mask=False)
-    with pytest.raises(ConfigError, match=r"shape \(128, 128\)"):
-        trained(probe_mask_tensor=np.ones((4, 4)))
+    for shape in ((4, 4), (128, 129), (256, 256), (128,)):
+        with pytest.raises(ConfigError, match=r"shape \(128, 128\)"):
+            trained(probe_mask_tensor=np.ones(shape))
 
 
 def test_the_archive_outranks_the_scan() -> None:
@@ -230,8 +233,12 @@ def test_contradictions_of_several_records_come_together() -> None:
 
 def test_weights_cannot_be_reinterpreted() -> None:
     """A setting that the weights were trained for cannot be changed afterwards."""
-    with pytest.raises(ConfigError, match=r"n_filters_scale.*as the archive"):
-        reconstructed(trained(), n_filters_scale=4)
+    assert (
+        reconstructed(trained(n_filters_scale=300), n_filters_scale=int("300")).pt_model_config.n_filters_scale == 300
+    )
+    for other in (1, 4):
+        with pytest.raises(ConfigError, match=r"n_filters_scale.*as the archive"):
+            reconstructed(trained(), n_filters_scale=other)
 
 
 def test_records_of_a_payload_cannot_disagree() -> None:
@@ -267,6 +274,22 @@ def test_payloads_can_be_copied_and_sent() -> None:
 
     assert copy.deepcopy(payload) == payload
     assert pickle.loads(pickle.dumps(payload)) == payload
+
+
+def test_payloads_with_arrays_can_be_compared() -> None:
+    """Equal masks make equal payloads, other masks other ones."""
+    mask = np.ones((128, 128))
+
+    assert trained(probe_mask_tensor=mask) == trained(probe_mask_tensor=mask.copy())
+    assert trained(probe_mask_tensor=mask) != trained(probe_mask_tensor=0.5 * mask)
+    assert reconstructed(None, probe_mask_tensor=mask) == reconstructed(None, probe_mask_tensor=mask.copy())
+
+
+@pytest.mark.parametrize("record", [ScanFacts, ArchiveFacts, InferenceFacts, TrainingPayload, InferencePayload])
+def test_parts_are_given_by_name(record: type[attrs.AttrsInstance]) -> None:
+    """No part can end up in the place of another."""
+    with pytest.raises(TypeError, match="positional"):
+        record(*attrs.fields(record))
 
 
 def test_every_setting_has_a_source() -> None:

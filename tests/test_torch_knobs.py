@@ -84,6 +84,7 @@ SHOWN: dict[str, tuple[str, ...]] = {
         "persistent_workers",
         "prefetch_factor",
     ),
+    "test_torch_autofocus.py::test_a_training_looks_for_the_focus_if_asked": ("probe_autofocus",),
     "test_torch_generators.py::test_the_unrolled_generator_has_the_steps_asked_for": ("unrolled_steps",),
     "test_torch_generators.py::test_filters_scale_the_number_of_weights": ("n_filters_scale",),
     "test_torch_knobs_model.py::test_every_setting_changes_the_training": (
@@ -94,6 +95,7 @@ SHOWN: dict[str, tuple[str, ...]] = {
         "realspace_weight",
         "realspace_mae_weight",
         "unmerged_weight",
+        "draft_weight",
         "background_counts",
         "probe_mask",
         "probe_mask_diameter",

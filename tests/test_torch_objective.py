@@ -19,6 +19,7 @@ PLAIN = Objective(
     nll_weight=1.0,
     mae_weight=0.0,
     unmerged_weight=0.0,
+    draft_weight=0.0,
     realspace_weight=0.0,
     realspace_mae_weight=0.0,
     background_counts=0.3,
@@ -60,6 +61,18 @@ def _rate(patches: Tensor, prediction: Prediction) -> np.ndarray[tuple[int, ...]
 
 def _bad(prediction: Prediction) -> np.ndarray[tuple[int, ...], np.dtype[np.bool_]] | None:
     return None if prediction.good_pixels is None else prediction.good_pixels.numpy() == 0
+
+
+def test_drafts_add_their_own_deviance() -> None:
+    """Each earlier step's averaged patches are weighed like the final ones, times the weight."""
+    drafts = (_noise(3, 2, 8, 8, seed=5), _noise(3, 2, 8, 8, seed=6))
+    prediction = attrs.evolve(_prediction(), drafts=drafts)
+
+    added = _loss(attrs.evolve(PLAIN, draft_weight=0.3), prediction) - _loss(PLAIN, prediction)
+
+    counts = prediction.counts.numpy()
+    wanted = sum(reference.poisson_deviance(_rate(draft, prediction), counts) for draft in drafts)
+    assert added == pytest.approx(0.3 * wanted, rel=1e-4)
 
 
 @pytest.mark.parametrize("bad", [False, True])

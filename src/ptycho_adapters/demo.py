@@ -115,7 +115,9 @@ def demonstrate(folder: Path, plan: Plan) -> None:
     )
     for name in plan.unseen_objects:
         source, result = scan_path(folder, name), folder / name
-        _step("infer", f"the {name} object", {"num-threads": "1"}, model_path=model, test_data=source, output_dir=result)
+        _step(
+            "infer", f"the {name} object", {"num-threads": "1"}, model_path=model, test_data=source, output_dir=result
+        )
         _step(f"evaluate {result}", "against the truth", {}, reference=source, output_dir=result)
     seconds = time.perf_counter() - started
     files = write_report(folder, list(plan.unseen_objects), seconds=seconds)

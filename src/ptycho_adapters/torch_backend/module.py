@@ -74,7 +74,8 @@ class PtychoModule(LightningModule):
         )
         return Prediction(
             single=single,
-            merged=merged,
+            merged=merged[-1],
+            drafts=merged[:-1],
             probes=probes,
             counts=group.counts,
             good_pixels=scan.good_pixels,

@@ -28,6 +28,7 @@ class Prediction:
         good_pixels: (N, N) float32 or None.
         scale: scalar factor on the expected counts.
         labels: (B, C, N, N) complex64 known patches, for supervised training.
+        drafts: averaged patches after each step of the generator but the last.
     """
 
     single: Tensor
@@ -37,6 +38,7 @@ class Prediction:
     good_pixels: Tensor | None
     scale: Tensor
     labels: Tensor | None = None
+    drafts: tuple[Tensor, ...] = ()
 
 
 MainTerm = Literal["poisson", "mae", "supervised"]
@@ -52,6 +54,7 @@ class Objective:
         nll_weight: weight of the main term.
         mae_weight: weight of an added mean absolute amplitude error.
         unmerged_weight: weight of the same data terms for single patches, beside the merged ones.
+        draft_weight: weight of the main term for the averaged patches of the earlier steps, summed over them.
         realspace_weight: weight of the mean squared difference between single and merged patches, light-weighted.
         realspace_mae_weight: weight of the mean absolute difference.
         background_counts: added to every expected count; keeps the logarithm finite.
@@ -62,6 +65,7 @@ class Objective:
     nll_weight: float
     mae_weight: float
     unmerged_weight: float
+    draft_weight: float
     realspace_weight: float
     realspace_mae_weight: float
     background_counts: float
@@ -75,6 +79,7 @@ class Objective:
             nll_weight=config.nll_weight,
             mae_weight=config.mae_weight,
             unmerged_weight=config.unmerged_weight,
+            draft_weight=config.draft_weight,
             realspace_weight=config.realspace_weight,
             realspace_mae_weight=config.realspace_mae_weight,
             background_counts=config.background_counts,
@@ -103,6 +108,10 @@ class Objective:
         if self.unmerged_weight:
             alone = self._expected(prediction.single, prediction)
             loss = loss + self.unmerged_weight * self.nll_weight * self.main_term(prediction.single, alone, prediction)
+        if self.draft_weight:
+            for draft in prediction.drafts:
+                term = self.main_term(draft, self._expected(draft, prediction), prediction)
+                loss = loss + self.draft_weight * self.nll_weight * term
         if self.realspace_weight or self.realspace_mae_weight:
             loss = loss + self._disagreement(prediction)
         return loss, main

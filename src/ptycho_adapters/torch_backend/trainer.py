@@ -14,6 +14,7 @@ import torch
 from lightning import Callback, Trainer
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 
+from ptycho_adapters.torch_backend.autofocus import focus_probe
 from ptycho_adapters.torch_backend.callbacks import GradientNorm, LossHistory, ProgressBar, Schedule
 from ptycho_adapters.torch_backend.checkpoints import check_resumable, checkpoint_callbacks, keep_best
 from ptycho_adapters.torch_backend.execution import (
@@ -41,6 +42,8 @@ if TYPE_CHECKING:
 
     from ptycho_core.payload import TrainingPayload
     from ptycho_core.scan import Scan
+
+_log = logging.getLogger(__name__)
 
 # Warnings that ask nothing of the caller: group indices need no loader processes, a rerun into a folder and a run that
 # holds nothing out are meant so, and the last one is between Lightning and torch.
@@ -110,12 +113,17 @@ def build_module(payload: TrainingPayload, scan: Scan, validation: Scan | None, 
     if mask is not None and not (mask.numpy() * scan.probe).any():
         problem = Problem(path="probe_mask", expected="a mask that lets light pass", found="one that stops all of it")
         raise ConfigError("training", [problem])
+    probe = TrainableProbe(scan.probe, resident.flux, mask)
+    settings = payload.pt_training_config
+    if settings.probe_trainable and settings.probe_autofocus:
+        focus = focus_probe(probe, resident, groups.train, settings.background_counts)
+        _log.info("focus of the probe changed by %.2f rad (root mean square)", focus)
     canvas = attrs.evolve(canvases[0], height=max(c.height for c in canvases), width=max(c.width for c in canvases))
     return PtychoModule(
         build_generator(model, payload.pt_data_config),
-        TrainableProbe(scan.probe, resident.flux, mask),
+        probe,
         Arms(training=resident, validation=held_out, canvas=canvas),
-        payload.pt_training_config,
+        settings,
         main=main,
         scale_trainable=model.intensity_scale_trainable,
     )

@@ -9,7 +9,7 @@ from typing import Literal
 
 import attrs
 
-from ptycho_core.config.knob import DURATION, NOT_EMPTY, Codec, Effect, Knob, above, at_least
+from ptycho_core.config.knob import DURATION, NOT_EMPTY, Codec, Effect, Knob, Rule, above, at_least
 from ptycho_core.config.record import Explicit
 from ptycho_core.config.shared import (
     ACCELERATOR,
@@ -37,8 +37,8 @@ def _or_none(value: object) -> object:
     return None if value == "none" else value
 
 
-def _fixed(doc: str, why: str) -> Knob:
-    return Knob(doc, effect=Effect.FIXED, why=why)
+def _fixed(doc: str, why: str, *rules: Rule) -> Knob:
+    return Knob(doc, effect=Effect.FIXED, why=why, rules=rules)
 
 
 @attrs.frozen(kw_only=True, slots=False)
@@ -73,17 +73,19 @@ class PyTorchExecutionConfig(Explicit, Loop, Steps, Bottleneck, Evaluation):
         default="csv",
         metadata=Knob("where figures are logged; none is nowhere").metadata(codec=Codec(decode=_or_none)),
     )
-    recon_log_every_n_epochs: int | None = _fixed("epochs between logged reconstructions", _NO_PICTURES).field(None)
-    recon_log_num_patches: int = _fixed("logged patches", _NO_PICTURES).field(4)
+    recon_log_every_n_epochs: int | None = _fixed(
+        "epochs between logged reconstructions", _NO_PICTURES, above(0)
+    ).field(None)
+    recon_log_num_patches: int = _fixed("logged patches", _NO_PICTURES, above(0)).field(4)
     recon_log_fixed_indices: tuple[int, ...] | None = _fixed("logged scan points", _NO_PICTURES).field(None)
     recon_log_stitch: bool = _fixed("log the whole canvas", _NO_PICTURES).field(False)
-    recon_log_max_stitch_samples: int | None = _fixed("patches on a logged canvas", _NO_PICTURES).field(None)
-    ffno_encoder_blocks: int = _fixed("encoder blocks", OTHER_GENERATOR).field(24)
-    ffno_encoder_modes: int = _fixed("Fourier modes per axis", OTHER_GENERATOR).field(12)
+    recon_log_max_stitch_samples: int | None = _fixed("patches on a logged canvas", _NO_PICTURES, above(0)).field(None)
+    ffno_encoder_blocks: int = _fixed("encoder blocks", OTHER_GENERATOR, above(0)).field(24)
+    ffno_encoder_modes: int = _fixed("Fourier modes per axis", OTHER_GENERATOR, above(0)).field(12)
     ffno_encoder_share_weights: bool = _fixed("blocks share weights", OTHER_GENERATOR).field(True)
-    ffno_encoder_gate_init: float = _fixed("first value of the gate", OTHER_GENERATOR).field(0.1)
-    ffno_encoder_norm: str = _fixed("normalisation", OTHER_GENERATOR).field("instance")
-    ffno_encoder_mlp_ratio: float = _fixed("widening of the channel mixer", OTHER_GENERATOR).field(2.0)
+    ffno_encoder_gate_init: float = _fixed("first value of the gate", OTHER_GENERATOR, above(0)).field(0.1)
+    ffno_encoder_norm: str = _fixed("normalisation", OTHER_GENERATOR, NOT_EMPTY).field("instance")
+    ffno_encoder_mlp_ratio: float = _fixed("widening of the channel mixer", OTHER_GENERATOR, above(0)).field(2.0)
     inference_batch_size: int | None = INFERENCE_BATCH_SIZE.field(None)
     max_time: str | None = Knob(
         "longest training, DD:HH:MM:SS; ends cleanly with a finished schedule and a saved archive", rules=(DURATION,)

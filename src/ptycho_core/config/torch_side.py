@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ptycho_core.config.execution import Accelerator
-from ptycho_core.config.knob import POSITIVE_SIZES, RISING, Effect, Knob, above, at_least, within
+from ptycho_core.config.knob import POSITIVE_SIZES, RISING, Effect, Knob, Rule, above, at_least, within
 from ptycho_core.config.shared import (
     ACCELERATOR,
     ACTIVATION,
@@ -64,12 +64,12 @@ _LIGHTNING = "Lightning runs the loop"
 _NO_STATISTICS = "patch statistics are not written"
 
 
-def _fixed(doc: str, why: str) -> Knob:
-    return Knob(doc, effect=Effect.FIXED, why=why)
+def _fixed(doc: str, why: str, *rules: Rule) -> Knob:
+    return Knob(doc, effect=Effect.FIXED, why=why, rules=rules)
 
 
-def _generator(doc: str) -> Knob:
-    return _fixed(doc, OTHER_GENERATOR)
+def _generator(doc: str, *rules: Rule) -> Knob:
+    return _fixed(doc, OTHER_GENERATOR, *rules)
 
 
 @attrs.frozen(kw_only=True, slots=False)
@@ -87,10 +87,11 @@ class DataConfig(Frame, Dose, Draw):
         "what the numbers in the file are", _DOMAIN_OF_SCAN
     ).field("count_intensity")
     K: int = NEIGHBOR_COUNT.field(10)
-    K_quadrant: int = _fixed("neighbours per quadrant", _GROUPS_BY_DISTANCE).field(30)
+    K_quadrant: int = _fixed("neighbours per quadrant", _GROUPS_BY_DISTANCE, above(0)).field(30)
     n_subsample: int = Knob(
         "draws of neighbours per scan point",
         key="coordinate_subsampling",
+        rules=(above(0),),
         effect=Effect.FIXED,
         why="n_groups says how many groups are drawn",
     ).field(7)
@@ -100,8 +101,8 @@ class DataConfig(Frame, Dose, Draw):
     neighbor_function: Literal["Nearest", "Min_dist", "4_quadrant"] = _fixed(
         "rule for neighbours", _GROUPS_BY_DISTANCE
     ).field("Nearest")
-    min_neighbor_distance: float = _fixed("nearest neighbour taken", _GROUPS_BY_DISTANCE).field(0.0)
-    max_neighbor_distance: float = _fixed("farthest neighbour taken", _GROUPS_BY_DISTANCE).field(3.0)
+    min_neighbor_distance: float = _fixed("nearest neighbour taken", _GROUPS_BY_DISTANCE, at_least(0)).field(0.0)
+    max_neighbor_distance: float = _fixed("farthest neighbour taken", _GROUPS_BY_DISTANCE, at_least(0)).field(3.0)
     scan_pattern: Literal["Isotropic", "Rectangular"] = _fixed("shape of the scan", _GROUPS_BY_DISTANCE).field(
         "Isotropic"
     )
@@ -161,9 +162,9 @@ class TorchModelConfig(Network, Bottleneck):
     cnn_output_mode: Literal["amp_phase", "real_imag"] = _generator("what the last layer means").field("amp_phase")
     use_shared_decoder: bool = _generator("one decoder for amplitude and phase").field(False)
     intensity_scale_trainable: bool = INTENSITY_SCALE_TRAINABLE.field(False)
-    intensity_scale: float = _fixed("scale of the patterns", _FLUX_IN_PROBE).field(1.0)
-    max_position_jitter: int = _generator("margin for positions").field(10)
-    num_datasets: int = _generator("scans that share a model").field(1)
+    intensity_scale: float = _fixed("scale of the patterns", _FLUX_IN_PROBE, above(0)).field(1.0)
+    max_position_jitter: int = _generator("margin for positions", at_least(0)).field(10)
+    num_datasets: int = _generator("scans that share a model", above(0)).field(1)
     batch_norm: bool = _generator("normalise over the batch").field(False)
     probe_mask_tensor: NDArray[np.float32] | None = attrs.field(
         default=None,
@@ -171,9 +172,9 @@ class TorchModelConfig(Network, Bottleneck):
         hash=False,
         metadata=Knob("mask multiplied to the probe, (N, N); implies probe_mask").metadata(),
     )
-    edge_pad: int = _generator("margin of the decoder").field(10)
-    decoder_last_c_outer_fraction: float = _generator("outer channels of the last layer").field(0.125)
-    decoder_last_amp_channels: int = _generator("amplitude channels of the last layer").field(1)
+    edge_pad: int = _generator("margin of the decoder", at_least(0)).field(10)
+    decoder_last_c_outer_fraction: float = _generator("outer channels of the last layer", within(0, 1)).field(0.125)
+    decoder_last_amp_channels: int = _generator("amplitude channels of the last layer", above(0)).field(1)
     use_legacy_decoder_channel_override: bool = _generator("old channel count of the last layer").field(False)
     eca_encoder: bool = _generator("channel attention in the encoder").field(False)
     cbam_encoder: bool = _generator("block attention in the encoder").field(True)
@@ -181,8 +182,8 @@ class TorchModelConfig(Network, Bottleneck):
     cbam_decoder: bool = _generator("block attention in the decoder").field(False)
     eca_decoder: bool = _generator("channel attention in the decoder").field(False)
     spatial_decoder: bool = _generator("spatial attention in the decoder").field(False)
-    decoder_spatial_kernel: int = _generator("kernel of the spatial attention").field(7)
-    offset: int = _generator("shift between group members").field(6)
+    decoder_spatial_kernel: int = _generator("kernel of the spatial attention", above(0)).field(7)
+    offset: int = _generator("shift between group members", at_least(0)).field(6)
     training_patch_weighting: Literal["central_mask", "probe", "uniform"] = Knob(
         "weight of overlapping patches while training",
         effect=Effect.FIXED,
@@ -193,7 +194,7 @@ class TorchModelConfig(Network, Bottleneck):
     )
     rect_s1s2_trainable: bool = _fixed("learn the scales of the forward model", _FLUX_IN_PROBE).field(True)
     rect_s1s2_init: Literal["ones", "data"] = _fixed("first scales of the forward model", _FLUX_IN_PROBE).field("ones")
-    amplitude_physics_gain: float = _fixed("gain of the forward model", _FLUX_IN_PROBE).field(1.0)
+    amplitude_physics_gain: float = _fixed("gain of the forward model", _FLUX_IN_PROBE, above(0)).field(1.0)
     loss_function: Literal["MAE", "Poisson"] = LOSS_MODE.field("Poisson")
     amp_loss: Literal["Total_Variation", "Mean_Deviation"] | None = _fixed("prior on the amplitude", _ONE_LOSS).field(
         None
@@ -201,8 +202,8 @@ class TorchModelConfig(Network, Bottleneck):
     phase_loss: Literal["Total_Variation", "Mean_Deviation"] | None = _fixed("prior on the phase", _ONE_LOSS).field(
         None
     )
-    amp_loss_coeff: float = _fixed("weight of the prior on the amplitude", _ONE_LOSS).field(1.0)
-    phase_loss_coeff: float = _fixed("weight of the prior on the phase", _ONE_LOSS).field(1.0)
+    amp_loss_coeff: float = _fixed("weight of the prior on the amplitude", _ONE_LOSS, at_least(0)).field(1.0)
+    phase_loss_coeff: float = _fixed("weight of the prior on the phase", _ONE_LOSS, at_least(0)).field(1.0)
 
     def _consequences(self) -> Mapping[str, object]:
         return {} if self.probe_mask_tensor is None else {"probe_mask": True}
@@ -241,25 +242,31 @@ class TorchTrainingConfig(Loop, Optimisation, Sampling):
     probe_learning_rate: float | None = Knob(
         "first learning rate of the probe; none is learning_rate", rules=(above(0),)
     ).field(0.01)
+    probe_autofocus: bool = Knob("look for the probe's focus before the training, where the probe is trainable").field(
+        True
+    )
     aberration_learning_rate: float = Knob(
         "step of the probe's focus, astigmatism, coma and spherical aberration", unit="rad", rules=(above(0),)
     ).field(0.04)
     unmerged_weight: float = Knob(
         "weight of the likelihood of single patches beside that of merged ones", rules=(at_least(0),)
     ).field(0.05)
+    draft_weight: float = Knob(
+        "weight of the likelihood after each step of the generator but the last", rules=(at_least(0),)
+    ).field(0.2)
     background_counts: float = Knob("floor of the expected counts", unit="counts/px", rules=(above(0),)).field(0.01)
     training_directories: tuple[Path, ...] = _fixed("folders of scans", "a training reads one scan").field(())
     framework: Literal["Default", "Lightning"] = _fixed("training loop", _LIGHTNING).field("Lightning")
     orchestrator: Literal["Mlflow", "Lightning"] = _fixed("who starts the loop", _LIGHTNING).field("Lightning")
-    epochs_fine_tune: int = _fixed("epochs of fine tuning", _ONE_STAGE).field(0)
-    fine_tune_gamma: float = _fixed("learning rate factor of fine tuning", _ONE_STAGE).field(0.1)
+    epochs_fine_tune: int = _fixed("epochs of fine tuning", _ONE_STAGE, at_least(0)).field(0)
+    fine_tune_gamma: float = _fixed("learning rate factor of fine tuning", _ONE_STAGE, above(0)).field(0.1)
     log_grad_norm: bool = Knob("log the norm of the gradient").field(False)
     grad_norm_log_freq: int = Knob("steps between logged gradient norms", rules=(above(0),)).field(1)
-    stage_1_epochs: int = _fixed("epochs of the first stage", _ONE_STAGE).field(0)
-    stage_2_epochs: int = _fixed("epochs of the second stage", _ONE_STAGE).field(0)
-    stage_3_epochs: int = _fixed("epochs of the third stage", _ONE_STAGE).field(0)
+    stage_1_epochs: int = _fixed("epochs of the first stage", _ONE_STAGE, at_least(0)).field(0)
+    stage_2_epochs: int = _fixed("epochs of the second stage", _ONE_STAGE, at_least(0)).field(0)
+    stage_3_epochs: int = _fixed("epochs of the third stage", _ONE_STAGE, at_least(0)).field(0)
     physics_weight_schedule: str = _fixed("course of the likelihood's weight", _ONE_STAGE).field("cosine")
-    stage_3_lr_factor: float = _fixed("learning rate factor of the third stage", _ONE_STAGE).field(0.1)
+    stage_3_lr_factor: float = _fixed("learning rate factor of the third stage", _ONE_STAGE, above(0)).field(0.1)
     experiment_name: str = Knob("experiment in the log", effect=Effect.RECORD).field("Synthetic_Runs")
     notes: str = Knob("free text", effect=Effect.RECORD).field("")
     model_name: str = Knob("name of the model", effect=Effect.RECORD).field("PtychoPINNv2")
@@ -290,9 +297,9 @@ class TorchInferenceConfig(Evaluation, Sampling):
     probe_source: Literal["auto", "model", "scan"] = Knob(
         "probe of the reconstruction: the trained one, the scan's own, or the better fitting one"
     ).field("auto")
-    experiment_number: int = _fixed("scan of a folder", "a reconstruction reads one scan").field(0)
-    window: int = _fixed("border left out of figures", "figures use the covered area").field(20)
+    experiment_number: int = _fixed("scan of a folder", "a reconstruction reads one scan", at_least(0)).field(0)
+    window: int = _fixed("border left out of figures", "figures use the covered area", at_least(0)).field(20)
     patch_weighting: Literal["uniform", "probe"] = Knob("weight of overlapping patches").field("probe")
     varpro_scaling: bool = _fixed("rescale the object to the counts", _FLUX_IN_PROBE).field(False)
     log_patch_stats: bool = _fixed("write patch statistics", _NO_STATISTICS).field(False)
-    patch_stats_limit: int | None = _fixed("patches in the statistics", _NO_STATISTICS).field(None)
+    patch_stats_limit: int | None = _fixed("patches in the statistics", _NO_STATISTICS, above(0)).field(None)

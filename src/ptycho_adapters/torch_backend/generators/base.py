@@ -44,8 +44,8 @@ class Generator(nn.Module, ABC):
 
 def run_steps(
     generator: Generator, amplitude: Tensor, probes: Tensor, merge: Callable[[Tensor], Tensor]
-) -> tuple[Tensor, Tensor]:
-    """Run a generator's steps on groups, averaging overlaps in between.
+) -> tuple[Tensor, tuple[Tensor, ...]]:
+    """Run a generator's steps on groups, averaging overlaps after each.
 
     Args:
         generator: the network.
@@ -54,14 +54,14 @@ def run_steps(
         merge: averages overlapping patches (B, C, N, N) of each group.
 
     Returns:
-        The patches of the last step, before and after the average.
+        The patches of the last step as they are, and the averaged patches after every step.
     """
-    merged = torch.ones_like(amplitude, dtype=probes.dtype)
-    single = merged
+    single = torch.ones_like(amplitude, dtype=probes.dtype)
+    merged = [single]
     for step in generator.steps():
-        single = step(amplitude, probes, merged)
-        merged = merge(single)
-    return single, merged
+        single = step(amplitude, probes, merged[-1])
+        merged.append(merge(single))
+    return single, tuple(merged[1:])
 
 
 GeneratorFactory = Callable[["TorchModelConfig", "DataConfig"], Generator]
