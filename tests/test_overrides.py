@@ -231,3 +231,12 @@ def test_names_may_come_from_anywhere() -> None:
         resolution = resolve({Layer.FILE: read}, TRAINING)
 
     assert dict(resolution.overrides_applied) == {"nll_weight": 0.3, "n_groups": 8}
+
+
+def test_resolutions_with_arrays_can_be_compared() -> None:
+    """A resolution equals itself alone, whatever it holds; its values are what can be compared."""
+    given = {Layer.CLI: {"probe_mask_tensor": [[1.0, 1.0]]}}
+    first, second = resolve(given, TRAINING), resolve(given, TRAINING)
+
+    assert first == first  # noqa: PLR0124 - equality is what is tested
+    assert first != second

@@ -14,7 +14,7 @@ from ptycho_core import InferencePayload, PyTorchExecutionConfig, TrainingPayloa
 from ptycho_core.config import TorchTrainingConfig, evolve
 from ptycho_core.config.table import TRAINING
 from ptycho_core.errors import ConfigError
-from ptycho_core.overrides import Layer, Unset
+from ptycho_core.overrides import Layer, Resolution, Unset
 from ptycho_core.payload import ArchiveFacts, InferenceFacts, ScanFacts
 
 SCAN = ScanFacts(path=Path("scan.npz"), N=128, n_patterns=100, nphotons=5e8)
@@ -162,7 +162,7 @@ def test_the_archive_outranks_the_scan() -> None:
 
     assert (payload.pt_data_config.N, payload.pt_data_config.grid_size) == (128, (1, 1))
     assert payload.pt_data_config.nphotons == 5e8
-    assert {payload.provenance[key] for key in ("N", "gridsize", "nphotons")} == {Layer.ARCHIVE}
+    assert {payload.provenance[key] for key in ("N", "gridsize", "nphotons", "probe_scale")} == {Layer.ARCHIVE}
     assert payload.tf_inference_config.test_data_file == scan.path
 
 
@@ -285,7 +285,9 @@ def test_payloads_with_arrays_can_be_compared() -> None:
     assert reconstructed(None, probe_mask_tensor=mask) == reconstructed(None, probe_mask_tensor=mask.copy())
 
 
-@pytest.mark.parametrize("record", [ScanFacts, ArchiveFacts, InferenceFacts, TrainingPayload, InferencePayload])
+@pytest.mark.parametrize(
+    "record", [Resolution, ScanFacts, ArchiveFacts, InferenceFacts, TrainingPayload, InferencePayload]
+)
 def test_parts_are_given_by_name(record: type[attrs.AttrsInstance]) -> None:
     """No part can end up in the place of another."""
     with pytest.raises(TypeError, match="positional"):
