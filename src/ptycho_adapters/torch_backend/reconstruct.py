@@ -81,8 +81,8 @@ def reconstruct(
     execution = execution_config or PyTorchExecutionConfig()
     settings = inference_config or TorchInferenceConfig()
     _check(model, scan)
-    started = time.perf_counter()
     check_hardware(execution)
+    started = time.perf_counter()
     device = pick_device(execution.accelerator)
     generator = model.generator.to(device).eval()
     resident = ResidentScan(scan).to(device)
@@ -101,11 +101,10 @@ def reconstruct(
         metrics = _judge(run, outward / scale)
         finished = time.perf_counter()
     model.generator.to("cpu")
-    height, width = run.canvas.height, run.canvas.width
-    origin_y, origin_x = (int(value) for value in run.origin.tolist())
+    shape, (origin_y, origin_x) = (run.canvas.height, run.canvas.width), run.origin.tolist()
     return Reconstruction(
-        object=outward.reshape(height, width).cpu().numpy(),
-        coverage=torch.where(lit, coverage, torch.zeros_like(coverage)).reshape(height, width).cpu().numpy(),
+        object=outward.reshape(shape).cpu().numpy(),
+        coverage=torch.where(lit, coverage, torch.zeros_like(coverage)).reshape(shape).cpu().numpy(),
         origin_px=(origin_y, origin_x),
         probe=(probes[source] / scale).astype(np.complex64),
         probe_source=source,
