@@ -172,3 +172,13 @@ def test_a_wrong_setting_is_found_while_printing(capsys: pytest.CaptureFixture[s
     """What a run would refuse is not printed as if it were fine."""
     assert main(["train", "--print-config", "--optimizer", "magic"]) == 2
     assert "--optimizer" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("text", ["a = " + 100_000 * "[", "nepochs = " + 5_000 * "1"], ids=["nesting", "digits"])
+def test_a_monstrous_file_is_refused(tmp_path: Path, text: str) -> None:
+    """What the parser itself cannot bear is the file's fault, not a crash."""
+    path = tmp_path / "run.toml"
+    path.write_text(text)
+
+    with pytest.raises(ConfigError, match="expected TOML"):
+        read_settings(path, TRAINING)

@@ -57,7 +57,7 @@ def _parsed(path: Path) -> Mapping[str, object]:
     except FileNotFoundError:
         message = f"Configuration file not found: {path}"
         raise FileNotFoundError(message) from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # also text that is no UTF-8, endless nesting, endless numbers
         raise ConfigError(str(path), [Problem(path="file", expected="TOML", found=str(error))]) from None
 
 
