@@ -17,6 +17,7 @@ $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "Python >= 3.11 is needed, this is " + sys.version.split()[0] + "; set PYTHON=...")'
 	@$(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps ptychodus==1.7.0
 	@touch $@
 
 demo: $(READY)  ## simulate, train, reconstruct an unseen object, evaluate (about 6 minutes on 2 cores)
@@ -33,6 +34,12 @@ lint: $(READY)
 types: $(READY)
 	@echo "==> mypy"
 	@$(BIN)/mypy
+	@echo "==> pyright"
+	@$(BIN)/pyright --pythonpath $(BIN)/python
+	@# Completeness of the core's types as its users see them; pyright finds the package through the python on PATH.
+	@PATH="$(CURDIR)/$(BIN):$$PATH" pyright --verifytypes ptycho_core --ignoreexternal >$(VENV)/verifytypes.txt \
+		|| { cat $(VENV)/verifytypes.txt; exit 1; }
+	@grep "completeness score" $(VENV)/verifytypes.txt
 
 imports: $(READY)
 	@echo "==> import-linter"

@@ -138,8 +138,10 @@ _MODELS = records(ModelConfig)
 
 
 def free(table: Table) -> list[FieldInfo]:
-    """Return the settings that a run may choose one by one."""
-    return [info for info in table if not info.honoured and info.key not in _TIED | {"num_workers"}]
+    """Return the settings that the table's kind of run may choose one by one."""
+    return [
+        info for info in table if not info.honoured and table.reads(info) and info.key not in _TIED | {"num_workers"}
+    ]
 
 
 _OF_SETTING = {info.key: of_setting(info) for info in ALL}

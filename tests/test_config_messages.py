@@ -43,6 +43,11 @@ def resume_without_workers() -> object:
     return resolve_training(SCAN, {"n_groups": 8, "num_workers": 0, "nll": True}, execution, output_dir=OUT)
 
 
+def reconstruct(**overrides: object) -> object:
+    facts = InferenceFacts(scan=SCAN, archive=ArchiveFacts(path=Path("model")))
+    return resolve_inference(facts, {"n_groups": 8, **overrides}, output_dir=OUT)
+
+
 def other_weights() -> object:
     training = resolve_training(SCAN, {"n_groups": 8}, output_dir=OUT)
     facts = InferenceFacts(scan=SCAN, archive=ArchiveFacts(path=Path("model"), training=training))
@@ -71,6 +76,7 @@ def text(subject: str, *problems: str) -> str:
 
 REQUIRED = "n_groups is required in overrides, such as n_groups=512"
 A_FILE = "train_data_file is required in overrides, such as train_data_file=Path('train.npz')"
+MODEL = "the model was trained with it: leave it out"
 MESSAGES: dict[str, tuple[Callable[[], object], str]] = {
     "two spellings": (
         lambda: resolve({Layer.FILE: {"epochs": 3, "max_epochs": 7}}, TRAINING),
@@ -100,7 +106,8 @@ MESSAGES: dict[str, tuple[Callable[[], object], str]] = {
         lambda: train(architecture="fno"),
         text(
             "settings",
-            "explicit.architecture: expected 'unrolled' or 'unet', found 'fno'; no run can honour this: not built",
+            "explicit.architecture: expected 'unrolled' or 'unet' or 'cnn' or 'ffno', found 'fno'; "
+            "no run can honour this: not built",
         ),
     ),
     "a mask without its switch": (
@@ -115,7 +122,47 @@ MESSAGES: dict[str, tuple[Callable[[], object], str]] = {
         resume_without_workers,
         text("settings", "PyTorchExecutionConfig.persistent_workers: expected false with num_workers=0, found True"),
     ),
-    "other weights": (other_weights, text("settings", "cli.n_filters_scale: expected 2, as the archive, found 4")),
+    "other weights": (
+        other_weights,
+        text("settings", f"cli.n_filters_scale: expected 2, as the archive, found 4; {MODEL}"),
+    ),
+    "what a reconstruction does not read": (
+        lambda: reconstruct(learning_rate=1.0, logger_backend="mlflow"),
+        text(
+            "settings",
+            "explicit.learning_rate: expected 0.0005, the default, found 1.0; "
+            "learning_rate belongs to a training, a reconstruction does not read it: leave it out",
+            "explicit.logger_backend: expected 'csv', the default, found 'mlflow'; "
+            "logger_backend belongs to a training, a reconstruction does not read it: leave it out",
+        ),
+    ),
+    "what a training does not read": (
+        lambda: train(probe_source="model"),
+        text(
+            "settings",
+            "explicit.probe_source: expected 'auto', the default, found 'model'; "
+            "probe_source belongs to a reconstruction, a training does not read it: leave it out",
+        ),
+    ),
+    "the name of a training's setting": (
+        lambda: reconstruct(nepochs=50),
+        text(
+            "settings",
+            "explicit.nepochs: expected a setting of a reconstruction, found one of a training; leave it out",
+        ),
+    ),
+    "groups that are no number": (
+        lambda: records_of_a_training(n_groups=0, train_data_file=3),
+        text(
+            "TrainingConfig",
+            "overrides.n_groups: expected a positive number, found 0",
+            "overrides.train_data_file: expected a path or none, found 3",
+        ),
+    ),
+    "a file that is none": (
+        lambda: records_of_a_training(n_groups=8, train_data_file=None),
+        text("TrainingConfig", f"train_data_file: expected a value, found none; {A_FILE}"),
+    ),
     "no scan": (
         lambda: records_of_a_training(n_groups=8),
         text("TrainingConfig", f"train_data_file: expected a value, found none; {A_FILE}"),

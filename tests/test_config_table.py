@@ -5,7 +5,7 @@ from __future__ import annotations
 import attrs
 import pytest
 
-from ptycho_core.config.knob import Effect, entry_of
+from ptycho_core.config.knob import Effect, Phase, entry_of
 from ptycho_core.config.table import ALL, DEFAULTS, EVERY, INFERENCE, TORCH_SIDE, TRAINING, FieldInfo, fields
 from ptycho_core.config.types import MismatchError, coerce
 
@@ -19,6 +19,18 @@ def test_every_setting_is_described(info: FieldInfo) -> None:
     assert not info.doc.endswith(".")
     assert info.owners
     assert bool(info.knob.why) == (info.effect is Effect.FIXED)
+
+
+@pytest.mark.parametrize("info", fields(), ids=lambda info: info.key)
+def test_every_setting_has_its_kind_of_run(info: FieldInfo) -> None:
+    """A setting of one kind of run is in that run's table, and only such a one can be idle or unread in the other."""
+    tables = {Phase.TRAINING: TRAINING, Phase.RECONSTRUCTION: INFERENCE}
+
+    assert info.phase is Phase.BOTH or info.key in tables[info.phase]
+    assert info.phase is not Phase.BOTH or not (info.knob.idle or info.knob.unread)
+    for value in info.knob.idle:
+        assert info.read(value, info.key) == (value, [])
+        assert value != info.default
 
 
 @pytest.mark.parametrize("record", EVERY, ids=lambda record: record.__name__)

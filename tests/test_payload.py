@@ -19,6 +19,7 @@ from ptycho_core.payload import ArchiveFacts, InferenceFacts, ScanFacts
 
 SCAN = ScanFacts(path=Path("scan.npz"), N=128, n_patterns=100, nphotons=5e8)
 OUT = Path("out")
+OLD_NAME = pytest.mark.filterwarnings("ignore:n_images is deprecated:DeprecationWarning")
 
 
 def trained(**overrides: object) -> TrainingPayload:
@@ -99,10 +100,22 @@ def test_an_argument_may_be_repeated_but_not_contradicted() -> None:
 
 def test_the_number_of_groups_has_to_be_said() -> None:
     """No default stands in for it."""
-    with pytest.raises(ValueError, match="n_groups is required"):
-        resolve_training(SCAN, output_dir=OUT)
-    with pytest.raises(ValueError, match="n_groups"):
-        resolve_training(SCAN, {"n_groups": None}, output_dir=OUT)
+    for overrides in (None, {}, {"n_groups": Unset}):
+        with pytest.raises(ConfigError, match="n_groups is required"):
+            resolve_training(SCAN, overrides, output_dir=OUT)
+
+
+@pytest.mark.parametrize("value", [0, -1, "many", None, 1.5])
+@pytest.mark.parametrize("layer", ["overrides", "cli", "file"])
+@pytest.mark.parametrize("name", ["n_groups", pytest.param("n_images", marks=OLD_NAME)])
+def test_a_number_of_groups_that_is_not_valid_is_one_problem(name: str, layer: str, value: object) -> None:
+    """It was said, so it is not missing as well, whatever layer and name it was said in."""
+    said: dict[str, object] = {name: value}
+
+    with pytest.raises(ConfigError) as error:
+        resolve_training(SCAN, output_dir=OUT, **{layer: said})  # type: ignore[arg-type]
+
+    assert [problem.path.partition(".")[2] for problem in error.value.problems] == [name]
 
 
 @pytest.mark.parametrize(
@@ -123,7 +136,7 @@ def test_asking_for_what_happens_anyway_is_fine() -> None:
 def test_everything_wrong_with_a_run_comes_together() -> None:
     """Missing, unknown, invalid, refused and contradictory settings are one error."""
     execution = PyTorchExecutionConfig(num_workers=1, persistent_workers=True)
-    overrides = {"spam": 1, "batch_size": 3, "architecture": "cnn", "num_workers": 0, "output_dir": "elsewhere"}
+    overrides = {"spam": 1, "batch_size": 3, "architecture": "fno", "num_workers": 0, "output_dir": "elsewhere"}
 
     with pytest.raises(ConfigError) as error:
         resolve_training(SCAN, overrides, execution, output_dir=OUT)
@@ -191,26 +204,26 @@ def test_an_empty_archive_leaves_the_word_to_the_scan() -> None:
 
 def test_a_reconstruction_has_the_layers_of_a_training() -> None:
     """Explicit beats execution beats command line beats file, and all of them are listed as applied."""
-    execution = PyTorchExecutionConfig(num_workers=3, precision="16-mixed")
+    execution = PyTorchExecutionConfig(num_threads=3, precision="16-mixed")
     facts = InferenceFacts(scan=SCAN, archive=ArchiveFacts(path=Path("model"), training=trained()))
 
     payload = resolve_inference(
         facts,
         {"n_groups": 8},
         execution,
-        {"n_groups": 4, "num_workers": 1, "seed": 5},
+        {"n_groups": 4, "num_threads": 1, "seed": 5},
         output_dir=OUT,
         file={"seed": 6, "n_subsample": 9, "output_dir": "elsewhere"},
     )
 
     assert dict(payload.overrides_applied) == {
         "n_groups": 8,
-        "num_workers": 3,
+        "num_threads": 3,
         "precision": "16-mixed",
         "seed": 5,
         "n_subsample": 9,
     }
-    layers = {key: payload.provenance[key] for key in ("n_groups", "num_workers", "seed", "n_subsample", "output_dir")}
+    layers = {key: payload.provenance[key] for key in ("n_groups", "num_threads", "seed", "n_subsample", "output_dir")}
     assert list(layers.values()) == [Layer.EXPLICIT, Layer.EXECUTION, Layer.CLI, Layer.FILE, Layer.EXPLICIT]
     assert (payload.execution_config, payload.execution_config.explicit) == (execution, execution.explicit)
     assert payload.pt_inference_config.output_dir == OUT
@@ -311,6 +324,6 @@ def test_defaults_of_a_run() -> None:
 
     assert (training.model.gridsize, training.neighbor_count, training.batch_size, training.nepochs) == (3, 10, 1, 50)
     assert (training.model.architecture, training.probe_trainable, training.backend) == ("unrolled", True, "pytorch")
-    assert payload.pt_training_config.learning_rate == payload.execution_config.learning_rate == 2e-3
+    assert payload.pt_training_config.learning_rate == payload.execution_config.learning_rate == 5e-4
     assert payload.pt_training_config.validation_fraction == TorchTrainingConfig().validation_fraction == 0.1
     assert payload.execution_config.accelerator == "auto"

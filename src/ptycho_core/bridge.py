@@ -6,17 +6,17 @@ there and to encode it here.
 
 from __future__ import annotations
 
-import warnings
 from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
+from ptycho_core.callers import warn_caller
 from ptycho_core.config.canonical import InferenceConfig, ModelConfig, TrainingConfig
 from ptycho_core.config.record import Record, evolve
 from ptycho_core.config.table import CANONICAL, Table, read_record, spell
 from ptycho_core.config.torch_side import DataConfig, TorchInferenceConfig, TorchModelConfig, TorchTrainingConfig
 from ptycho_core.config.types import shown
 from ptycho_core.errors import ConfigError, Problem, raise_if_any
-from ptycho_core.overrides import read_names
+from ptycho_core.overrides import read_names, says
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -91,7 +91,7 @@ def to_training_config(
     """
     config = _canonical(TrainingConfig, (data, pt_model, training), overrides, {"model": tf_model})
     if config.test_data_file is None:
-        warnings.warn("test_data_file is not set: evaluation or inference after the training needs one", stacklevel=2)
+        warn_caller("test_data_file is not set: evaluation or inference after the training needs one", UserWarning)
     return config
 
 
@@ -157,9 +157,12 @@ def _canonical(
 ) -> R:
     """Return the canonical record that the torch-side records and the overrides describe."""
     values, problems = _gather(records)
-    values |= read_names(overrides or {}, _TABLES[target], "overrides", problems)
+    given, table = overrides or {}, _TABLES[target]
+    heard = read_names(given, table, "overrides", problems)
+    values |= heard
     for key, example in _REQUIRED[target].items():
-        if values.get(key) is None:
+        refused = key not in heard and says(given, key, table)  # a problem already
+        if values.get(key) is None and not refused:
             fix = f"{key} is required in overrides, such as {example}"
             problems.append(Problem(path=key, expected="a value", found="none", fix=fix))
     raise_if_any(ConfigError, target.__name__, problems)

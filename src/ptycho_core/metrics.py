@@ -33,7 +33,10 @@ class Comparison:
         amplitude_ssim: likewise of the amplitudes.
         psnr_db: 20·log10(psnr_peak / rms complex difference); infinite for a perfect match.
         psnr_peak: the largest reference amplitude on the mask.
-        phase_range_rad: data range of the phase SSIM: 0.5th to 99.5th percentile of the reference; 1 if flat.
+        phase_psnr_db: 20·log10(phase_range_rad / rms phase difference, wrapped into [-π, π]); infinite likewise.
+        amplitude_psnr_db: 20·log10(amplitude_range / rms amplitude difference); infinite likewise.
+        phase_range_rad: peak of the phase PSNR and data range of the phase SSIM: 0.5th to 99.5th percentile of the
+            reference; 1 if flat.
         amplitude_range: likewise of the amplitude.
         ring: complex Fourier ring correlation on the largest square inside the mask.
         phase_ring: the same of the phases alone.
@@ -58,6 +61,8 @@ class Comparison:
     amplitude_ssim: float
     psnr_db: float
     psnr_peak: float
+    phase_psnr_db: float
+    amplitude_psnr_db: float
     phase_range_rad: float
     amplitude_range: float
     ring: RingCorrelation
@@ -85,11 +90,14 @@ class Comparison:
             "amplitude_ssim": self.amplitude_ssim,
             "psnr_db": self.psnr_db,
             "psnr_peak": self.psnr_peak,
+            "phase_psnr_db": self.phase_psnr_db,
+            "amplitude_psnr_db": self.amplitude_psnr_db,
             "phase_range_rad": self.phase_range_rad,
             "amplitude_range": self.amplitude_range,
             "frc50_per_px": self.ring.frc50_per_px,
             "half_bit_per_px": self.ring.half_bit_per_px,
             "phase_frc50_per_px": self.phase_ring.frc50_per_px,
+            "phase_half_bit_per_px": self.phase_ring.half_bit_per_px,
             "shift_y_px": self.shift_px[0],
             "shift_x_px": self.shift_px[1],
             "ramp_y_rad_per_px": self.ramp_rad_per_px[0],
@@ -178,18 +186,21 @@ def _figures(aligned: Aligned, shared: Overlap, origin_px: tuple[int, int], sett
     phase_range, amplitude_range = _contrast(phase_true[mask]), _contrast(amplitude_true[mask])
     radius = settings.ssim_radius_px
     square = _largest_square(mask, at_least=max(8, 2 * radius + 1))
-    error, peak = float(np.mean(np.abs(rec - ref)[mask] ** 2)), float(amplitude_true[mask].max())
+    gap = np.angle(np.exp(1j * (phase - phase_true)))[mask]
+    peak = float(amplitude_true[mask].max())
     return Comparison(
         phase_correlation=_pearson(phase[mask], phase_true[mask], tolerance=1e-8),
         amplitude_correlation=_pearson(amplitude[mask], amplitude_true[mask], tolerance=1e-8 * peak),
-        phase_mae_rad=float(np.mean(np.abs(np.angle(np.exp(1j * (phase - phase_true))))[mask])),
+        phase_mae_rad=float(np.mean(np.abs(gap))),
         amplitude_mae=float(np.mean(np.abs(amplitude - amplitude_true)[mask])),
         phase_ssim=_ssim(phase, phase_true, mask, data_range=phase_range, sigma_px=settings.ssim_sigma_px),
         amplitude_ssim=_ssim(
             amplitude, amplitude_true, mask, data_range=amplitude_range, sigma_px=settings.ssim_sigma_px
         ),
-        psnr_db=float(10 * np.log10(peak**2 / error)) if error > 0 else float("inf"),
+        psnr_db=_psnr_db(np.abs(rec - ref)[mask], peak),
         psnr_peak=peak,
+        phase_psnr_db=_psnr_db(gap, phase_range),
+        amplitude_psnr_db=_psnr_db((amplitude - amplitude_true)[mask], amplitude_range),
         phase_range_rad=phase_range,
         amplitude_range=amplitude_range,
         ring=frc(rec[square], ref[square], smooth_rings=settings.smooth_rings),
@@ -215,6 +226,12 @@ def _pearson(a: Real, b: Real, *, tolerance: float) -> float:
     if spread_a <= tolerance or spread_b <= tolerance:
         return 0.0
     return float(np.mean(a * b) / (spread_a * spread_b))
+
+
+def _psnr_db(error: Real, peak: float) -> float:
+    """Peak over the root mean square error, in decibels; infinite where there is no error."""
+    power = float(np.mean(error**2))
+    return float(10 * np.log10(peak**2 / power)) if power > 0 else float("inf")
 
 
 def _contrast(values: Real) -> float:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import enum
-import warnings
 from collections.abc import Iterator, Mapping
 from enum import StrEnum
 from types import MappingProxyType
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import attrs
 
+from ptycho_core.callers import warn_caller
 from ptycho_core.config.table import CANONICAL, DEFAULTS
 from ptycho_core.config.types import shown
 from ptycho_core.errors import ConfigError, Problem, raise_if_any
@@ -171,6 +171,11 @@ def read_names(given: Mapping[str, object], table: Table, source: str, problems:
     return values
 
 
+def says(given: Mapping[str, object], key: str, table: Table) -> bool:
+    """Tell whether one source sets a key, under whatever name, validly or not."""
+    return any(table.key(name) == key and value is not Unset for name, value in given.items())
+
+
 def _warn_if_deprecated(name: str, key: str, table: Table) -> None:
     if any(alias.name == name and alias.deprecated for alias in table[key].knob.aliases):
-        warnings.warn(f"{name} is deprecated, use {key}", DeprecationWarning, stacklevel=2)
+        warn_caller(f"{name} is deprecated, use {key}", DeprecationWarning)

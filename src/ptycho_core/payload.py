@@ -10,14 +10,15 @@ import attrs
 import numpy as np
 
 from ptycho_core.bridge import disagreements, settings_of
+from ptycho_core.callers import warn_caller
 from ptycho_core.config.canonical import InferenceConfig, ModelConfig, TrainingConfig
 from ptycho_core.config.execution import PyTorchExecutionConfig
 from ptycho_core.config.record import Record, remember
-from ptycho_core.config.table import CANONICAL, INFERENCE, OF_ARCHIVE, TRAINING, Table, spell
+from ptycho_core.config.table import CANONICAL, INFERENCE, OF_ARCHIVE, TRAINING, FieldInfo, Table, spell
 from ptycho_core.config.torch_side import DataConfig, TorchInferenceConfig, TorchModelConfig, TorchTrainingConfig
 from ptycho_core.config.types import shown
 from ptycho_core.errors import ConfigError, Problem, raise_if_any
-from ptycho_core.overrides import Layer, Resolution, Settings, Unset, merge
+from ptycho_core.overrides import Layer, Resolution, Settings, Unset, merge, says
 
 R = TypeVar("R", bound=Record)
 
@@ -147,7 +148,8 @@ def resolve_training(
         file: settings of a configuration file; the command line outranks them.
 
     Raises:
-        ConfigError: `n_groups` is missing, a name is unknown, a value is not valid or cannot be honoured; all at once.
+        ConfigError: `n_groups` is missing, a name is unknown, a value is not valid, cannot be honoured or asks for
+            something that only a reconstruction does; all at once.
     """
     arguments = {"train_data_file": facts.path, "output_dir": output_dir}
     layers = _layers(overrides, execution, cli, file) | {Layer.SCAN: facts.layer()}
@@ -178,7 +180,10 @@ def resolve_inference(
     """Resolve the settings of a reconstruction; the archive's facts outrank those of the scan. Otherwise as training.
 
     Raises:
-        ConfigError: as for a training; also where a setting contradicts what the archive's weights were trained for.
+        ConfigError: as for a training; also where a setting contradicts what the archive says about the model.
+
+    Warns:
+        UserWarning: `num_workers` is set, and there is nothing to load.
     """
     arguments = {
         "model_path": facts.archive.path,
@@ -202,16 +207,26 @@ def resolve_inference(
 
 
 def refusals(resolution: Resolution, table: Table) -> list[Problem]:
-    """Return the settings whose value no run of this library can honour, with the reason."""
+    """Return the settings whose value no run of the table's kind can honour, with the reason."""
     problems = []
     for info in table:
-        value = resolution.values[info.key]
-        if info.honoured and value not in info.honoured:
-            path = f"{resolution.provenance[info.key]}.{info.key}"
+        value, layer = resolution.values[info.key], resolution.provenance[info.key]
+        path = f"{layer}.{info.key}"
+        if info.honoured and value not in info.honoured and resolution.values["architecture"] not in info.knob.part_of:
             allowed = " or ".join(map(repr, info.honoured))
             fix = f"no run can honour this: {info.knob.why}"
             problems.append(Problem(path=path, expected=allowed, found=shown(value), fix=fix))
+        # What describes a model is held against its archive instead.
+        elif layer.chosen and info.key not in OF_ARCHIVE and not info.knob.unread and _asks_in_vain(info, value, table):
+            fix = f"{info.key} belongs to a {info.phase}, a {table.phase} does not read it: leave it out"
+            expected = f"{info.default!r}, the default"
+            problems.append(Problem(path=path, expected=expected, found=shown(value), fix=fix))
     return problems
+
+
+def _asks_in_vain(info: FieldInfo, value: object, table: Table) -> bool:
+    """Tell whether a value asks for something that only the other kind of run does."""
+    return not table.reads(info) and value not in (info.default, *info.knob.idle)
 
 
 def _layers(
@@ -238,9 +253,10 @@ def _resolve(
     problems = _said_twice(layers[Layer.EXPLICIT], arguments, table)
     resolution = merge(layers | {Layer.EXPLICIT: {**layers[Layer.EXPLICIT], **arguments}}, table, problems)
     resolution = _with_mask(resolution, table, problems)
-    problems += _missing(resolution) + refusals(resolution, table) + _foreign(resolution, archived, table)
-    problems += _contradictions(resolution, table)
+    problems += _missing(resolution, layers, table) + refusals(resolution, table)
+    problems += _foreign(resolution, archived, table) + _contradictions(resolution, table)
     raise_if_any(ConfigError, "settings", problems)
+    _warn_of_unread(resolution, table)
     return resolution
 
 
@@ -268,20 +284,36 @@ def _with_mask(resolution: Resolution, table: Table, problems: list[Problem]) ->
     )
 
 
-def _missing(resolution: Resolution) -> list[Problem]:
-    if not resolution.provenance["n_groups"].default:
+def _missing(resolution: Resolution, layers: Mapping[Layer, Mapping[str, object]], table: Table) -> list[Problem]:
+    """Return the lack of a number of groups; one that was said and is not valid is a problem already."""
+    if not resolution.provenance["n_groups"].default or any(says(said, "n_groups", table) for said in layers.values()):
         return []
     fix = "n_groups is required in overrides, such as n_groups=512"
     return [Problem(path="n_groups", expected="a number of groups", found="none", fix=fix)]
 
 
 def _foreign(resolution: Resolution, archived: Mapping[str, object], table: Table) -> list[Problem]:
-    """Return the settings that trained weights do not fit."""
-    return [
-        Problem(path=f"{resolution.provenance[key]}.{key}", expected=f"{value!r}, as the archive", found=shown(chosen))
-        for key, value in archived.items()
-        if table[key].knob.in_weights and (chosen := resolution.values[key]) != value
-    ]
+    """Return the settings that describe another model than the archive's."""
+    problems = []
+    for key, value in archived.items():
+        info, chosen = table[key], resolution.values[key]
+        if (info.knob.in_weights or not table.reads(info)) and not _equal(chosen, value):
+            path, expected = f"{resolution.provenance[key]}.{key}", f"{shown(value)}, as the archive"
+            fix = "the model was trained with it: leave it out"
+            problems.append(Problem(path=path, expected=expected, found=shown(chosen), fix=fix))
+    return problems
+
+
+def _equal(one: object, other: object) -> bool:
+    if isinstance(one, np.ndarray) and isinstance(other, np.ndarray):
+        return np.array_equal(one, other)
+    return type(one) is type(other) and one == other
+
+
+def _warn_of_unread(resolution: Resolution, table: Table) -> None:
+    for info in table:
+        if info.knob.unread and _asks_in_vain(info, resolution.values[info.key], table):
+            warn_caller(f"{info.key} has no effect on a {table.phase}: {info.knob.unread}", UserWarning)
 
 
 def _contradictions(resolution: Resolution, table: Table) -> list[Problem]:

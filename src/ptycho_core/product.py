@@ -10,11 +10,10 @@ import numpy.typing as npt
 
 from ptycho_core.errors import Problem, ScanError, raise_if_any
 from ptycho_core.frozen import FrozenMapping, read_only
+from ptycho_core.geometry import energy_from_wavelength
+from ptycho_core.run_details import RunDetails
 from ptycho_core.scan_arrays import as_complex, as_float64, as_probe
 from ptycho_core.scan_checks import AnyArray, describe
-
-# Planck constant times speed of light over elementary charge, all exact in the SI: photon energy times wavelength.
-EV_M = 6.62607015e-34 * 299_792_458.0 / 1.602176634e-19
 
 
 def _as_real32(value: npt.ArrayLike | None) -> npt.NDArray[np.float32] | None:
@@ -30,7 +29,9 @@ def _as_real32(value: npt.ArrayLike | None) -> npt.NDArray[np.float32] | None:
 
 def _as_integers(value: npt.ArrayLike) -> npt.NDArray[np.int64]:
     array = np.asarray(value)
-    return read_only(array.astype(np.int64, copy=False) if array.dtype.kind in "iu" or not array.size else array)
+    # An empty list comes as float64.
+    is_integral = array.dtype.kind in "iu" or (array.dtype.kind == "f" and not array.size)
+    return read_only(array.astype(np.int64, copy=False) if is_integral else array)
 
 
 def _as_pair(value: tuple[float, float]) -> tuple[float, float]:
@@ -61,6 +62,7 @@ class Product:
         metrics: figures of merit by name.
         code_version: version of the code that made it.
         name: a name for people.
+        run: how it came about; None when unknown.
 
     Raises:
         ScanError: with every problem there is.
@@ -83,15 +85,19 @@ class Product:
     metrics: Mapping[str, float] = attrs.field(factory=dict, converter=FrozenMapping[float])
     code_version: str = ""
     name: str = ""
+    run: RunDetails | None = None
 
     def __attrs_post_init__(self) -> None:
         problems = [*_array_problems(self), *_number_problems(self), *_text_problems(self)]
+        if self.run is not None:
+            lengths = {"n_positions": _length(self.positions_px), "n_losses": _length(self.loss_values)}
+            problems += self.run.problems(**lengths)
         raise_if_any(ScanError, "product", problems)
 
     @property
     def photon_energy_ev(self) -> float | None:
         """Photon energy in eV, None when the wavelength is unknown."""
-        return None if self.wavelength_m is None else EV_M / self.wavelength_m
+        return None if self.wavelength_m is None else energy_from_wavelength(wavelength_m=self.wavelength_m)
 
     @property
     def photons_per_frame(self) -> float:

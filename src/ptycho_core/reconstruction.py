@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ptycho_core.frozen import FrozenMapping
+from ptycho_core.notebook import Picture, html_table, plot_with_entry_point
 
 
 @attrs.frozen(kw_only=True, eq=False)
@@ -28,6 +29,7 @@ class Reconstruction:
             energy is the scan's mean flux.
         gauge: what was fixed of the free global phase, scale and ramp, by name; nothing is fixed unless stated.
         metrics: figures that need no truth: `r_factor` of amplitudes, `deviance_per_px`.
+        r_factors: (n,) float64, the R-factor of each pattern by itself; None when unknown.
         seconds: duration of the stages, by name.
     """
 
@@ -41,9 +43,30 @@ class Reconstruction:
     scale: float
     gauge: Mapping[str, str] = attrs.field(factory=dict, converter=FrozenMapping[str])
     metrics: Mapping[str, float] = attrs.field(factory=dict, converter=FrozenMapping[float])
+    r_factors: NDArray[np.float64] | None = None
     seconds: Mapping[str, float] = attrs.field(factory=dict, converter=FrozenMapping[float])
 
     @property
     def covered(self) -> NDArray[np.bool_]:
         """Where there is a measurement."""
         return self.coverage > 0
+
+    def plot(self) -> Picture:
+        """Draw amplitude, phase and probe, with the package installed for it (entry point `ptycho_core.plot`).
+
+        Raises:
+            DependencyError: no package that draws is installed.
+        """
+        return plot_with_entry_point(self)
+
+    def _repr_html_(self) -> str:
+        rows = {
+            "object [px]": self.object.shape,
+            "origin (y, x) [px]": self.origin_px,
+            "covered": float(self.covered.mean()),
+            "patterns": len(self.pattern_indices),
+            "probe": f"{len(self.probe)} modes, from the {self.probe_source}",
+            "scale": self.scale,
+            **self.metrics,
+        }
+        return html_table("Reconstruction", rows)

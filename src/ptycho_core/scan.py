@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from ptycho_core.errors import Problem, ScanError, raise_if_any
 from ptycho_core.frozen import FrozenMapping
+from ptycho_core.notebook import Picture, html_table, plot_with_entry_point
 from ptycho_core.scan_arrays import (
     Patterns,
     as_float64,
@@ -30,6 +31,10 @@ Counts = NewType("Counts", npt.NDArray[np.float32])
 
 Amplitude = NewType("Amplitude", npt.NDArray[np.float32])
 """Square root of photon counts, float32, >= 0."""
+
+
+DOMAIN_EVIDENCE = "domain_evidence"
+"""Key of a scan's extra metadata that says how the measurement domain was found."""
 
 
 class MeasurementDomain(StrEnum):
@@ -158,6 +163,22 @@ class Scan:
             return Amplitude(values)
         return amplitude_from_counts(Counts(values))
 
+    def as_counts(self) -> Scan:
+        """Give this scan as one that holds counts: amplitudes are squared, with a note; counts stay as they are.
+
+        Returns:
+            An equal scan with patterns (n, N, N) float32 in counts, or this one.
+
+        Raises:
+            ScanError: when the squares are no scan, such as a frame so dim that all of them are 0 in float32.
+        """
+        if self.domain is MeasurementDomain.COUNTS:
+            return self
+        before = self.metadata.extra.get(DOMAIN_EVIDENCE)
+        note = "squares of amplitudes" + (f" ({before})" if before else "")
+        metadata = attrs.evolve(self.metadata, extra={**self.metadata.extra, DOMAIN_EVIDENCE: note})
+        return attrs.evolve(self, patterns=self.counts(), domain=MeasurementDomain.COUNTS, metadata=metadata)
+
     def subset(self, indices: npt.ArrayLike) -> Scan:
         """Keep some patterns, in the order asked for, with everything that belongs to them.
 
@@ -185,6 +206,29 @@ class Scan:
             scan_index=self.scan_index[chosen],
             commanded_positions_px=None if commanded is None else commanded[chosen],
         )
+
+    def plot(self) -> Picture:
+        """Draw mean pattern, probe, positions and flux, with the package installed for it (`ptycho_core.plot`).
+
+        Raises:
+            DependencyError: no package that draws is installed.
+        """
+        return plot_with_entry_point(self)
+
+    def _repr_html_(self) -> str:
+        rows = {
+            "patterns": self.n_patterns,
+            "size [px]": (self.N, self.N),
+            "domain": f"{self.domain}, {self.patterns.dtype}",
+            "probe modes": self.n_modes,
+            "positions (y, x) [px]": tuple(np.ptp(self.positions_px, axis=0).tolist()),
+            "object [px]": None if self.object is None else self.object.shape,
+            "bad pixels": None if self.bad_pixels is None else int(np.count_nonzero(self.bad_pixels)),
+            "pixel [m]": self.metadata.pixel_size_m,
+            "wavelength [m]": self.metadata.wavelength_m,
+            "distance [m]": self.metadata.distance_m,
+        }
+        return html_table(f"Scan {self.metadata.name}".rstrip(), rows)
 
     def _parts(self) -> ScanParts:
         return ScanParts(

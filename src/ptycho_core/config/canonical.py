@@ -3,13 +3,13 @@
 # Annotations are read at run time to check values, so they are not postponed here. A knob's field is a declaration,
 # not a shared default (RUF009), and its argument is the default itself (FBT003).
 # ruff: noqa: RUF009, FBT003
-import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Literal
 
 import attrs
 
+from ptycho_core.callers import warn_caller
 from ptycho_core.config.record import Record
 from ptycho_core.config.shared import (
     ACTIVATION,
@@ -76,7 +76,7 @@ class _Counted(Record):
     def _consequences(self) -> Mapping[str, object]:
         if self.n_images is None:
             return {}
-        warnings.warn("n_images is deprecated, use n_groups", DeprecationWarning, stacklevel=5)
+        warn_caller("n_images is deprecated, use n_groups", DeprecationWarning)
         return {"n_images": None}
 
 

@@ -9,7 +9,7 @@ from typing import Literal
 
 import attrs
 
-from ptycho_core.config.knob import DURATION, NOT_EMPTY, Codec, Effect, Knob, Rule, above, at_least
+from ptycho_core.config.knob import DURATION, NOT_EMPTY, Codec, Effect, Knob, Phase, Rule, above, at_least
 from ptycho_core.config.record import Explicit
 from ptycho_core.config.shared import (
     ACCELERATOR,
@@ -37,6 +37,10 @@ def _or_none(value: object) -> object:
     return None if value == "none" else value
 
 
+def _of_training(doc: str, *rules: Rule, idle: tuple[object, ...] = ()) -> Knob:
+    return Knob(doc, rules=rules, phase=Phase.TRAINING, idle=idle)
+
+
 def _fixed(doc: str, why: str, *rules: Rule) -> Knob:
     return Knob(doc, effect=Effect.FIXED, why=why, rules=rules)
 
@@ -55,23 +59,27 @@ class PyTorchExecutionConfig(Explicit, Loop, Steps, Bottleneck, Evaluation):
     gradient_clip_val: float | None = GRADIENT_CLIP_VAL.field(1.0)
     accelerator: Accelerator = ACCELERATOR.field("auto")
     devices: int | Literal["auto"] = DEVICES.field(1)
-    deterministic: bool | Literal["warn"] = Knob("use deterministic kernels; warn only reports others").field(True)
+    deterministic: bool | Literal["warn"] = _of_training("use deterministic kernels; warn only reports others").field(
+        True
+    )
     precision: Precision = Knob("number format of the network").field("32-true")
     num_threads: int | None = Knob(
         "CPU threads; none leaves it to torch; where other work shares the cores, 1 is often fastest", rules=(above(0),)
     ).field(None)
-    pin_memory: bool = Knob("load batches into page-locked memory").field(False)
-    persistent_workers: bool = Knob("keep loader processes between epochs").field(False)
-    prefetch_factor: int | None = Knob("batches loaded ahead per process", rules=(above(0),)).field(None)
+    pin_memory: bool = _of_training("load batches into page-locked memory").field(False)
+    persistent_workers: bool = _of_training("keep loader processes between epochs").field(False)
+    prefetch_factor: int | None = _of_training("batches loaded ahead per process", above(0)).field(None)
     enable_progress_bar: bool = Knob("show progress on stderr").field(True)
-    enable_checkpointing: bool = Knob("write checkpoints to resume from").field(True)
-    checkpoint_save_top_k: int = Knob("checkpoints kept; -1 keeps all", rules=(at_least(-1),)).field(1)
-    checkpoint_monitor_metric: str = Knob("figure that ranks checkpoints", rules=(NOT_EMPTY,)).field("val_loss")
-    checkpoint_mode: Literal["min", "max"] = Knob("whether low or high is good").field("min")
-    early_stop_patience: int = Knob("epochs without progress that end a training", rules=(above(0),)).field(100)
+    enable_checkpointing: bool = _of_training("write checkpoints to resume from", idle=(False,)).field(True)
+    checkpoint_save_top_k: int = _of_training("checkpoints kept; -1 keeps all", at_least(-1)).field(1)
+    checkpoint_monitor_metric: str = _of_training("figure that ranks checkpoints", NOT_EMPTY).field("val_loss")
+    checkpoint_mode: Literal["min", "max"] = _of_training("whether low or high is good").field("min")
+    early_stop_patience: int = _of_training("epochs without progress that end a training", above(0)).field(100)
     logger_backend: Logger | None = attrs.field(
         default="csv",
-        metadata=Knob("where figures are logged; none is nowhere").metadata(codec=Codec(decode=_or_none)),
+        metadata=_of_training("where figures are logged; none is nowhere", idle=(None,)).metadata(
+            codec=Codec(decode=_or_none)
+        ),
     )
     recon_log_every_n_epochs: int | None = _fixed(
         "epochs between logged reconstructions", _NO_PICTURES, above(0)
@@ -87,10 +95,10 @@ class PyTorchExecutionConfig(Explicit, Loop, Steps, Bottleneck, Evaluation):
     ffno_encoder_norm: str = _fixed("normalisation", OTHER_GENERATOR, NOT_EMPTY).field("instance")
     ffno_encoder_mlp_ratio: float = _fixed("widening of the channel mixer", OTHER_GENERATOR, above(0)).field(2.0)
     inference_batch_size: int | None = INFERENCE_BATCH_SIZE.field(None)
-    max_time: str | None = Knob(
-        "longest training, DD:HH:MM:SS; ends cleanly with a finished schedule and a saved archive", rules=(DURATION,)
+    max_time: str | None = _of_training(
+        "longest training, DD:HH:MM:SS; ends cleanly with a finished schedule and a saved archive", DURATION
     ).field(None)
-    resume: Path | None = Knob("checkpoint to continue from").field(None)
+    resume: Path | None = _of_training("checkpoint to continue from").field(None)
 
     def _contradictions(self) -> Iterator[Problem]:
         if self.num_workers == 0 and self.persistent_workers:

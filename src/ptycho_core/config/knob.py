@@ -31,6 +31,14 @@ class Effect(StrEnum):
     FIXED = "fixed"
 
 
+class Phase(StrEnum):
+    """The kinds of run that read a setting; the other kind refuses any value that asks for something."""
+
+    BOTH = "both"
+    TRAINING = "training"
+    RECONSTRUCTION = "reconstruction"
+
+
 class UntranslatableError(ValueError):
     """A value that has no counterpart in the other spelling.
 
@@ -150,6 +158,10 @@ class Knob:
         only: with `Effect.FIXED`, the values that can be honoured; the default when empty.
         why: with `Effect.FIXED`, the reason.
         in_weights: whether trained weights only fit this value.
+        part_of: with `Effect.FIXED`, the architectures under which every value can be honoured.
+        phase: the kind of run that reads it.
+        idle: values beside the default that ask nothing of the other kind of run.
+        unread: where the other kind takes any value with a warning, as existing callers expect: the reason in it.
     """
 
     doc: str
@@ -163,6 +175,10 @@ class Knob:
     only: tuple[object, ...] = attrs.field(default=(), kw_only=True)
     why: str = attrs.field(default="", kw_only=True)
     in_weights: bool = attrs.field(default=False, kw_only=True)
+    part_of: tuple[str, ...] = attrs.field(default=(), kw_only=True)
+    phase: Phase = attrs.field(default=Phase.BOTH, kw_only=True)
+    idle: tuple[object, ...] = attrs.field(default=(), kw_only=True)
+    unread: str = attrs.field(default="", kw_only=True)
 
     def field(self, default: T, *, codec: Codec | None = None) -> T:
         """Return an attrs field with this knob and a default; `codec` is for a record with a spelling of its own."""

@@ -15,6 +15,7 @@ from ptycho_core.config.knob import (
     Codec,
     Effect,
     Knob,
+    Phase,
     UntranslatableError,
     above,
     at_least,
@@ -39,6 +40,8 @@ GateMode = Literal["shared", "per_block"]
 
 OTHER_GENERATOR = "the built generator has no such part"
 NOT_BUILT = "not built"
+PATCHWISE = ("unet", "cnn", "ffno")
+ONE_OBJECT = "the unrolled generator makes one object on the canvas: it has no overlapping patches"
 
 
 def _side(value: object) -> object:
@@ -60,12 +63,14 @@ def _is_weighted(value: object) -> object:
 GRIDSIZE = Knob(
     "patterns seen together form a gridsize x gridsize group, so C = gridsize**2",
     key="gridsize",
+    phase=Phase.TRAINING,
     rules=(above(0),),
     aliases=(Alias(name="grid_size", codec=Codec(decode=_side, encode=lambda side: (side, side))),),
 )
 NEIGHBOR_COUNT = Knob(
     "nearest scan points from which the members of a group are drawn",
     key="neighbor_count",
+    phase=Phase.TRAINING,
     rules=(above(0),),
     aliases=(Alias(name="K"),),
 )
@@ -89,6 +94,7 @@ CANONICAL_ACTIVATION = Codec(decode=TORCH_ACTIVATION.decode, encode=TORCH_ACTIVA
 MODEL_TYPE = Knob(
     "learn from the measured patterns alone (pinn) or from known objects (supervised)",
     key="model_type",
+    phase=Phase.TRAINING,
     aliases=(Alias(name="mode", codec=MODE),),
     complaint="Invalid mode",
 )
@@ -96,7 +102,7 @@ ACTIVATION = Knob(
     "activation of the amplitude branch of generators that have one",
     key="amp_activation",
     complaint="Unknown activation",
-    effect=Effect.LEGACY,
+    in_weights=True,
 )
 NLL_WEIGHT = Knob(
     "weight of the negative log-likelihood; nll is its on/off form",
@@ -107,7 +113,13 @@ NLL_WEIGHT = Knob(
 LOSS_MODE = Knob(
     "likelihood of the counts: Poisson deviance, or mean absolute error of the amplitude",
     key="torch_loss_mode",
+    phase=Phase.TRAINING,
     aliases=(Alias(name="loss_function", codec=words({"Poisson": "poisson", "MAE": "mae"})),),
+)
+PROBE_ROUNDS = Knob(
+    "rounds in which a trained network and the probe take turns before the work itself; none is 8 where the network "
+    "comes trained and the probe unrefined, else 0",
+    rules=(at_least(0),),
 )
 BACKEND = Knob(
     "framework that trains and reconstructs",
@@ -119,6 +131,7 @@ BACKEND = Knob(
 INTENSITY_SCALE_TRAINABLE = Knob(
     "learn one factor on the expected counts, starting at 1",
     key="intensity_scale_trainable",
+    phase=Phase.TRAINING,
     legacy="intensity_scale.trainable",
 )
 OUTPUT_DIR = Knob("folder for everything that is written", key="output_dir", legacy="output_prefix")
@@ -132,19 +145,29 @@ ACCELERATOR = Knob(
     aliases=(Alias(name="device", deprecated=True),),
     complaint="Invalid accelerator",
 )
-DEVICES = Knob("number of devices", key="devices", rules=(above(0),), aliases=(Alias(name="n_devices"),))
+DEVICES = Knob(
+    "number of devices", key="devices", phase=Phase.TRAINING, rules=(above(0),), aliases=(Alias(name="n_devices"),)
+)
 SEED = Knob("seed of every random choice of a run", key="seed", rules=(at_least(0), below(2**32)))
 INFERENCE_BATCH_SIZE = Knob(
     "patterns per pass of the network in a reconstruction; none picks a size that fits",
     key="inference_batch_size",
+    phase=Phase.RECONSTRUCTION,
     rules=(above(0),),
 )
 BATCH_SIZE = Knob("groups per step", key="batch_size", rules=(POWER_OF_TWO,))
 SCHEDULER = Knob(
     "course of the learning rate: Default is constant; the cosine ends with the epochs or with max_time",
     key="scheduler",
+    phase=Phase.TRAINING,
 )
-GRADIENT_CLIP_VAL = Knob("bound on the gradient; none leaves it", key="gradient_clip_val", rules=(above(0),))
+GRADIENT_CLIP_VAL = Knob(
+    "bound on the gradient; none leaves it",
+    key="gradient_clip_val",
+    phase=Phase.TRAINING,
+    idle=(None,),
+    rules=(above(0),),
+)
 LR_MIN_RATIO = Knob("last learning rate over the first", key="lr_min_ratio", rules=(within(0, 1),))
 
 
@@ -152,7 +175,7 @@ LR_MIN_RATIO = Knob("last learning rate over the first", key="lr_min_ratio", rul
 class Frame(Record):
     """Size and illumination of one detector frame."""
 
-    N: FrameSize = Knob("side of a pattern", unit="px").field(64)
+    N: FrameSize = Knob("side of a pattern", unit="px", in_weights=True).field(64)
     probe_scale: float = Knob("normalisation of the probe", rules=(above(0),), effect=Effect.LEGACY).field(4.0)
 
 
@@ -186,12 +209,12 @@ class Network(Record):
         complaint="Invalid architecture",
         effect=Effect.FIXED,
         why=NOT_BUILT,
-        only=("unrolled", "unet"),
+        only=("unrolled", "unet", "cnn", "ffno"),
     ).field("unrolled")
-    fno_modes: int = Knob("Fourier modes per axis", rules=(above(0),), effect=Effect.LEGACY).field(12)
-    fno_width: int = Knob("channels of a Fourier block", rules=(above(0),), effect=Effect.LEGACY).field(32)
-    fno_blocks: int = Knob("Fourier blocks", rules=(above(0),), effect=Effect.LEGACY).field(4)
-    fno_cnn_blocks: int = Knob("convolution blocks", rules=(at_least(0),), effect=Effect.LEGACY).field(2)
+    fno_modes: int = Knob("Fourier modes per axis, in ffno", rules=(above(0),), in_weights=True).field(12)
+    fno_width: int = Knob("channels of ffno, times n_filters_scale", rules=(above(0),), in_weights=True).field(32)
+    fno_blocks: int = Knob("Fourier blocks of ffno", rules=(above(0),), in_weights=True).field(4)
+    fno_cnn_blocks: int = Knob("convolution blocks of ffno", rules=(at_least(0),), in_weights=True).field(2)
     learned_input_channels: int = Knob("input channels", rules=(above(0),), effect=Effect.LEGACY).field(1)
     max_hidden_channels: int | None = Knob(
         "upper limit of hidden channels", rules=(above(0),), effect=Effect.LEGACY
@@ -204,11 +227,13 @@ class Network(Record):
     n_filters_scale: int = Knob("factor on the number of channels", rules=(above(0),), in_weights=True).field(2)
     object_big: bool = Knob("groups share one canvas", legacy="object.big", effect=Effect.LEGACY).field(True)
     probe_big: bool = Knob("patches fill the frame", legacy="probe.big", effect=Effect.LEGACY).field(True)
-    probe_mask: bool = Knob("keep the probe inside a disc", legacy="probe.mask").field(False)
-    probe_mask_sigma: float = Knob("softness of the disc's edge", unit="px", rules=(at_least(0),)).field(1.0)
-    probe_mask_diameter: float | None = Knob("diameter of the disc; none is N/2", unit="px", rules=(above(0),)).field(
-        None
-    )
+    probe_mask: bool = Knob("keep the probe inside a disc", legacy="probe.mask", phase=Phase.TRAINING).field(False)
+    probe_mask_sigma: float = Knob(
+        "softness of the disc's edge", unit="px", rules=(at_least(0),), phase=Phase.TRAINING
+    ).field(1.0)
+    probe_mask_diameter: float | None = Knob(
+        "diameter of the disc; none is N/2", unit="px", rules=(above(0),), phase=Phase.TRAINING
+    ).field(None)
     pad_object: bool = Knob("patches end in a margin", effect=Effect.LEGACY).field(True)
     gaussian_smoothing_sigma: float = Knob(
         "smoothing of the illumination", unit="px", rules=(at_least(0),), effect=Effect.LEGACY
@@ -220,9 +245,11 @@ class Sampling(Record):
     """Which patterns and groups take part."""
 
     n_subsample: int | None = Knob("patterns drawn before grouping; none takes all", rules=(above(0),)).field(None)
-    enable_oversampling: bool = Knob("allow more groups than patterns").field(False)
+    enable_oversampling: bool = Knob("allow more groups than patterns", phase=Phase.TRAINING).field(False)
     neighbor_pool_size: int | None = Knob(
-        "neighbours from which oversampled groups are drawn; none is neighbor_count", rules=(above(0),)
+        "neighbours from which oversampled groups are drawn; none is neighbor_count",
+        rules=(above(0),),
+        phase=Phase.TRAINING,
     ).field(None)
 
 
@@ -232,7 +259,9 @@ class Steps(Record):
 
     scheduler: Scheduler = SCHEDULER.field("Default")
     gradient_clip_val: float | None = GRADIENT_CLIP_VAL.field(None)
-    gradient_clip_algorithm: Clipping = Knob("what is bounded: norm, value, or adaptively").field("norm")
+    gradient_clip_algorithm: Clipping = Knob("what is bounded: norm, value, or adaptively", phase=Phase.TRAINING).field(
+        "norm"
+    )
 
 
 @attrs.frozen(kw_only=True, slots=False)
@@ -245,9 +274,21 @@ class Optimisation(Steps):
     batch_size: int = BATCH_SIZE.field(16)
     mae_weight: float = Knob("weight of the mean absolute amplitude error", rules=(within(0, 1),)).field(0.0)
     realspace_mae_weight: float = Knob(
-        "weight of the absolute error between overlapping patches", rules=(at_least(0),)
+        "weight of the absolute error between overlapping patches",
+        rules=(at_least(0),),
+        effect=Effect.FIXED,
+        why=ONE_OBJECT,
+        part_of=PATCHWISE,
+        phase=Phase.TRAINING,
     ).field(0.0)
-    realspace_weight: float = Knob("weight of agreement between overlapping patches", rules=(at_least(0),)).field(0.0)
+    realspace_weight: float = Knob(
+        "weight of agreement between overlapping patches",
+        rules=(at_least(0),),
+        effect=Effect.FIXED,
+        why=ONE_OBJECT,
+        part_of=PATCHWISE,
+        phase=Phase.TRAINING,
+    ).field(0.0)
     positions_provided: bool = Knob("the scan has positions", legacy="positions.provided", effect=Effect.LEGACY).field(
         True
     )
@@ -274,10 +315,15 @@ class Optimisation(Steps):
 class Loop(Record):
     """How the training loop runs."""
 
-    learning_rate: float = Knob("first learning rate", rules=(above(0),)).field(2e-3)
-    accum_steps: int = Knob("batches whose gradients make one step", rules=(above(0),)).field(1)
-    num_workers: int = Knob("processes that load batches", rules=(at_least(0),)).field(0)
-    strategy: str = Knob("how several devices share the work", rules=(NOT_EMPTY,)).field("auto")
+    learning_rate: float = Knob("first learning rate", rules=(above(0),), phase=Phase.TRAINING).field(5e-4)
+    accum_steps: int = Knob("batches whose gradients make one step", rules=(above(0),), phase=Phase.TRAINING).field(1)
+    num_workers: int = Knob(
+        "processes that load batches",
+        rules=(at_least(0),),
+        phase=Phase.TRAINING,
+        unread="its patterns are on the device",
+    ).field(0)
+    strategy: str = Knob("how several devices share the work", rules=(NOT_EMPTY,), phase=Phase.TRAINING).field("auto")
 
 
 @attrs.frozen(kw_only=True, slots=False)

@@ -11,7 +11,7 @@ import attrs
 
 from ptycho_core.config.canonical import InferenceConfig, ModelConfig, TrainingConfig
 from ptycho_core.config.execution import PyTorchExecutionConfig
-from ptycho_core.config.knob import Codec, Effect, Knob, UntranslatableError, codec_of, entry_of, key_of
+from ptycho_core.config.knob import Codec, Effect, Knob, Phase, UntranslatableError, codec_of, entry_of, key_of
 from ptycho_core.config.record import Record
 from ptycho_core.config.shared import Draw, Sampling
 from ptycho_core.config.torch_side import DataConfig, TorchInferenceConfig, TorchModelConfig, TorchTrainingConfig
@@ -31,6 +31,9 @@ TORCH_SIDE: tuple[type[Record], ...] = (
 )
 EVERY = CANONICAL + TORCH_SIDE
 DERIVED = MappingProxyType(dict.fromkeys(("C", "C_model", "C_forward"), "it is gridsize**2; set gridsize"))
+OTHER_PHASE: Mapping[Phase, Phase] = MappingProxyType(
+    {Phase.TRAINING: Phase.RECONSTRUCTION, Phase.RECONSTRUCTION: Phase.TRAINING}
+)
 
 
 @attrs.frozen(kw_only=True)
@@ -83,6 +86,11 @@ class FieldInfo:
         return self.knob.effect
 
     @property
+    def phase(self) -> Phase:
+        """The kind of run that reads it."""
+        return self.knob.phase
+
+    @property
     def aliases(self) -> tuple[str, ...]:
         """Other names."""
         return tuple(alias.name for alias in self.knob.aliases)
@@ -102,11 +110,15 @@ class Table:
 
     Attributes:
         records: the records, in the order in which they speak for a default.
+        phase: the kind of run that the settings are for; both where they are for none in particular.
         names: every name and alias with the key that it stands for.
     """
 
-    def __init__(self, *records: type[Record], without: frozenset[str] = frozenset()) -> None:
+    def __init__(
+        self, *records: type[Record], phase: Phase = Phase.BOTH, without: frozenset[str] = frozenset()
+    ) -> None:
         self.records = records
+        self.phase = phase
         grouped: dict[str, list[_Held]] = {}
         for held in (held for record in records for held in _HELD[record]):
             grouped.setdefault(held.key, []).append(held)
@@ -129,6 +141,10 @@ class Table:
         """Return the key that a name or an alias stands for; None for an unknown one."""
         return self.names.get(name)
 
+    def reads(self, info: FieldInfo) -> bool:
+        """Tell whether the kind of run that the table is for reads a setting."""
+        return Phase.BOTH in {self.phase, info.phase} or self.phase is info.phase
+
     def translate(self, name: str, value: object, path: str) -> tuple[object, list[Problem]]:
         """Return the value given under a known name or alias in the key's canonical spelling, with its problems."""
         key, codec = self._names[name]
@@ -143,9 +159,17 @@ class Table:
         return self._names[name][1].encode(value)
 
     def unknown(self, name: object, path: str) -> Problem:
-        """Return the problem of a name that is in no record, with the names that look like it."""
+        """Return the problem of a name that is not in the table, with the names that look like it."""
         if isinstance(name, str) and name in DERIVED:
             return Problem(path=path, expected="a setting", found="a derived value", fix=DERIVED[name])
+        if isinstance(name, str) and name in ALL.names and self.phase in OTHER_PHASE:
+            own = [info.key for info in self if any(owner.attribute == name for owner in info.owners)]
+            return Problem(
+                path=path,
+                expected=f"a setting of a {self.phase}",
+                found=f"one of a {OTHER_PHASE[self.phase]}",
+                fix=", or say ".join(["leave it out", *own]),
+            )
         near = difflib.get_close_matches(name, self._names, n=3) if isinstance(name, str) else []
         fix = f"did you mean {' or '.join(near)}?" if near else ""
         return Problem(path=path, expected="a known setting", found="an unknown name", fix=fix)
@@ -251,10 +275,17 @@ TRAINING = Table(
     ModelConfig,
     TrainingConfig,
     *TORCH_SIDE,
+    phase=Phase.TRAINING,
     without=keys(InferenceConfig) - keys(TrainingConfig),
 )
 INFERENCE = Table(
-    ModelConfig, InferenceConfig, DataConfig, TorchModelConfig, TorchInferenceConfig, PyTorchExecutionConfig
+    ModelConfig,
+    InferenceConfig,
+    DataConfig,
+    TorchModelConfig,
+    TorchInferenceConfig,
+    PyTorchExecutionConfig,
+    phase=Phase.RECONSTRUCTION,
 )
 # What describes the model and its data, and so belongs to an archive, as opposed to one run's choice of groups.
 OF_ARCHIVE = keys(ModelConfig, TorchModelConfig, DataConfig) - keys(Sampling, Draw)

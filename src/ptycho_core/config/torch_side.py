@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ptycho_core.config.execution import Accelerator
-from ptycho_core.config.knob import POSITIVE_SIZES, RISING, Effect, Knob, Rule, above, at_least, within
+from ptycho_core.config.knob import POSITIVE_SIZES, RISING, Effect, Knob, Phase, Rule, above, at_least, within
 from ptycho_core.config.shared import (
     ACCELERATOR,
     ACTIVATION,
@@ -32,8 +32,11 @@ from ptycho_core.config.shared import (
     NEIGHBOR_COUNT,
     NEPOCHS,
     NLL_WEIGHT,
+    ONE_OBJECT,
     OTHER_GENERATOR,
     OUTPUT_DIR,
+    PATCHWISE,
+    PROBE_ROUNDS,
     SCHEDULER,
     SEED,
     TEST_DATA_FILE,
@@ -70,6 +73,10 @@ def _fixed(doc: str, why: str, *rules: Rule) -> Knob:
 
 def _generator(doc: str, *rules: Rule) -> Knob:
     return _fixed(doc, OTHER_GENERATOR, *rules)
+
+
+def _part_of_cnn(doc: str) -> Knob:
+    return Knob(doc, effect=Effect.FIXED, why=OTHER_GENERATOR, part_of=("cnn",), in_weights=True)
 
 
 @attrs.frozen(kw_only=True, slots=False)
@@ -155,11 +162,16 @@ class TorchModelConfig(Network, Bottleneck):
     mode: Mode = MODEL_TYPE.field("Unsupervised")
     amp_activation: TorchActivation = ACTIVATION.field("silu", codec=TORCH_ACTIVATION)
     unrolled_steps: int = Knob(
-        "steps of the unrolled generator, each a data correction, a network and an average",
+        "steps of the unrolled generator, each a move towards the data and a network on the canvas",
         rules=(above(0),),
         in_weights=True,
-    ).field(4)
-    cnn_output_mode: Literal["amp_phase", "real_imag"] = _generator("what the last layer means").field("amp_phase")
+    ).field(6)
+    unrolled_repeats: int = Knob(
+        "how often the later half of the unrolled steps is gone through again", rules=(at_least(0),), in_weights=True
+    ).field(1)
+    cnn_output_mode: Literal["amp_phase", "real_imag"] = _part_of_cnn(
+        "what the two decoders give: amplitude and phase, or bounded real and imaginary part"
+    ).field("amp_phase")
     use_shared_decoder: bool = _generator("one decoder for amplitude and phase").field(False)
     intensity_scale_trainable: bool = INTENSITY_SCALE_TRAINABLE.field(False)
     intensity_scale: float = _fixed("scale of the patterns", _FLUX_IN_PROBE, above(0)).field(1.0)
@@ -170,14 +182,14 @@ class TorchModelConfig(Network, Bottleneck):
         default=None,
         eq=attrs.cmp_using(eq=np.array_equal),
         hash=False,
-        metadata=Knob("mask multiplied to the probe, (N, N); implies probe_mask").metadata(),
+        metadata=Knob("mask multiplied to the probe, (N, N); implies probe_mask", phase=Phase.TRAINING).metadata(),
     )
     edge_pad: int = _generator("margin of the decoder", at_least(0)).field(10)
     decoder_last_c_outer_fraction: float = _generator("outer channels of the last layer", within(0, 1)).field(0.125)
     decoder_last_amp_channels: int = _generator("amplitude channels of the last layer", above(0)).field(1)
     use_legacy_decoder_channel_override: bool = _generator("old channel count of the last layer").field(False)
     eca_encoder: bool = _generator("channel attention in the encoder").field(False)
-    cbam_encoder: bool = _generator("block attention in the encoder").field(True)
+    cbam_encoder: bool = _part_of_cnn("channel and spatial attention in the encoder").field(True)
     cbam_bottleneck: bool = _generator("block attention in the middle").field(False)
     cbam_decoder: bool = _generator("block attention in the decoder").field(False)
     eca_decoder: bool = _generator("channel attention in the decoder").field(False)
@@ -241,19 +253,28 @@ class TorchTrainingConfig(Loop, Optimisation, Sampling):
     ).field(0.1)
     probe_learning_rate: float | None = Knob(
         "first learning rate of the probe; none is learning_rate", rules=(above(0),)
-    ).field(0.01)
+    ).field(5e-3)
     probe_autofocus: bool = Knob("look for the probe's focus before the training, where the probe is trainable").field(
         True
     )
+    probe_rounds: int | None = PROBE_ROUNDS.field(None)
+    initial_weights: Literal["auto", "generalist", "random"] = Knob(
+        "weights that a training starts from: the package's own or random ones; auto takes the package's own where "
+        "they fit the network"
+    ).field("auto")
     aberration_learning_rate: float = Knob(
         "step of the probe's focus, astigmatism, coma and spherical aberration", unit="rad", rules=(above(0),)
-    ).field(0.04)
+    ).field(0.01)
     unmerged_weight: float = Knob(
-        "weight of the likelihood of single patches beside that of merged ones", rules=(at_least(0),)
+        "weight of the likelihood of single patches beside that of merged ones",
+        rules=(at_least(0),),
+        effect=Effect.FIXED,
+        why=ONE_OBJECT,
+        part_of=PATCHWISE,
     ).field(0.05)
     draft_weight: float = Knob(
         "weight of the likelihood after each step of the generator but the last", rules=(at_least(0),)
-    ).field(0.2)
+    ).field(0.0)
     background_counts: float = Knob("floor of the expected counts", unit="counts/px", rules=(above(0),)).field(0.01)
     training_directories: tuple[Path, ...] = _fixed("folders of scans", "a training reads one scan").field(())
     framework: Literal["Default", "Lightning"] = _fixed("training loop", _LIGHTNING).field("Lightning")
@@ -295,11 +316,19 @@ class TorchInferenceConfig(Evaluation, Sampling):
     backend: Backend = BACKEND.field("pytorch")
     seed: int = SEED.field(42)
     probe_source: Literal["auto", "model", "scan"] = Knob(
-        "probe of the reconstruction: the trained one, the scan's own, or the better fitting one"
+        "probe of the reconstruction: the trained one, the scan's own, or the better fitting one",
+        phase=Phase.RECONSTRUCTION,
     ).field("auto")
+    probe_rounds: int | None = PROBE_ROUNDS.field(None)
     experiment_number: int = _fixed("scan of a folder", "a reconstruction reads one scan", at_least(0)).field(0)
     window: int = _fixed("border left out of figures", "figures use the covered area", at_least(0)).field(20)
-    patch_weighting: Literal["uniform", "probe"] = Knob("weight of overlapping patches").field("probe")
+    patch_weighting: Literal["uniform", "probe"] = Knob(
+        "weight of overlapping patches",
+        effect=Effect.FIXED,
+        why=ONE_OBJECT,
+        part_of=PATCHWISE,
+        phase=Phase.RECONSTRUCTION,
+    ).field("probe")
     varpro_scaling: bool = _fixed("rescale the object to the counts", _FLUX_IN_PROBE).field(False)
     log_patch_stats: bool = _fixed("write patch statistics", _NO_STATISTICS).field(False)
     patch_stats_limit: int | None = _fixed("patches in the statistics", _NO_STATISTICS, above(0)).field(None)
