@@ -32,9 +32,9 @@ def metadata() -> st.SearchStrategy[ScanMetadata]:
     )
 
 
-def positions(n_points: int) -> st.SearchStrategy[npt.NDArray[np.float64]]:
+def positions(n_points: int, *, largest_px: float = 1e4) -> st.SearchStrategy[npt.NDArray[np.float64]]:
     """(n, 2) positions in px, not all in one place."""
-    coordinates = st.floats(min_value=-1e4, max_value=1e4)
+    coordinates = st.floats(min_value=-largest_px, max_value=largest_px)
     drawn = hnp.arrays(np.float64, (n_points, 2), elements=coordinates)
     return drawn.filter(lambda array: n_points == 1 or bool(np.ptp(array, axis=0).max() > 1e-2))
 
@@ -46,7 +46,7 @@ def complex_arrays(shape: tuple[int, ...]) -> st.SearchStrategy[npt.NDArray[np.c
 
 
 @st.composite
-def scans(draw: st.DrawFn, *, max_patterns: int = 5) -> Scan:
+def scans(draw: st.DrawFn, *, max_patterns: int = 5, largest_px: float = 1e4) -> Scan:
     """Small valid scans of every dtype, with and without the optional parts."""
     n, side, modes = draw(st.integers(1, max_patterns)), draw(st.integers(1, 4)), draw(st.integers(1, 2))
     dtype = draw(_DTYPES)
@@ -63,13 +63,13 @@ def scans(draw: st.DrawFn, *, max_patterns: int = 5) -> Scan:
     return Scan(
         patterns=patterns,
         domain=draw(st.sampled_from(MeasurementDomain)),
-        positions_px=draw(positions(n)),
+        positions_px=draw(positions(n, largest_px=largest_px)),
         probe=probe,
         object=draw(st.none() | complex_arrays(shape)),
         bad_pixels=mask,
         metadata=draw(metadata()),
         scan_index=draw(hnp.arrays(np.int32, n)),
-        commanded_positions_px=draw(st.none() | positions(n)),
+        commanded_positions_px=draw(st.none() | positions(n, largest_px=largest_px)),
     )
 
 

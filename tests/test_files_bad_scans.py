@@ -59,9 +59,9 @@ _NAN = np.where(np.eye(8) > 0, np.nan, 1.0) * np.ones((3, 1, 1))
 
 BAD_FILES: dict[str, tuple[Callable[[Path], object], str, str, str]] = {
     "empty file": (lambda path: path.write_bytes(b""), "file", "NPZ", "an empty file"),
-    "directory": (lambda path: path.mkdir(), "file", "a readable file", "directory"),
+    "directory": (lambda path: path.mkdir(), "file", "NPZ", "a folder with nothing"),
     "text": (lambda path: path.write_text("hello"), "file", "NPZ", "b'hello'"),
-    "HDF5": (lambda path: path.write_bytes(b"\x89HDF\r\n\x1a\n0"), "file", "NPZ", "an HDF5 file"),
+    "HDF5": (lambda path: path.write_bytes(b"\x89HDF\r\n\x1a\n0"), "file", "a complete HDF5 file", "damaged"),
     "empty zip": (lambda path: zipfile.ZipFile(path, "w").close(), "file", "NPZ", "without members"),
     "truncated zip": (_cut, "file", "a complete NPZ (zip) file", "damaged data"),
     "damaged bytes": (_flip_a_byte, "diff3d", "an undamaged array", "CRC"),

@@ -1,6 +1,21 @@
 """Readers and writers: one typed pair per format, and one `read_scan` that picks by content."""
 
-from ptycho_adapters.files.product_h5 import read_product, write_product
-from ptycho_adapters.files.scans import read_scan, write_scan
+from ptycho_adapters.files.probe_sources import probe_from_file, probe_from_model
+from ptycho_adapters.files.products import read_product, write_product
+from ptycho_adapters.files.reading import FileFacts, ProbeSetting, ProbeSource, ScanFormat
+from ptycho_adapters.files.scans import read_file_facts, read_scan
+from ptycho_adapters.files.writers import write_scan
 
-__all__ = ["read_product", "read_scan", "write_product", "write_scan"]
+__all__ = [
+    "FileFacts",
+    "ProbeSetting",
+    "ProbeSource",
+    "ScanFormat",
+    "probe_from_file",
+    "probe_from_model",
+    "read_file_facts",
+    "read_product",
+    "read_scan",
+    "write_product",
+    "write_scan",
+]

@@ -19,7 +19,7 @@ LAYOUT_KEY = "pattern_layout"
 PATTERNS_FIRST = "nyx"
 PATTERNS_LAST = "yxn"
 
-_SAMPLED_FRAMES = 64
+_SAMPLED_VALUES = 1 << 17
 _FEWEST_VALUES = 4
 _LARGEST_EXACT_SQUARE = 1e5
 _FLUX_TOLERANCE = 0.2
@@ -73,9 +73,15 @@ def find_domain(
     )
 
 
+def holds_whole_squares(patterns: Patterns) -> bool:
+    """Tell whether the numbers can only be amplitudes: their squares are whole while they are not."""
+    return patterns.dtype.kind == "f" and _whole_numbers(patterns) is MeasurementDomain.AMPLITUDE
+
+
 def _whole_numbers(patterns: Patterns) -> MeasurementDomain | None:
-    step = -(-len(patterns) // _SAMPLED_FRAMES)
-    values = patterns[::step].astype(np.float64)
+    # An odd step meets every column of frames whose sides are powers of two.
+    step = max(patterns.size // _SAMPLED_VALUES, 1) | 1
+    values = patterns.reshape(-1)[::step].astype(np.float64)
     squares = np.square(values)
     # Above this a float32 no longer tells whether a square is whole.
     informative = (squares > 0.0) & (squares <= _LARGEST_EXACT_SQUARE)

@@ -3,19 +3,34 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import attrs
-import numpy as np
-import numpy.typing as npt
 
-from ptycho_adapters.atomic import atomic_path
-from ptycho_adapters.files.evidence import LAYOUT_KEY, PATTERNS_FIRST, Verdict, find_domain
+from ptycho_adapters.files.evidence import LAYOUT_KEY, Verdict, find_domain
 from ptycho_adapters.files.metadata_json import KEY as METADATA_KEY
-from ptycho_adapters.files.metadata_json import metadata_from_text, metadata_to_text
+from ptycho_adapters.files.metadata_json import metadata_from_text
 from ptycho_adapters.files.npz_members import member_keys, open_archive, read_member, read_text
-from ptycho_adapters.files.npz_parts import ARRAY_KEYS, DOMAIN_KEY, NpzParts, assemble
+from ptycho_adapters.files.npz_parts import (
+    ARRAY_KEYS,
+    COMMANDED_KEY,
+    COMMANDED_UNKNOWN,
+    DOMAIN_KEY,
+    PATTERN_KEYS,
+    NpzParts,
+    assemble,
+)
+from ptycho_adapters.files.reading import (
+    ArrayFacts,
+    Evidence,
+    ProbeSetting,
+    ReadRequest,
+    choose_probe,
+    mean_photons,
+    refuse_product,
+)
 from ptycho_core.errors import Problem, ScanError, ScanFileError, raise_if_any
 from ptycho_core.scan import MeasurementDomain, Scan, ScanMetadata
 from ptycho_core.scan_arrays import as_complex, as_patterns
@@ -27,6 +42,7 @@ if TYPE_CHECKING:
     from ptycho_core.scan_checks import ScanParts
 
 _LOG = logging.getLogger(__name__)
+_TEXT_KEYS = (DOMAIN_KEY, LAYOUT_KEY, METADATA_KEY, COMMANDED_KEY)
 
 
 @attrs.frozen(kw_only=True, eq=False)
@@ -40,7 +56,23 @@ class _Members:
     problems: tuple[Problem, ...]
 
 
-def read_npz_scan(path: Path, domain: MeasurementDomain | None) -> Scan:
+def npz_patterns(evidence: Evidence) -> ArrayFacts | None:
+    """Give shape (n, N, N) and dtype of the patterns in an NPZ scan; the axis is found as far as the keys tell it."""
+    facts = next((evidence.arrays[key] for key in PATTERN_KEYS if key in evidence.arrays), None)
+    if facts is None:
+        return None
+    shape = facts.shape[:3] if len(facts.shape) == 4 and facts.shape[3] == 1 else facts.shape
+    if len(shape) != 3:
+        return facts
+    coordinates = next((evidence.arrays[key] for key in ("xcoords", "xcoords_start") if key in evidence.arrays), None)
+    n_positions = None if coordinates is None else math.prod(coordinates.shape)
+    rows, columns, last = shape
+    if rows == columns != last and n_positions in (None, last):
+        shape = (last, rows, columns)
+    return ArrayFacts(shape=shape, dtype=facts.dtype)
+
+
+def read_npz_scan(path: Path, request: ReadRequest) -> Scan:
     """Read a scan from an NPZ file.
 
     Keys: `diff3d` or `diffraction` as (n, N, N) or (N, N, n); `xcoords`, `ycoords` (n,) in object pixels, column and
@@ -51,7 +83,8 @@ def read_npz_scan(path: Path, domain: MeasurementDomain | None) -> Scan:
 
     Args:
         path: the file.
-        domain: what the patterns are; None means that the file tells.
+        request: what the patterns are, where the file is not to tell, and where the probe comes from, where it is not
+            to be the file's.
 
     Returns:
         The scan; its metadata say how domain and layout were found where the file does not state them.
@@ -59,18 +92,21 @@ def read_npz_scan(path: Path, domain: MeasurementDomain | None) -> Scan:
     Raises:
         ScanFileError: with every problem there is.
     """
+    refuse_product(path, request, "an NPZ scan")
     members = _read_members(path)
     found = assemble(members.arrays, members.keys, layout=members.texts.get(LAYOUT_KEY))
+    if members.texts.get(COMMANDED_KEY) == COMMANDED_UNKNOWN:
+        found.parts = attrs.evolve(found.parts, commanded_positions_px=None)
     problems = [*members.problems, *found.problems]
+    if request.probe is not None:
+        problems = [problem for problem in problems if problem.path != found.key_of["probe"]]
     problems += [_in_file_terms(problem, found) for problem in scan_problems(found.parts)]
     metadata = _metadata(members, problems)
-    verdict = _verdict(members, found, domain, problems)
+    verdict = _verdict(members, found, request.domain, problems)
     raise_if_any(ScanFileError, str(path), problems)
-    if members.ignored:
-        _LOG.info("%s: ignored keys %s", path, ", ".join(members.ignored))
-        found.notes["ignored_keys"] = ", ".join(members.ignored)
-    if verdict.evidence:
-        found.notes["domain_evidence"] = verdict.evidence
+    _note(found, members, verdict, path)
+    if request.probe is not None:
+        found.parts = _with_probe(found, request, verdict.domain, metadata)
     metadata = attrs.evolve(metadata, extra={**metadata.extra, **found.notes})
     try:
         return _scan(found.parts, verdict.domain, metadata)
@@ -78,35 +114,13 @@ def read_npz_scan(path: Path, domain: MeasurementDomain | None) -> Scan:
         raise ScanFileError(str(path), [_in_file_terms(problem, found) for problem in error.problems]) from None
 
 
-def write_npz_scan(scan: Scan, path: Path) -> None:
-    """Write a scan so that `read_npz_scan` gives back an equal one; atomic.
-
-    Args:
-        scan: what to write.
-        path: where to.
-
-    Raises:
-        OSError: from the file system; an earlier file is then as it was.
-    """
-    arrays: dict[str, npt.NDArray[np.generic]] = {
-        "diff3d": scan.patterns,
-        "xcoords": scan.positions_px[:, 1],
-        "ycoords": scan.positions_px[:, 0],
-        "probeGuess": scan.probe,
-        "scan_index": scan.scan_index,
-        DOMAIN_KEY: np.array(str(scan.domain)),
-        LAYOUT_KEY: np.array(PATTERNS_FIRST),
-        METADATA_KEY: np.array(metadata_to_text(scan.metadata, N=scan.N)),
-    }
-    if scan.object is not None:
-        arrays["objectGuess"] = scan.object
-    if scan.bad_pixels is not None:
-        arrays["bad_pixels"] = scan.bad_pixels
-    if scan.commanded_positions_px is not None:
-        arrays["xcoords_start"] = scan.commanded_positions_px[:, 1]
-        arrays["ycoords_start"] = scan.commanded_positions_px[:, 0]
-    with atomic_path(path) as partial, partial.open("wb") as stream:
-        np.savez_compressed(stream, allow_pickle=False, **arrays)
+def _note(found: NpzParts, members: _Members, verdict: Verdict, path: Path) -> None:
+    """Note what was not read, and how the domain was found."""
+    if members.ignored:
+        _LOG.info("%s: ignored keys %s", path, ", ".join(members.ignored))
+        found.notes["ignored_keys"] = ", ".join(members.ignored)
+    if verdict.evidence:
+        found.notes["domain_evidence"] = verdict.evidence
 
 
 def _read_members(path: Path) -> _Members:
@@ -119,7 +133,11 @@ def _read_members(path: Path) -> _Members:
         if isinstance(infos, Problem):
             raise ScanFileError(str(path), [infos])
         arrays = {key: read_member(archive, infos[key]) for key in ARRAY_KEYS if key in infos}
-        texts = {key: read_text(archive, infos[key]) for key in (DOMAIN_KEY, LAYOUT_KEY, METADATA_KEY) if key in infos}
+        texts = {
+            key: read_text(archive, infos[key])
+            for key in (DOMAIN_KEY, LAYOUT_KEY, METADATA_KEY, COMMANDED_KEY)
+            if key in infos
+        }
     read = {**arrays, **texts}
     return _Members(
         arrays={key: array for key, array in arrays.items() if not isinstance(array, Problem)},
@@ -161,6 +179,22 @@ def _verdict(members: _Members, found: NpzParts, domain: MeasurementDomain | Non
         problems.append(guess)
     # The file is refused already; this only completes the reading.
     return Verdict(domain=MeasurementDomain.COUNTS, evidence="")
+
+
+def _with_probe(found: NpzParts, request: ReadRequest, domain: MeasurementDomain, metadata: ScanMetadata) -> ScanParts:
+    """Put the caller's probe in the place of the file's."""
+    if found.parts.patterns is None:
+        return found.parts
+    patterns = as_patterns(found.parts.patterns)
+    setting = ProbeSetting(
+        size_px=patterns.shape[1],
+        photons=mean_photons(patterns, domain),
+        pixel_m=metadata.pixel_size_m,
+        wavelength_m=metadata.wavelength_m,
+        distance_m=metadata.distance_m,
+    )
+    probe = choose_probe(found.parts.probe, request, setting, found.notes)
+    return found.parts if isinstance(probe, Problem) else attrs.evolve(found.parts, probe=probe)
 
 
 def _in_file_terms(problem: Problem, found: NpzParts) -> Problem:

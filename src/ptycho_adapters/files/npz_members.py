@@ -6,6 +6,8 @@ import lzma
 import math
 import pickletools
 import struct
+import sys
+import tokenize
 import zipfile
 import zlib
 from typing import IO, TYPE_CHECKING
@@ -14,6 +16,7 @@ import attrs
 import numpy as np
 from numpy.lib import format as npy
 
+from ptycho_adapters.files.memory import room_problem
 from ptycho_core.errors import Problem
 
 if TYPE_CHECKING:
@@ -27,6 +30,9 @@ DAMAGE = (
     zlib.error,
     lzma.LZMAError,
     struct.error,
+    tokenize.TokenError,
+    SyntaxError,
+    TypeError,
     EOFError,
     MemoryError,
     OSError,
@@ -72,15 +78,23 @@ def read_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> AnyArray | P
     try:
         with archive.open(info) as stream:
             header = _read_header(stream)
-            problem = _size_problem(key, header, info, stream.tell())
+            problem = _size_problem(key, header, info, stream.tell()) or room_problem(key, info.file_size)
             if problem is not None:
                 return problem
             content = stream.read()
+            if header.dtype.kind == "U" and not _is_text(content, header.dtype):
+                return Problem(path=key, expected="text", found="numbers that are no letters")
             return np.frombuffer(content, header.dtype).reshape(
                 header.shape, order="F" if header.fortran_order else "C"
             )
     except DAMAGE as error:
         return _damaged(key, error, "an undamaged array")
+
+
+def _is_text(content: bytes, dtype: np.dtype[np.generic]) -> bool:
+    """Tell whether all letters of an array of texts are in Unicode; Python fails on others at odd places."""
+    letters = np.frombuffer(content[: len(content) // 4 * 4], np.dtype(np.uint32).newbyteorder(dtype.byteorder))
+    return bool((letters <= sys.maxunicode).all())
 
 
 def read_header(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> NpyHeader | Problem:

@@ -13,6 +13,8 @@ from ptycho_core.scan_arrays import as_float64, as_index, as_object, as_patterns
 from ptycho_core.scan_checks import AnyArray, ScanParts, describe
 
 DOMAIN_KEY = "measurement_domain"
+COMMANDED_KEY = "commanded_positions"
+COMMANDED_UNKNOWN = "unknown"
 PATTERN_KEYS = ("diff3d", "diffraction")
 _LARGEST_INDEX = 2**31
 _MEASURED = ("xcoords", "ycoords")

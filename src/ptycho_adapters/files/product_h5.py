@@ -1,51 +1,121 @@
-"""Products in the HDF5 layout of Ptychodus, with our own extras in the group `ptycho_core`.
-
-Lengths are metres. The client finds column `(x_m - center_x_m) / pixel_width_m + (W - 1) / 2` under a position, so the
-object's centre is written in the frame of the positions. Where the pixel size is unknown it is written as 1 and the
-attribute `position_units` says "px": one "metre" is then one pixel. Energy, distance and exposure that are unknown are
-0, as the client writes them.
-"""
+"""Products in the HDF5 layout of Ptychodus, with our own extras in the group `ptycho_core`."""
 
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 import attrs
 import numpy as np
-import numpy.typing as npt
 
 from ptycho_adapters.atomic import atomic_path
-from ptycho_core.errors import Problem, ScanError, ScanFileError
-from ptycho_core.product import EV_M, Product
-from ptycho_core.scan_checks import AnyArray, describe
+from ptycho_adapters.files.h5_members import (
+    DAMAGE,
+    damaged,
+    find_node,
+    names_in,
+    open_h5,
+    read_array,
+    read_long_text,
+    read_number,
+    read_numbers,
+    read_text,
+)
+from ptycho_adapters.files.product_contents import (
+    JSON_TEXTS,
+    OBJECT_NUMBERS,
+    OPTIONAL_ARRAYS,
+    OWN,
+    REQUIRED_ARRAYS,
+    ROOT_NUMBERS,
+    UNITS,
+    ProductContents,
+)
+from ptycho_adapters.files.run_details_h5 import GROUP, read_run_details, write_run_details
+from ptycho_core.errors import Problem
+from ptycho_core.geometry import energy_from_wavelength
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from pathlib import Path
 
     import h5py
 
-_OWN_GROUP = "ptycho_core"
-_UNITS = "position_units"
-_TEXTS = ("gauge", "provenance", "metrics")
-_REQUIRED = ("object", "probe", "probe_position_indexes", "probe_position_x_m", "probe_position_y_m")
-_OPTIONAL = (
-    "loss_values",
-    "costs",
-    "loss_epochs",
-    "object_layer_spacing_m",
-    f"{_OWN_GROUP}/coverage",
-    f"{_OWN_GROUP}/positions_px",
-    *(f"{_OWN_GROUP}/{name}" for name in _TEXTS),
-)
-_DAMAGE = (AttributeError, KeyError, MemoryError, OSError, OverflowError, RuntimeError, TypeError, ValueError)
+    from ptycho_core.product import Product
 
-_Attributes: TypeAlias = "dict[str, str | float]"
+Attributes: TypeAlias = "dict[str, str | float | np.bytes_]"
 
 
-def write_product(product: Product, path: str | Path) -> None:
-    """Write a product so that `read_product` gives back an equal one and the Ptychodus client opens it; atomic.
+@attrs.frozen(kw_only=True)
+class Experiment:
+    """What a product says about the experiment; None stands for unknown.
+
+    Attributes:
+        name: a name for people.
+        photons: photons per frame of a transparent object.
+        wavelength_m: wavelength in metres.
+        distance_m: distance from object to detector in metres.
+        pixel_m: object pixel in metres.
+    """
+
+    name: str
+    photons: float
+    wavelength_m: float | None
+    distance_m: float | None
+    pixel_m: float | None
+
+    @property
+    def unit_m(self) -> float:
+        """The pixel size as it is written: 1 where it is unknown."""
+        return 1.0 if self.pixel_m is None else self.pixel_m
+
+    def root_attributes(self) -> Attributes:
+        """Give the attributes of the file's root, by the client's names."""
+        energy = 0.0 if self.wavelength_m is None else energy_from_wavelength(wavelength_m=self.wavelength_m)
+        return {
+            "name": self.name,
+            "comments": "",
+            "detector_object_distance_m": self.distance_m or 0.0,
+            "focus_object_distance_m": 0.0,
+            # The client renamed the energy and the attenuation; writing both names serves old and new ones.
+            "photon_energy_eV": energy,
+            "probe_energy_eV": energy,
+            "probe_photon_count": self.photons,
+            "exposure_time_s": 0.0,
+            "mass_attenuation_m2_per_kg": 0.0,
+            "mass_attenuation_m2_kg": 0.0,
+            "tomography_angle_deg": 0.0,
+            "tilt_angle_deg": 0.0,
+            "far_field": True,
+            # A fixed-length text, unlike those that the client reads: it lies in no heap that damage could lead astray.
+            UNITS: np.bytes_("m" if self.pixel_m is not None else "px"),
+        }
+
+    def pixel_attributes(self) -> Attributes:
+        """Give the attributes of an array in the object's plane."""
+        return {"pixel_width_m": self.unit_m, "pixel_height_m": self.unit_m}
+
+    def centre_attributes(self, origin_px: tuple[float, float], shape: tuple[int, int]) -> Attributes:
+        """Give the attributes that place the object in the frame of the positions."""
+        (y, x), (height, width) = origin_px, shape
+        return {
+            "center_y_m": (y + (height - 1) / 2.0) * self.unit_m,
+            "center_x_m": (x + (width - 1) / 2.0) * self.unit_m,
+        }
+
+
+def experiment_of(product: Product) -> Experiment:
+    """Say what a product knows about the experiment."""
+    return Experiment(
+        name=product.name,
+        photons=product.photons_per_frame,
+        wavelength_m=product.wavelength_m,
+        distance_m=product.distance_m,
+        pixel_m=product.pixel_size_m,
+    )
+
+
+def write_product_h5(product: Product, path: str | Path) -> None:
+    """Write a product so that it is read back equal and the Ptychodus client opens it; atomic.
 
     Args:
         product: what to write.
@@ -62,51 +132,23 @@ def write_product_file(product: Product, path: Path) -> None:
     """Write a product straight to a path, for callers that commit several files together."""
     import h5py  # noqa: PLC0415 - only who writes a product needs it
 
-    pixel_m = 1.0 if product.pixel_size_m is None else product.pixel_size_m
+    experiment = experiment_of(product)
+    height, width = product.object.shape
+    positions_m = product.positions_px * experiment.unit_m
     with h5py.File(path, "w") as file:
-        file.attrs.update(_root_attributes(product))
-        positions_m = product.positions_px * pixel_m
+        file.attrs.update(experiment.root_attributes())
         file["probe_position_indexes"] = product.position_indexes
         file["probe_position_x_m"] = positions_m[:, 1]
         file["probe_position_y_m"] = positions_m[:, 0]
         file["probe"] = product.probe[np.newaxis]
         file["object"] = product.object[np.newaxis]
         for name in ("probe", "object"):
-            file[name].attrs.update({"pixel_width_m": pixel_m, "pixel_height_m": pixel_m})
-        file["object"].attrs.update(_centre_attributes(product, pixel_m))
+            file[name].attrs.update(experiment.pixel_attributes())
+        file["object"].attrs.update(experiment.centre_attributes(product.origin_px, (height, width)))
         file["object_layer_spacing_m"] = np.zeros(0)
         file["loss_epochs"] = product.loss_epochs
         file["loss_values"] = product.loss_values
-        _write_own(product, file.create_group(_OWN_GROUP))
-
-
-def _root_attributes(product: Product) -> _Attributes:
-    energy = product.photon_energy_ev or 0.0
-    return {
-        "name": product.name,
-        "comments": "",
-        "detector_object_distance_m": product.distance_m or 0.0,
-        "focus_object_distance_m": 0.0,
-        # The client renamed the energy and the attenuation; writing both names serves old and new ones.
-        "photon_energy_eV": energy,
-        "probe_energy_eV": energy,
-        "probe_photon_count": product.photons_per_frame,
-        "exposure_time_s": 0.0,
-        "mass_attenuation_m2_per_kg": 0.0,
-        "mass_attenuation_m2_kg": 0.0,
-        "tomography_angle_deg": 0.0,
-        "tilt_angle_deg": 0.0,
-        "far_field": True,
-        _UNITS: "px" if product.pixel_size_m is None else "m",
-    }
-
-
-def _centre_attributes(product: Product, pixel_m: float) -> _Attributes:
-    (y, x), (height, width) = product.origin_px, product.object.shape
-    return {
-        "center_y_m": (y + (height - 1) / 2.0) * pixel_m,
-        "center_x_m": (x + (width - 1) / 2.0) * pixel_m,
-    }
+        _write_own(product, file.create_group(OWN))
 
 
 def _write_own(product: Product, group: h5py.Group) -> None:
@@ -116,169 +158,70 @@ def _write_own(product: Product, group: h5py.Group) -> None:
         group["coverage"] = product.coverage
     group.attrs["origin_px"] = product.origin_px
     group.attrs["scale"] = product.scale
-    group.attrs["code_version"] = product.code_version
+    if product.code_version:
+        group.attrs["code_version"] = np.bytes_(product.code_version.encode())
     if product.wavelength_m is not None:
         group.attrs["wavelength_m"] = product.wavelength_m
-    for name, content in zip(_TEXTS, (product.gauge, product.provenance, product.metrics), strict=True):
+    for name, content in zip(JSON_TEXTS, (product.gauge, product.provenance, product.metrics), strict=True):
         # A fixed-length text: HDF5 keeps it beside no heap that damage could lead astray.
         group[name] = np.bytes_(json.dumps(dict(content)))
+    if product.run is not None:
+        write_run_details(product.run, group)
 
 
-@attrs.define(eq=False)
-class _Contents:
-    """Everything read from one file, and what could not be."""
-
-    arrays: dict[str, AnyArray] = attrs.field(factory=dict)
-    texts: dict[str, str] = attrs.field(factory=dict)
-    numbers: dict[str, float] = attrs.field(factory=dict)
-    problems: list[Problem] = attrs.field(factory=list)
-
-    def positive(self, *names: str) -> float | None:
-        """Give the first of these numbers that is known; 0 stands for unknown."""
-        return next((self.numbers[name] for name in names if self.numbers.get(name, 0.0) > 0.0), None)
-
-
-def read_product(path: str | Path) -> Product:
-    """Read a product, ours or the client's (old names included).
-
-    Args:
-        path: an HDF5 product file.
-
-    Returns:
-        The product; coverage, gauge, metrics and provenance are unknown for files that are not ours.
-
-    Raises:
-        FileNotFoundError: when there is no such file.
-        ScanFileError: when it is no product of one object layer and one probe, with every problem there is.
-    """
-    path = Path(path)
-    if not path.exists():
-        msg = f"Product file not found: {path}"
-        raise FileNotFoundError(msg)
-    contents = _read_contents(path)
-    object_ = _only(contents, "object", rank=2)
-    probe = _only(contents, "probe", rank=3)
-    pixel_m = contents.positive("object.pixel_width_m")
-    if pixel_m is None:
-        found = str(contents.numbers.get("object.pixel_width_m"))
-        contents.problems.append(Problem(path="object.pixel_width_m", expected="a number > 0", found=found))
-    elif contents.numbers.get("object.pixel_height_m", pixel_m) != pixel_m:
-        found = f"{contents.numbers['object.pixel_height_m']} by {pixel_m}"
-        contents.problems.append(Problem(path="object.pixel_height_m", expected="square pixels", found=found))
-    if contents.problems or object_ is None or probe is None or pixel_m is None:
-        raise ScanFileError(str(path), contents.problems)
-    try:
-        return _product(contents, object_, probe, pixel_m)
-    except ScanError as error:
-        raise ScanFileError(str(path), error.problems) from None
-    except _DAMAGE as error:
-        raise ScanFileError(str(path), [_damaged("file", error)]) from None
-
-
-def _read_contents(path: Path) -> _Contents:
-    import h5py  # noqa: PLC0415 - only who reads a product needs it
-
-    contents = _Contents()
-    try:
-        with h5py.File(path, "r") as file:
-            for key in (*_REQUIRED, *_OPTIONAL):
-                if key in file:
-                    _read_dataset(file, key, contents)
-                elif key in _REQUIRED:
-                    present = ", ".join(file) or "nothing"
-                    contents.problems.append(Problem(path=key, expected="a dataset", found=f"only {present}"))
-            _read_attributes(file, "", contents)
-            for key in ("object", "probe", _OWN_GROUP):
-                if key in file:
-                    _read_attributes(file[key], f"{key}.", contents)
-    except _DAMAGE as error:
-        raise ScanFileError(str(path), [_damaged("file", error)]) from None
+def read_h5_contents(path: Path) -> ProductContents:
+    """Read everything that a product in HDF5 may hold; what cannot be read is among the problems."""
+    contents = ProductContents()
+    file = open_h5(path)
+    if isinstance(file, Problem):
+        contents.problems.append(file)
+        return contents
+    with file:
+        _read_own(file, contents)
+        _read_arrays(file, contents)
+        for name in (*JSON_TEXTS, "metadata"):
+            contents.keep_text(f"{OWN}/{name}", read_long_text(file, f"{OWN}/{name}"))
+        _read_root(file, contents)
+        _read_object_attributes(file, contents)
     return contents
 
 
-def _read_dataset(file: h5py.File, key: str, contents: _Contents) -> None:
+def _read_arrays(file: h5py.File, contents: ProductContents) -> None:
+    for name in (*REQUIRED_ARRAYS, *OPTIONAL_ARRAYS):
+        if name == "object" and not contents.is_object_known():
+            continue
+        array = read_array(file, name)
+        if array is None and name in REQUIRED_ARRAYS:
+            array = Problem(path=name, expected="a dataset", found=f"only {', '.join(names_in(file)) or 'nothing'}")
+        contents.keep_array(name, array)
+
+
+def _read_root(file: h5py.File, contents: ProductContents) -> None:
+    for name in ROOT_NUMBERS:
+        contents.keep_number(name, read_number(file, name))
+    for name in ("name", UNITS):
+        contents.keep_text(name, read_text(file, name))
+
+
+def _read_object_attributes(file: h5py.File, contents: ProductContents) -> None:
+    node = find_node(file, "object")
+    if node is None or isinstance(node, Problem):
+        return
+    for name in OBJECT_NUMBERS:
+        contents.keep_number(f"object.{name}", read_number(node, name))
+
+
+def _read_own(file: h5py.File, contents: ProductContents) -> None:
+    node = find_node(file, OWN)
+    if node is None or isinstance(node, Problem):
+        return
+    for name in ("scale", "wavelength_m", "object_known"):
+        contents.keep_number(f"{OWN}.{name}", read_number(node, name))
+    contents.keep_text(f"{OWN}.code_version", read_text(node, "code_version"))
+    contents.keep_array(f"{OWN}.origin_px", read_numbers(node, "origin_px", length=2))
     try:
-        array = np.asarray(file[key][()])
-        if key.removeprefix(f"{_OWN_GROUP}/") in _TEXTS:
-            contents.texts[key] = bytes(array).rstrip(b"\0").decode("ascii")
-        else:
-            contents.arrays[key] = array
-    except _DAMAGE as error:
-        contents.problems.append(_damaged(key, error))
-
-
-def _read_attributes(node: h5py.Group, prefix: str, contents: _Contents) -> None:
-    attributes: Mapping[str, object] = dict(node.attrs)
-    for name, value in attributes.items():
-        array = np.asarray(value)
-        if isinstance(value, str):
-            contents.texts[prefix + name] = value
-        elif array.dtype.kind in "fiu" and array.ndim == 0:
-            contents.numbers[prefix + name] = float(array)
-        elif array.dtype.kind in "fiu":
-            contents.arrays[prefix + name] = array
-
-
-def _only(contents: _Contents, key: str, *, rank: int) -> AnyArray | None:
-    """Drop leading axes of length 1 (layers, coherent modes) down to a rank; more than one of them is a problem."""
-    array = contents.arrays.get(key)
-    if array is None:
-        return None
-    while array.ndim > rank and array.shape[0] == 1:
-        array = array[0]
-    if array.ndim > rank:
-        expected = "one object layer" if key == "object" else "one coherent probe"
-        contents.problems.append(Problem(path=key, expected=expected, found=describe(array)))
-    return array
-
-
-def _product(contents: _Contents, object_: AnyArray, probe: AnyArray, pixel_m: float) -> Product:
-    in_pixels = contents.texts.get(_UNITS) == "px"
-    losses = contents.arrays.get("loss_values", contents.arrays.get("costs", np.zeros(0)))
-    wavelength = contents.positive(f"{_OWN_GROUP}.wavelength_m")
-    energy = contents.positive("photon_energy_eV", "probe_energy_eV")
-    if wavelength is None and energy is not None:
-        wavelength = EV_M / energy
-    gauge, provenance, metrics = (json.loads(contents.texts.get(f"{_OWN_GROUP}/{name}", "{}")) for name in _TEXTS)
-    return Product(
-        object=object_,
-        origin_px=_origin_px(contents, object_, pixel_m),
-        probe=probe,
-        positions_px=_positions_px(contents, pixel_m),
-        position_indexes=contents.arrays["probe_position_indexes"],
-        coverage=contents.arrays.get(f"{_OWN_GROUP}/coverage"),
-        pixel_size_m=None if in_pixels else pixel_m,
-        wavelength_m=wavelength,
-        distance_m=contents.positive("detector_object_distance_m"),
-        loss_epochs=contents.arrays.get("loss_epochs", np.arange(len(losses))),
-        loss_values=losses,
-        scale=contents.numbers.get(f"{_OWN_GROUP}.scale", 1.0),
-        gauge=gauge,
-        provenance=provenance,
-        metrics=metrics,
-        code_version=contents.texts.get(f"{_OWN_GROUP}.code_version", ""),
-        name=contents.texts.get("name", ""),
-    )
-
-
-def _positions_px(contents: _Contents, pixel_m: float) -> npt.NDArray[np.generic]:
-    exact = contents.arrays.get(f"{_OWN_GROUP}/positions_px")
-    if exact is not None:
-        return exact
-    y, x = (contents.arrays[f"probe_position_{axis}_m"] for axis in "yx")
-    return np.stack([y, x], axis=-1).astype(np.float64) / pixel_m
-
-
-def _origin_px(contents: _Contents, object_: AnyArray, pixel_m: float) -> tuple[float, float]:
-    exact = contents.arrays.get(f"{_OWN_GROUP}.origin_px")
-    if exact is not None:
-        y, x = exact.astype(np.float64)
-        return float(y), float(x)
-    height, width = object_.shape
-    centre_y, centre_x = (contents.numbers.get(f"object.center_{axis}_m", 0.0) for axis in "yx")
-    return centre_y / pixel_m - (height - 1) / 2.0, centre_x / pixel_m - (width - 1) / 2.0
-
-
-def _damaged(path: str, error: BaseException) -> Problem:
-    text = " ".join(str(error).split()) or type(error).__name__
-    return Problem(path=path, expected="a readable HDF5 product", found=text)
+        group = find_node(node, GROUP)
+        if group is not None and not isinstance(group, Problem):
+            contents.run = read_run_details(group)
+    except DAMAGE as error:
+        contents.problems.append(damaged(f"{OWN}/{GROUP}", error, "a readable HDF5 product"))
