@@ -56,7 +56,6 @@ WRONG = [
     (f"{TRAIN} --N 128", "patterns: expected 128 px, as --N says, found 64 px"),
     (f"{TRAIN} stray", "unexpected 'stray'"),
     ("train --train-data-file {scan} --output-dir {out} --n-groups 800 --validation-fraction 0", "--n-groups"),
-    ("infer --test-data {scan} --output-dir {out}", "--model-path is required"),
     ("infer --model-path {nothing} --test-data {scan} --output-dir {out}", "Model directory not found"),
     ("infer --model-path {folder} --test-data {scan} --output-dir {out}", "Model archive not found"),
     ("infer --model-path {scan} --test-data {scan} --output-dir {out}", "config.json"),
@@ -167,7 +166,7 @@ def test_help_lists_units_and_defaults(capsys: pytest.CaptureFixture[str]) -> No
     assert main(["train", "--help"]) == 0
     page = " ".join(capsys.readouterr().out.split())
     assert "--N {64,128,256} side of a pattern [px] (default: as the scan)" in page
-    assert "--learning-rate NUMBER first learning rate (default: 0.002)" in page
+    assert "--learning-rate NUMBER first learning rate (default: 0.0005)" in page
     assert "--train-data-file PATH scan to train on (required)" in page
     assert "--probe-trainable, --no-probe-trainable refine the probe while training (default: yes)" in page
     assert "also --epochs, --max-epochs" in page

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -113,6 +114,49 @@ def test_a_result_is_one_product(run: Run) -> None:
         assert file["object"].shape == (1, *product.object.shape)
 
 
+def test_a_result_has_a_report(run: Run) -> None:
+    """The page shows what the run knows, with every setting and its source, and names what only a reference tells."""
+    page = (run.folder / "result" / "report.html").read_text(encoding="utf-8").replace("<wbr>", "")
+
+    labels = re.findall(r'aria-label="(.*?)"', page)
+    assert {"Amplitude", "Phase", "Coverage", "Residual per position", "Loss curves over the epochs"} <= set(labels)
+    assert "no reference was given" in page
+    product = read_product(run.folder / "result" / "object.h5")
+    assert product.run is not None
+    assert product.provenance.keys() <= product.run.settings.keys()
+    assert set(re.findall(r'<th scope="row">(\w+)</th><td class="value">.*?</td><td class="source">', page)) == set(
+        product.provenance
+    )
+    assert not re.search(r'<span class="quiet">not recorded', page)
+
+
+def test_a_result_knows_how_it_came_about(run: Run) -> None:
+    """R-factors per pattern average to that of all, by amplitude; the first probe has the photons of the last."""
+    product, scan = read_product(run.folder / "result" / "object.h5"), read_scan(run.folder / "scan.npz")
+
+    details = product.run
+    assert details is not None
+    assert details.r_factors is not None
+    amplitudes = scan.amplitude().sum(axis=(1, 2), dtype=np.float64)
+    mean = float((details.r_factors * amplitudes).sum() / amplitudes.sum())
+    assert mean == pytest.approx(product.metrics["r_factor"], rel=1e-5)
+    assert details.held_out_losses is not None
+    assert len(details.held_out_losses) == 2
+    if details.first_probe is not None:
+        photons = float(np.square(np.abs(details.first_probe)).sum())
+        assert photons == pytest.approx(product.photons_per_frame, rel=1e-4)
+
+
+def test_an_evaluation_adds_the_reference_to_the_report(run: Run) -> None:
+    """The page keeps what the result knew, and shows the ring correlation with its thresholds."""
+    page = (run.folder / "judged" / "report.html").read_text(encoding="utf-8")
+
+    labels = set(re.findall(r'aria-label="(.*?)"', page))
+    assert {"Fourier ring correlation with thresholds", "Phase, reference", "Residual per position"} <= labels
+    assert "half-bit threshold" in page
+    assert "no reference was given" not in page
+
+
 def test_an_evaluation_is_against_the_truth_of_the_scan(run: Run) -> None:
     """Figures and choices are recorded as numbers."""
     evaluation = json.loads((run.folder / "judged" / "evaluation.json").read_text())
@@ -149,6 +193,35 @@ def test_a_model_of_another_size_is_refused_before_anything_is_written(run: Run,
     assert code == 2
     assert "128 px" in err.getvalue()
     assert not (tmp_path / "out").exists()
+
+
+def test_a_quiet_reconstruction_says_nothing_on_the_way(run: Run, tmp_path: Path) -> None:
+    """With the bar, standard error says what is being done; without, it is silent."""
+    err = io.StringIO()
+    line = f"infer --model-path {run.folder / 'model'} --test-data {run.folder / 'scan.npz'} --output-dir {tmp_path}"
+    with redirect_stdout(io.StringIO()), redirect_stderr(err):
+        assert main([*line.split(), "--n-groups", "3", "--quiet"]) == 0
+
+    assert "reconstructing 16 patterns" in run.told["infer"]
+    assert err.getvalue() == ""
+
+
+@pytest.mark.parametrize("flag", ["--seed", "--subsample-seed"])
+def test_a_few_patterns_are_drawn_by_a_seed(run: Run, tmp_path: Path, flag: str) -> None:
+    """Either seed chooses the patterns that take part; the other one is then of no account."""
+    other = {"--seed": "", "--subsample-seed": "--seed 7"}[flag]
+    drawn = []
+    for seed in (0, 1):
+        out = tmp_path / str(seed)
+        line = f"infer --model-path {run.folder / 'model'} --test-data {run.folder / 'scan.npz'} --output-dir {out}"
+        with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
+            assert main(f"{line} --n-groups 5 --accelerator cpu {flag} {seed} {other}".split()) == 0
+        drawn.append(read_product(out / "object.h5").positions_px)
+
+    expected = [np.sort(np.random.default_rng(seed).permutation(16)[:5]) for seed in (0, 1)]
+    positions = read_scan(run.folder / "scan.npz").positions_px
+    for found, indices in zip(drawn, expected, strict=True):
+        np.testing.assert_array_equal(found, positions[indices])
 
 
 @pytest.fixture(scope="module")

@@ -45,7 +45,7 @@ def test_the_training_of_the_plan_is_valid_and_bounded_in_time() -> None:
 
     resolution = resolve({Layer.CLI: typed}, TRAINING)
 
-    assert resolution.values["max_time"] == "00:00:04:00"
+    assert resolution.values["max_time"] == "00:00:01:30"
     assert train.REQUIRED - {"n_groups"} == {"train_data_file", "output_dir"}
 
 

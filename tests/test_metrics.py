@@ -115,7 +115,10 @@ def test_failures_score_as_failures(failure: str, truth: Complex, mask: Mask) ->
     assert figures["phase_mae_rad"] > 0.2
     assert figures["frc50_per_px"] < 0.1
     assert figures["phase_frc50_per_px"] < 0.1
+    assert figures["half_bit_per_px"] < 0.1
+    assert figures["phase_half_bit_per_px"] < 0.1
     assert figures["psnr_db"] < 12
+    assert figures["phase_psnr_db"] < 16
 
 
 @pytest.mark.parametrize("failure", ["flat", "flat with a ramp", "empty"])
@@ -166,6 +169,12 @@ def test_figures_agree_with_independent_libraries(truth: Complex) -> None:
     assert result.amplitude_mae == pytest.approx(np.abs(amplitudes[0] - amplitudes[1]).mean())
     error = np.sqrt(np.mean(np.abs(rec - ref) ** 2))
     assert result.psnr_db == pytest.approx(20 * np.log10(np.abs(ref).max() / error))
+    assert result.phase_psnr_db == pytest.approx(
+        skimage.metrics.peak_signal_noise_ratio(phases[1], phases[0], data_range=result.phase_range_rad)
+    )
+    assert result.amplitude_psnr_db == pytest.approx(
+        skimage.metrics.peak_signal_noise_ratio(amplitudes[1], amplitudes[0], data_range=result.amplitude_range)
+    )
     ssim = skimage.metrics.structural_similarity(
         phases[1], phases[0], gaussian_weights=True, use_sample_covariance=False, data_range=result.phase_range_rad
     )

@@ -268,3 +268,27 @@ def test_a_scan_travels_between_processes() -> None:
 
     assert np.array_equal(back.patterns, scan.patterns)
     assert back.domain is MeasurementDomain.COUNTS
+
+
+def test_amplitudes_become_counts_on_request() -> None:
+    """The squares are photons, everything else stays, and a note says where they come from."""
+    amplitude = Scan(**_parts(domain="amplitude", scan_index=[0, 1, 1]))
+    noted = attrs.evolve(amplitude, metadata=ScanMetadata(name="a", extra={"domain_evidence": "said so", "b": "c"}))
+
+    counts = noted.as_counts()
+
+    assert counts.domain is MeasurementDomain.COUNTS
+    assert np.array_equal(counts.patterns, noted.patterns.astype(np.int64) ** 2)
+    assert np.array_equal(counts.amplitude(), noted.amplitude())
+    for name in ("positions_px", "probe", "scan_index"):
+        assert np.array_equal(getattr(counts, name), getattr(noted, name))
+    assert counts.metadata.name == "a"
+    assert counts.metadata.extra == {"domain_evidence": "squares of amplitudes (said so)", "b": "c"}
+    assert amplitude.as_counts().metadata.extra == {"domain_evidence": "squares of amplitudes"}
+
+
+def test_counts_stay_as_they_are() -> None:
+    """A scan of counts is its own answer, in the dtype that it was measured in."""
+    scan = Scan(**_parts())
+
+    assert scan.as_counts() is scan

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from ptycho_core.config.knob import Effect
-from ptycho_core.config.table import FieldInfo, fields
+from ptycho_core.config.table import INFERENCE, OF_ARCHIVE, TRAINING, FieldInfo, fields
 
 HERE = Path(__file__).parent
 
@@ -85,8 +85,25 @@ SHOWN: dict[str, tuple[str, ...]] = {
         "prefetch_factor",
     ),
     "test_torch_autofocus.py::test_a_training_looks_for_the_focus_if_asked": ("probe_autofocus",),
-    "test_torch_generators.py::test_the_unrolled_generator_has_the_steps_asked_for": ("unrolled_steps",),
+    "test_torch_generalist.py::test_a_training_starts_from_the_weights_asked_for": ("initial_weights",),
+    "test_torch_generalist.py::test_a_training_refines_the_probe_first": ("probe_rounds",),
+    "test_torch_reconstruct.py::test_the_probe_is_refined_if_asked": ("probe_rounds",),
+    "test_torch_generators.py::test_the_unrolled_generator_has_the_steps_asked_for": (
+        "unrolled_steps",
+        "unrolled_repeats",
+    ),
     "test_torch_generators.py::test_filters_scale_the_number_of_weights": ("n_filters_scale",),
+    "test_torch_structure.py::test_the_amplitude_has_the_activation_asked_for": ("amp_activation",),
+    "test_torch_structure.py::test_the_setting_changes_the_cnn_and_no_other_has_it": (
+        "cbam_encoder",
+        "cnn_output_mode",
+    ),
+    "test_torch_structure.py::test_the_operator_has_the_parts_asked_for": (
+        "fno_modes",
+        "fno_width",
+        "fno_blocks",
+        "fno_cnn_blocks",
+    ),
     "test_torch_knobs_model.py::test_every_setting_changes_the_training": (
         "torch_loss_mode",
         "torch_mae_pred_l2_match_target",
@@ -136,16 +153,23 @@ SHOWN: dict[str, tuple[str, ...]] = {
     "test_torch_reconstruct.py::test_the_probe_is_the_one_asked_for": ("probe_source",),
     "test_torch_reconstruct.py::test_the_better_fitting_probe_is_found": ("probe_source",),
     "test_torch_reconstruct.py::test_fewer_patterns_can_be_used": ("n_subsample", "n_groups", "seed"),
+    "test_torch_reconstruct.py::test_the_choice_of_patterns_may_have_a_seed_of_its_own": ("subsample_seed",),
+    "test_torch_reconstruct.py::test_a_missing_accelerator_is_refused": ("accelerator",),
+    "test_torch_reconstruct.py::test_threads_are_lent": ("num_threads",),
+    "test_cli_run.py::test_a_quiet_reconstruction_says_nothing_on_the_way": ("enable_progress_bar",),
+    "test_cli_run.py::test_a_few_patterns_are_drawn_by_a_seed": ("n_groups", "seed", "subsample_seed"),
+    "test_cli_run.py::test_a_result_is_one_product": ("test_data_file", "output_dir", "model_path"),
     "test_torch_reconstruct.py::test_precision_changes_the_network_s_arithmetic": ("precision",),
     "test_factory.py::test_a_missing_scan_is_an_error": ("train_data_file", "test_data_file"),
     "test_torch_knobs_data.py::test_another_scan_can_be_the_validation": ("test_data_file",),
     "test_factory.py::test_a_missing_archive_is_an_error": ("model_path",),
 }
+OF_RECONSTRUCTION = {"test_torch_reconstruct.py", "test_cli_run.py"}
 
 
 def _chosen() -> list[FieldInfo]:
     """Settings that a user can choose and that change a run."""
-    return [info for info in fields() if info.effect is Effect.RUN or len(info.honoured) > 1]
+    return [i for i in fields() if i.effect is Effect.RUN or len(i.honoured) > 1 or i.knob.part_of]
 
 
 @cache
@@ -158,6 +182,17 @@ def _tests_in(file: str) -> frozenset[str]:
 def test_every_setting_of_a_run_is_shown_to_work(info: FieldInfo) -> None:
     """A setting that changes a run has a test that shows the change."""
     assert [name for name, keys in SHOWN.items() if info.key in keys]
+
+
+@pytest.mark.parametrize("info", _chosen(), ids=lambda info: info.key)
+def test_it_is_shown_in_every_kind_of_run_that_reads_it(info: FieldInfo) -> None:
+    """A setting that a training reads changes one, and so with a reconstruction; what comes with a model is apart."""
+    showing = {name.partition("::")[0] in OF_RECONSTRUCTION for name, keys in SHOWN.items() if info.key in keys}
+
+    if info.key in TRAINING and TRAINING.reads(info):
+        assert False in showing
+    if info.key in INFERENCE and INFERENCE.reads(info) and info.key not in OF_ARCHIVE:
+        assert True in showing
 
 
 @pytest.mark.parametrize("name", SHOWN)

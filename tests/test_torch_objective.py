@@ -143,6 +143,7 @@ def test_single_patches_are_judged_by_weight() -> None:
 
     added = _loss(attrs.evolve(PLAIN, unmerged_weight=0.4), prediction) - _loss(PLAIN, prediction)
 
+    assert prediction.single is not None
     alone = reference.poisson_deviance(_rate(prediction.single, prediction), prediction.counts.numpy())
     assert added == pytest.approx(0.4 * alone, rel=1e-4)
 
@@ -156,6 +157,7 @@ def test_disagreement_is_weighted_by_light() -> None:
     absolute = _loss(attrs.evolve(PLAIN, realspace_mae_weight=5.0), prediction) - base
 
     light = (prediction.probes.abs().square()).sum(dim=2).numpy().astype(np.float64)
+    assert prediction.single is not None
     gap = (prediction.single - prediction.merged).abs().numpy()
     assert squared == pytest.approx(3.0 * np.average(gap**2, weights=light), rel=1e-4)
     assert absolute == pytest.approx(5.0 * np.average(gap, weights=light), rel=1e-4)
@@ -164,6 +166,7 @@ def test_disagreement_is_weighted_by_light() -> None:
 def test_agreeing_patches_cost_nothing_more() -> None:
     """Where single and merged patches are the same, the real-space weights do not matter."""
     prediction = _prediction()
+    assert prediction.single is not None
     prediction = attrs.evolve(prediction, merged=prediction.single)
     weighted = attrs.evolve(PLAIN, realspace_weight=3.0, realspace_mae_weight=3.0)
 
@@ -192,3 +195,11 @@ def test_the_background_is_the_floor_of_the_rate() -> None:
 
     counts = prediction.counts.numpy()
     assert loss == pytest.approx(reference.poisson_deviance(np.full(counts.shape, 2.0), counts), rel=1e-5)
+
+
+def test_a_generator_of_one_object_has_no_single_patches_to_judge() -> None:
+    """Without single patches, the weights of their terms change nothing."""
+    prediction = attrs.evolve(_prediction(), single=None)
+    weighted = attrs.evolve(PLAIN, unmerged_weight=0.4, realspace_weight=0.3)
+
+    assert _loss(weighted, prediction) == _loss(PLAIN, prediction)

@@ -11,10 +11,11 @@ from torch import Tensor
 
 from ptycho_adapters.torch_backend.optics import (
     amplitude_mae,
+    asked_change,
     back_project,
-    data_correction,
     detector_order,
     expected_counts,
+    light_of,
     poisson_deviance,
     shift_probe,
     split_positions,
@@ -205,24 +206,54 @@ def test_a_transparent_object_projects_back_to_one() -> None:
 
 
 def test_data_that_are_met_ask_for_no_change() -> None:
-    """Where the patches explain the amplitude already, in several modes, the correction is zero."""
-    patch, probe = _noise(16, 16), _noise(2, 16, 16, seed=1)
+    """Where the patches explain bright patterns already, in several modes, nothing is asked for."""
+    patch, probe = _noise(16, 16), 1e4 * _noise(2, 16, 16, seed=1)
     amplitude = expected_counts(patch, probe, 0.0).sqrt()
 
-    change = data_correction(amplitude, probe, patch)
+    change = asked_change(amplitude, probe, patch)
 
-    torch.testing.assert_close(change, torch.zeros_like(change), rtol=0.0, atol=1e-5)
+    light = light_of(probe)
+    torch.testing.assert_close(change / light.mean(), torch.zeros_like(change), rtol=0.0, atol=1e-5)
 
 
-def test_the_correction_meets_the_data() -> None:
-    """Under one mode that shines everywhere, corrected patches give the measured amplitude exactly."""
+def test_the_change_asked_for_meets_the_data() -> None:
+    """Under one mode that shines everywhere, the patches plus the change over the light give the measured amplitude."""
     patch = _noise(16, 16)
-    probe = torch.polar(1.0 + torch.rand(1, 16, 16, generator=torch.Generator().manual_seed(1)), _noise(1, 16, 16).real)
-    amplitude = torch.rand(16, 16, generator=torch.Generator().manual_seed(2))
+    phase = _noise(1, 16, 16).real
+    probe = 1e3 * torch.polar(1.0 + torch.rand(1, 16, 16, generator=torch.Generator().manual_seed(1)), phase)
+    amplitude = 1e3 * torch.rand(16, 16, generator=torch.Generator().manual_seed(2))
 
-    corrected = patch + data_correction(amplitude, probe, patch, regularization=0.0)
+    corrected = patch + asked_change(amplitude, probe, patch) / light_of(probe)
 
-    torch.testing.assert_close(expected_counts(corrected, probe, 0.0).sqrt(), amplitude, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(expected_counts(corrected, probe, 0.0).sqrt(), amplitude, rtol=1e-3, atol=1e-2)
+
+
+def test_bad_pixels_ask_for_nothing() -> None:
+    """Whatever is read at a bad pixel, the change is the one of a pixel that agrees already."""
+    patch, probe = _noise(16, 16), 1e3 * _noise(1, 16, 16, seed=1)
+    agreed = expected_counts(patch, probe, 0.0).sqrt()
+    good = torch.ones(16, 16)
+    good[3, 5:9] = 0
+
+    wrong = torch.where(good > 0, agreed, 7.0 * agreed)
+
+    light = light_of(probe).mean()
+    torch.testing.assert_close(
+        asked_change(wrong, probe, patch, good) / light, torch.zeros_like(patch), rtol=0.0, atol=1e-4
+    )
+    assert float((asked_change(wrong, probe, patch) / light).abs().max()) > 1e-2
+
+
+def test_the_change_is_the_steepest_descent_of_the_amplitude_misfit() -> None:
+    """Half the gradient of the summed squared difference of amplitudes, with the sign turned."""
+    patch, probe = _noise(8, 8).to(torch.complex128), 1e3 * _noise(2, 8, 8, seed=1).to(torch.complex128)
+    amplitude = 1e3 * torch.rand(8, 8, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+    free = patch.clone().requires_grad_(True)
+
+    (expected_counts(free, probe, 0.0).sqrt() - amplitude).square().sum().backward()
+
+    assert free.grad is not None
+    torch.testing.assert_close(asked_change(amplitude, probe, patch), -0.5 * free.grad, rtol=1e-4, atol=1.0)
 
 
 def test_a_phase_of_the_whole_object_cannot_be_seen() -> None:

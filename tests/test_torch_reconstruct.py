@@ -12,8 +12,8 @@ from torch import Tensor
 
 from ptycho_adapters.torch_backend import Generator, TrainedModel, reconstruct
 from ptycho_core import subpixel
-from ptycho_core.config import PyTorchExecutionConfig, TorchInferenceConfig
-from ptycho_core.errors import ConfigError, ScanError
+from ptycho_core.config import DataConfig, PyTorchExecutionConfig, TorchInferenceConfig
+from ptycho_core.errors import ConfigError, DependencyError, ScanError
 from ptycho_core.optics import expected_counts, poisson_deviance
 from ptycho_core.subpixel import scan_counts, shift_probe
 from torch_sample import payload_for, quick_training, tiny_scan
@@ -176,7 +176,8 @@ def test_batches_do_not_matter(tmp_path: Path) -> None:
         execution = PyTorchExecutionConfig(inference_batch_size=size)
         results.append(reconstruct(model, tiny_scan(), execution_config=execution, inference_config=settings))
         assert isinstance(model.generator, _Known)
-        shapes.append([shape[1] for shape in model.generator.seen])
+        _measuring, *passes = model.generator.seen  # the first call only measures the memory that a pattern takes
+        shapes.append([shape[1] for shape in passes])
 
     assert shapes == [[1] * 36, [7] * 5 + [1], [36]]
     for other in results[1:]:
@@ -190,7 +191,7 @@ def test_the_batch_size_of_the_settings_counts_too(tmp_path: Path) -> None:
     reconstruct(model, tiny_scan(), inference_config=TorchInferenceConfig(batch_size=9, probe_source="model"))
 
     assert isinstance(model.generator, _Known)
-    assert [shape[1] for shape in model.generator.seen] == [9] * 4
+    assert [shape[1] for shape in model.generator.seen[1:]] == [9] * 4  # the first call measures memory
 
 
 def test_weights_are_the_light_or_even(tmp_path: Path) -> None:
@@ -259,6 +260,20 @@ def test_fewer_patterns_can_be_used(tmp_path: Path, setting: str) -> None:
     assert not np.array_equal(first.pattern_indices, other.pattern_indices)
 
 
+def test_the_choice_of_patterns_may_have_a_seed_of_its_own(tmp_path: Path) -> None:
+    """As in a training, it outranks the seed of the run, and 0 is a seed like any other."""
+
+    def chosen(seed: int, own: int | None) -> list[int]:
+        settings = TorchInferenceConfig(seed=seed, n_groups=10, probe_source="model")
+        result = reconstruct(
+            _exact(tmp_path), tiny_scan(), inference_config=settings, data_config=DataConfig(subsample_seed=own)
+        )
+        return [int(index) for index in result.pattern_indices]
+
+    assert chosen(1, 0) == chosen(2, 0) == chosen(0, None)
+    assert chosen(1, 0) != chosen(1, None)
+
+
 def test_bad_pixels_do_not_matter(tmp_path: Path) -> None:
     """Whatever they hold, object and figures of merit are the same, and the network sees the bare probe there."""
     scan = tiny_scan()
@@ -302,6 +317,27 @@ def test_half_precision_on_a_cpu_is_refused(tmp_path: Path) -> None:
         reconstruct(_exact(tmp_path), tiny_scan(), execution_config=execution)
 
 
+def test_a_missing_accelerator_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in training; the one that is there is taken."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    model = _exact(tmp_path)
+
+    with pytest.raises(DependencyError, match="accelerator='cuda': no such device"):
+        reconstruct(model, tiny_scan(), execution_config=PyTorchExecutionConfig(accelerator="cuda"))
+    reconstruct(model, tiny_scan(), execution_config=PyTorchExecutionConfig(accelerator="cpu"))
+
+
+def test_threads_are_lent(tmp_path: Path) -> None:
+    """While it reconstructs, torch has as many as asked for, and afterwards its own again."""
+    before, used = torch.get_num_threads(), []
+    model = quick_training(tmp_path)
+    model.generator.register_forward_pre_hook(lambda *_: used.append(torch.get_num_threads()))
+
+    reconstruct(model, tiny_scan(), execution_config=PyTorchExecutionConfig(num_threads=before + 2))
+
+    assert (set(used), torch.get_num_threads()) == ({before + 2}, before)
+
+
 def test_patterns_of_another_size_are_refused(tmp_path: Path) -> None:
     """The message says what the model was trained on."""
     scan = tiny_scan()
@@ -321,3 +357,25 @@ def test_the_model_is_left_as_it_was(tmp_path: Path) -> None:
 
     assert all(torch.equal(value, before[name]) for name, value in model.generator.state_dict().items())
     assert torch.equal(random_state, torch.random.get_rng_state())
+
+
+@pytest.mark.parametrize("source", ["scan", "model"])
+def test_the_probe_is_refined_if_asked(tmp_path: Path, source: str) -> None:
+    """With patches that are right, rounds of refinement bring a wrong probe to the one that made the counts."""
+    scan = tiny_scan()
+    wrong = (scan.probe * np.exp(4j * np.linspace(-1, 1, 64) ** 2)).astype(np.complex64)
+    model, told = attrs.evolve(_exact(tmp_path), probe=wrong), attrs.evolve(scan, probe=wrong)
+
+    results = [
+        reconstruct(
+            model,
+            told,
+            inference_config=TorchInferenceConfig(probe_source=source, probe_rounds=rounds),  # type: ignore[arg-type]
+        )
+        for rounds in (0, 3)
+    ]
+
+    as_it_was, refined = (abs(np.vdot(r.probe, scan.probe)) / np.linalg.norm(r.probe) for r in results)
+    whole = np.linalg.norm(scan.probe)
+    assert 1 - refined / whole < 0.5 * (1 - as_it_was / whole)
+    assert results[1].metrics["r_factor"] < 0.8 * results[0].metrics["r_factor"]

@@ -83,11 +83,12 @@ def quick_training(
     return train(payload_for(output_dir, overrides, **execution), tiny_scan())
 
 
-def module_of(payload: TrainingPayload) -> PtychoModule:
-    """The module that a training of the tiny scan starts from."""
+def module_of(payload: TrainingPayload, scan: Scan | None = None) -> PtychoModule:
+    """The module that a training of a scan, by default the tiny one, starts from."""
+    scan = scan or tiny_scan()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(payload.pt_training_config.seed)
-        return build_module(payload, tiny_scan(), None, training_groups(payload, tiny_scan(), None))
+        return build_module(payload, scan, None, training_groups(payload, scan, None))
 
 
 class Observer(Callback):

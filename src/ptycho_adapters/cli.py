@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, NoReturn
 
 import attrs
 
-from ptycho_adapters.commands import console, evaluate, infer, simulate, train
+from ptycho_adapters.commands import console, convert, evaluate, infer, inspect, simulate, train
 from ptycho_adapters.commands.parser import Parser, rewritten, unknown_flags
-from ptycho_adapters.commands.usage import UsageError
+from ptycho_adapters.commands.usage import UsageError, kebab
+from ptycho_core.config.table import INFERENCE, TRAINING, Table
 from ptycho_core.errors import DependencyError, ProblemsError
 from ptycho_core.version import VERSION
 
@@ -66,7 +67,16 @@ _COMMANDS: Mapping[str, _Command] = MappingProxyType(
         "evaluate": _Command(
             help=evaluate.HELP, usage=evaluate.USAGE, add_arguments=evaluate.add_arguments, run=evaluate.run
         ),
+        "convert": _Command(
+            help=convert.HELP, usage=convert.USAGE, add_arguments=convert.add_arguments, run=convert.run
+        ),
+        "inspect": _Command(
+            help=inspect.HELP, usage=inspect.USAGE, add_arguments=inspect.add_arguments, run=inspect.run
+        ),
     }
+)
+_OTHER_RUN: Mapping[str, tuple[str, Table]] = MappingProxyType(
+    {"train": ("infer", INFERENCE), "infer": ("train", TRAINING)}
 )
 
 
@@ -117,8 +127,17 @@ def parse(argv: Sequence[str]) -> tuple[str, dict[str, object]]:
     namespace, rest = parser.parse_known_args(arguments)
     typed: dict[str, object] = vars(namespace)
     if rest:
-        raise UsageError("; ".join(unknown_flags(rest, options)))
+        raise UsageError("; ".join(unknown_flags(rest, options, _elsewhere(wanted))))
     return str(typed.pop("command")), typed
+
+
+def _elsewhere(wanted: str) -> dict[str, str]:
+    """Return the flags of the other command that runs a model."""
+    if wanted not in _OTHER_RUN:
+        return {}
+    other, table = _OTHER_RUN[wanted]
+    names = [name for name in table.names for name in (name, f"no_{name}")]
+    return dict.fromkeys(map(kebab, names), f"ptycho {other}")
 
 
 def _run(arguments: Sequence[str]) -> None:

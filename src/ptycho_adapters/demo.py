@@ -34,8 +34,7 @@ SCAN: Final[Mapping[str, str]] = MappingProxyType(
 TRAINING: Final[Mapping[str, str]] = MappingProxyType(
     {
         "epochs": "1000",
-        "max-time": "00:00:04:00",
-        "n-filters-scale": "1",
+        "max-time": "00:00:01:30",
         "num-threads": "1",
         "precision": "bf16-mixed",
     }

@@ -10,7 +10,7 @@ import numpy as np
 from ptycho_adapters.atomic import commit_files
 from ptycho_adapters.commands.evaluate import Area, judge
 from ptycho_adapters.commands.objects_input import read_object
-from ptycho_adapters.commands.plots import draw_losses
+from ptycho_adapters.plotting.curves import draw_losses
 from ptycho_adapters.torch_backend import load_archive
 from ptycho_core.alignment import ComparisonSettings
 

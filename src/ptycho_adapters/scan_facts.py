@@ -1,4 +1,7 @@
-"""What a scan file says about itself, read from headers alone: no pattern is loaded, no pickle is executed."""
+"""What a scan file says about itself, read from headers alone: no pattern is loaded, no pickle is executed.
+
+An NPZ file may say how many photons it was made for; of every other format the facts are those of its patterns.
+"""
 
 from __future__ import annotations
 
@@ -35,18 +38,26 @@ _UNREADABLE = (
     OSError,
     RuntimeError,
 )
+_PROBE = "probeGuess.npy"
+_ZIP_START = b"PK\x03\x04"
 _LOG = logging.getLogger(__name__)
 # Metadata are a page of text; anything larger is not what it claims to be.
 _MOST_METADATA = 1 << 20
 
 
 def read_scan_facts(path: Path) -> ScanFacts:
-    """Return the facts of a scan file.
+    """Return the facts of a scan file of any format.
+
+    The side of a pattern is that of an NPZ file's probe; where there is none, that of the patterns.
 
     Raises:
-        ScanFileError: the file cannot be read as an NPZ scan with a square probe.
+        ScanFileError: the file cannot be read as a scan.
     """
+    if not _is_npz(path):
+        return _facts_of_patterns(path)
     headers = _headers(path)
+    if _PROBE not in headers and any(f"{key}.npy" in headers for key in _PATTERN_KEYS):
+        return _facts_of_patterns(path)
     metadata = _metadata(path) if "_metadata.npy" in headers else {}
     return ScanFacts(
         path=path,
@@ -57,12 +68,31 @@ def read_scan_facts(path: Path) -> ScanFacts:
 
 
 def read_probe_size(path: Path) -> int:
-    """Return the side [px] of a scan file's probe.
+    """Return the side [px] of a scan file's probe: an NPZ file's own, else that of the patterns, which it has to have.
 
     Raises:
-        ScanFileError: the file cannot be read as an NPZ scan with a square probe.
+        ScanFileError: the file cannot be read as a scan, or as an NPZ scan with a square probe.
     """
-    return _probe_side(path, _headers(path))
+    return _probe_side(path, _headers(path)) if _is_npz(path) else _facts_of_patterns(path).N
+
+
+def _is_npz(path: Path) -> bool:
+    """Tell by the first bytes; what cannot be read is left to the reader of NPZ files to name."""
+    try:
+        with path.open("rb") as stream:
+            return stream.read(len(_ZIP_START)) in (_ZIP_START, b"")
+    except OSError:
+        return not path.is_dir()
+
+
+def _facts_of_patterns(path: Path) -> ScanFacts:
+    from ptycho_adapters.files import read_file_facts  # noqa: PLC0415 - the formats load for those who have them
+
+    facts = read_file_facts(path)
+    if facts.frame[0] != facts.frame[1] or min(facts.frame) < 1:
+        rows, columns = facts.frame
+        raise _failed(path, key="patterns", expected="square diffraction patterns", found=f"{rows}×{columns}")
+    return ScanFacts(path=path, N=facts.frame[0], n_patterns=facts.n_patterns)
 
 
 def _failed(path: Path, *, key: str, expected: str, found: str) -> ScanFileError:
@@ -87,7 +117,7 @@ def _shape(archive: zipfile.ZipFile, name: str) -> Shape:
 
 
 def _probe_side(path: Path, headers: dict[str, Shape]) -> int:
-    shape = headers.get("probeGuess.npy")
+    shape = headers.get(_PROBE)
     if shape is None:
         raise _failed(path, key="probeGuess", expected="a probe", found=f"only {_listed(headers)}")
     # One mode may come with a trailing axis of length one; modes otherwise come first.

@@ -27,7 +27,8 @@ if TYPE_CHECKING:
     from ptycho_core.metrics import Comparison
 
 HELP = "compare a result with a reference"
-USAGE = "ptycho evaluate RESULT --reference FILE --output-dir FOLDER [flags]"
+USAGE = """ptycho evaluate RESULT --reference FILE --output-dir FOLDER [flags]
+       ptycho evaluate SCAN --model-path MODEL --output-dir FOLDER [flags]"""
 _PRODUCT_NAME = "object.h5"
 _REGION = re.compile(r"(-?\d+):(-?\d+),(-?\d+):(-?\d+)", re.ASCII)
 
@@ -50,13 +51,23 @@ class Area:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Give the parser this command's flags."""
     default, area = ComparisonSettings(), Area()
-    parser.add_argument("result", metavar="RESULT", help="product (object.h5), or the folder that holds one")
+    parser.add_argument(
+        "result",
+        metavar="RESULT",
+        help="product (object.h5), or the folder that holds one; beside --model-path, a scan",
+    )
     parser.add_argument(
         "--reference",
         metavar="FILE",
-        help="product, or NPZ with `object` or `objectGuess` whose pixel [0, 0] lies at position (0, 0) (required)",
+        help="product, or NPZ with `object` or `objectGuess` whose pixel [0, 0] lies at position (0, 0)",
     )
-    parser.add_argument("--output-dir", metavar="PATH", help="folder for evaluation.json and comparison.png (required)")
+    parser.add_argument(
+        "--model-path",
+        metavar="PATH",
+        help="where there is no reference: a model that reconstructs two interleaved halves of a scan, each by itself; "
+        "they are compared with each other",
+    )
+    parser.add_argument("--output-dir", metavar="PATH", help="folder for figures, picture and report (required)")
     parser.add_argument(
         "--region", metavar="Y0:Y1,X0:X1", help="judge this part only, in the frame of the positions [px]"
     )
@@ -90,13 +101,16 @@ def run(typed: Mapping[str, object]) -> None:
     """
     from ptycho_adapters.commands.results import Summary, write_evaluation  # noqa: PLC0415 - h5py and matplotlib
 
+    if typed.get("model_path") is not None:
+        _compare_halves(typed)
+        return
     result, reference, folder = (_required(typed, name) for name in ("result", "reference", "output_dir"))
     if (result / _PRODUCT_NAME).is_file():
         result = result / _PRODUCT_NAME
     area, settings = read_area(typed), read_comparison_settings(typed)
-    product = read_object(existing(result, "Result"))
+    found = read_object(existing(result, "Result"))
     truth = read_object(existing(reference, "Reference"))
-    comparison = judge(product, truth, area, settings, name=f"{result} against {reference}")
+    comparison = judge(found, truth, area, settings, name=f"{result} against {reference}")
     summary = Summary(
         command="evaluate",
         title=f"compared {result} with {reference}: {comparison.n_pixels} pixels",
@@ -104,8 +118,18 @@ def run(typed: Mapping[str, object]) -> None:
         inputs={"result": result, "reference": reference},
         settings=attrs.asdict(area) | attrs.asdict(settings),
     )
-    files = write_evaluation(comparison, summary, folder)
+    files = write_evaluation(comparison, summary, folder, product=found.product)
     console.tell(console.summary(summary.title, summary.figures, files))
+
+
+def _compare_halves(typed: Mapping[str, object]) -> None:
+    from ptycho_adapters.commands.split_half import compare_halves  # noqa: PLC0415 - it builds on this module
+
+    for name in ("reference", "region"):
+        if typed.get(name) is not None:
+            raise UsageError(f"{kebab(name)}: expected none beside --model-path, found {typed[name]}")
+    source, model, folder = (_required(typed, name) for name in ("result", "model_path", "output_dir"))
+    compare_halves(source, model, folder, read_area(typed), read_comparison_settings(typed))
 
 
 def judge(

@@ -141,8 +141,8 @@ def read_flags(typed: Mapping[str, object], table: Table) -> dict[str, object]:
 
 
 def can_be_chosen(info: FieldInfo) -> bool:
-    """Tell whether a setting has more than one value that a run honours."""
-    return len(info.honoured) != 1
+    """Tell whether a setting has more than one value that some run honours."""
+    return len(info.honoured) != 1 or bool(info.knob.part_of)
 
 
 def _annotation(name: str, info: FieldInfo) -> object:

@@ -1,4 +1,4 @@
-"""`ptycho infer`: a trained model and a scan in, an object out."""
+"""`ptycho infer`: a scan and, if there is one, a trained model in, an object out."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from ptycho_adapters.commands.run_request import RunRequest, add_run_options
 from ptycho_adapters.commands.scan_input import existing, read_measured
 from ptycho_adapters.commands.show_config import show_settings
 from ptycho_adapters.factory import create_inference_payload, find_archive, read_archive_config
+from ptycho_adapters.pretraining.weights import generalist_payload, weights_path
 from ptycho_adapters.scan_facts import read_scan_facts
-from ptycho_core.config.canonical import InferenceConfig
-from ptycho_core.config.table import INFERENCE, keys
-from ptycho_core.config.torch_side import TorchInferenceConfig
+from ptycho_core.config.knob import Effect
+from ptycho_core.config.table import INFERENCE, OF_ARCHIVE
 from ptycho_core.overrides import Layer
 from ptycho_core.payload import ArchiveFacts, InferenceFacts, resolve_inference
 
@@ -23,32 +23,32 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Mapping
 
+    from ptycho_core.config.table import FieldInfo
     from ptycho_core.payload import InferencePayload, TrainingPayload
     from ptycho_core.reconstruction import Reconstruction
     from ptycho_core.scan import Scan
 
-HELP = "reconstruct a scan with a trained model"
-USAGE = "ptycho infer --model-path FOLDER --test-data FILE --output-dir FOLDER [flags]"
-REQUIRED: Final = frozenset({"model_path", "test_data_file", "output_dir"})
+HELP = "reconstruct a scan, with a trained model or the package's own"
+USAGE = "ptycho infer --test-data FILE --output-dir FOLDER [--model-path FOLDER] [flags]"
+REQUIRED: Final = frozenset({"test_data_file", "output_dir"})
 _HINTS = MappingProxyType(
     {
-        "model_path": "required",
+        "model_path": "default: the weights in the package, under the scan's own probe",
         "test_data_file": "required; also --test-data",
         "output_dir": "required",
         "n_groups": "default: all patterns",
     }
 )
-_OF_EXECUTION: Final = frozenset(
-    {"accelerator", "precision", "num_workers", "inference_batch_size", "enable_progress_bar"}
-)
-# A reconstruction passes every pattern through the network once, by itself: there are no groups to be drawn.
-_OF_GROUPS = frozenset({"neighbor_count", "neighbor_pool_size", "enable_oversampling", "subsample_seed"})
-_SHOWN = (keys(InferenceConfig, TorchInferenceConfig) | _OF_EXECUTION) - _OF_GROUPS - {"debug"}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Give the parser this command's flags."""
-    add_run_options(parser, INFERENCE, shown=lambda info: info.key in _SHOWN, hints=_HINTS)
+    add_run_options(parser, INFERENCE, shown=_is_shown, hints=_HINTS)
+
+
+def _is_shown(info: FieldInfo) -> bool:
+    # What describes the model comes with it.
+    return info.effect is not Effect.LEGACY and INFERENCE.reads(info) and info.key not in OF_ARCHIVE
 
 
 def run(typed: Mapping[str, object]) -> None:
@@ -62,9 +62,9 @@ def run(typed: Mapping[str, object]) -> None:
     if request.print_config:
         _show(request)
         return
-    model_path, source = request.required_path("model_path"), request.required_path("test_data_file")
+    model_path, source = request.path("model_path"), request.required_path("test_data_file")
     folder = request.required_path("output_dir")
-    archive = find_archive(model_path)
+    archive = None if model_path is None else find_archive(model_path)
     preview = _resolved(request, model_path, existing(source, "Test data"), folder)
     scan = read_measured(source, request, preview)
     _reconstruct(request, archive, scan)
@@ -89,8 +89,12 @@ def make_payload(request: RunRequest, n_patterns: int) -> InferencePayload:
         ScanFileError: the file is no scan.
         ConfigError: settings cannot be used, in terms of flags.
     """
-    model_path, source = request.required_path("model_path"), request.required_path("test_data_file")
+    model_path, source = request.path("model_path"), request.required_path("test_data_file")
     folder = request.required_path("output_dir")
+    if model_path is None:
+        payload = _resolved(request, None, existing(source, "Test data"), folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        return payload
     cli = _with_groups(request, n_patterns)
     with request.resolving():
         return create_inference_payload(model_path, source, folder, cli=cli, file=request.file)
@@ -101,10 +105,10 @@ def _with_groups(request: RunRequest, n_patterns: int) -> dict[str, object]:
     return dict(request.cli) if said else {**request.cli, "n_groups": n_patterns}
 
 
-def _resolved(request: RunRequest, model_path: Path, source: Path, folder: Path) -> InferencePayload:
+def _resolved(request: RunRequest, model_path: Path | None, source: Path, folder: Path) -> InferencePayload:
     """Resolve without touching anything, so that a wrong setting is found before a long read."""
     scan = read_scan_facts(source)
-    archive = ArchiveFacts(path=model_path, training=_quietly_read(find_archive(model_path)))
+    archive = _archive_facts(model_path, scan.N)
     with request.resolving():
         return resolve_inference(
             InferenceFacts(scan=scan, archive=archive),
@@ -112,6 +116,13 @@ def _resolved(request: RunRequest, model_path: Path, source: Path, folder: Path)
             output_dir=folder,
             file=request.file,
         )
+
+
+def _archive_facts(model_path: Path | None, size: int) -> ArchiveFacts:
+    """What the model says about itself; the package's own takes patterns of any size."""
+    if model_path is None:
+        return ArchiveFacts(path=weights_path(), training=generalist_payload(size))
+    return ArchiveFacts(path=model_path, training=_quietly_read(find_archive(model_path)))
 
 
 def _quietly_read(archive: Path) -> TrainingPayload | None:
@@ -130,28 +141,34 @@ def _show(request: RunRequest) -> None:
     if source is not None:
         facts[Layer.SCAN] = read_scan_facts(existing(source, "Test data")).layer()
     payload = None
-    if model_path is not None and source is not None:
+    if source is not None:
         payload = _resolved(request, model_path, source, request.path("output_dir") or Path())
     with request.resolving():
         show_settings(request, facts, payload)
 
 
-def _reconstruct(request: RunRequest, archive: Path, scan: Scan) -> None:
+def _reconstruct(request: RunRequest, archive: Path | None, scan: Scan) -> None:
     from ptycho_adapters.commands.results import Summary, product_of, write_reconstruction  # noqa: PLC0415 - h5py
-    from ptycho_adapters.torch_backend import load_archive, reconstruct  # noqa: PLC0415 - torch takes seconds
+    from ptycho_adapters.torch_backend import generalist_for, load_archive, reconstruct  # noqa: PLC0415 - torch takes seconds
 
-    model = load_archive(archive)
+    model = generalist_for(scan) if archive is None else load_archive(archive)
     payload = make_payload(request, scan.n_patterns)
     settings = payload.pt_inference_config
     if payload.execution_config.enable_progress_bar:
         console.note(f"reconstructing {scan.n_patterns} patterns of {scan.N} px")
-    result = reconstruct(model, scan, execution_config=payload.execution_config, inference_config=settings)
+    result = reconstruct(
+        model,
+        scan,
+        execution_config=payload.execution_config,
+        inference_config=settings,
+        data_config=payload.pt_data_config,
+    )
     source = request.required_path("test_data_file")
     summary = Summary(
         command="infer",
         title=f"reconstructed {source}: {len(result.pattern_indices)} patterns of {scan.N} px",
         figures=figures(result),
-        inputs={"model_path": archive, "test_data_file": source},
+        inputs={"model_path": archive or weights_path(), "test_data_file": source},
         settings=dict(payload.overrides_applied),
     )
     files = write_reconstruction(product_of(result, model, scan, payload), summary, Path(settings.output_dir))

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from ptycho_adapters.files import read_product
 from ptycho_adapters.files.npz_members import member_keys, open_archive, read_member
 from ptycho_core.errors import Problem, ScanFileError
+from ptycho_core.product import Product
 
 if TYPE_CHECKING:
     import zipfile
@@ -28,11 +29,13 @@ class PlacedObject:
         object: (H, W) complex64.
         origin_px: (y, x) of pixel [0, 0] in the frame of the positions.
         coverage: (H, W) float32, 0 where nothing was measured; None when unknown.
+        product: what it was read from, if that is a product.
     """
 
     object: NDArray[np.complex64]
     origin_px: tuple[int, int]
     coverage: NDArray[np.float32] | None
+    product: Product | None = None
 
 
 def read_object(path: Path) -> PlacedObject:
@@ -52,7 +55,8 @@ def read_object(path: Path) -> PlacedObject:
     if head == _HDF5:
         product = read_product(path)
         y, x = product.origin_px
-        return PlacedObject(object=product.object, origin_px=(round(y), round(x)), coverage=product.coverage)
+        origin = (round(y), round(x))
+        return PlacedObject(object=product.object, origin_px=origin, coverage=product.coverage, product=product)
     archive = open_archive(path)
     if isinstance(archive, Problem):
         expected = "an HDF5 product or an NPZ file with an object"

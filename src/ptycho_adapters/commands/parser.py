@@ -129,12 +129,20 @@ def _spelled(flag: str, known: Sequence[str], *, of_run: bool, warn: Callable[[s
     return SPELLINGS.get(flag, (flag,))
 
 
-def unknown_flags(rest: Sequence[str], known: Sequence[str]) -> Iterator[str]:
-    """Yield a sentence for each argument that means nothing, with the flags that look like it."""
+def unknown_flags(rest: Sequence[str], known: Sequence[str], elsewhere: Mapping[str, str]) -> Iterator[str]:
+    """Yield a sentence for each argument that means nothing, with the flags that look like it.
+
+    Args:
+        rest: arguments that were not understood.
+        known: the command's flags.
+        elsewhere: flags of other commands, with the command.
+    """
     after_flag = False
     for argument in rest:
         name = argument.partition("=")[0]
-        if name.startswith("-"):
+        if name in elsewhere:
+            yield f"{name} belongs to {elsewhere[name]}"
+        elif name.startswith("-"):
             near = difflib.get_close_matches(name, [*known, *SPELLINGS], n=3)
             yield f"{name} is not a flag of this command" + (f"; did you mean {' or '.join(near)}?" if near else "")
         elif not after_flag:

@@ -5,12 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ptycho_adapters.atomic import atomic_path
+from ptycho_adapters.plotting.curves import draw_losses
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
-
-    from matplotlib.axes import Axes
 
 
 def write_loss_png(epochs: Sequence[int], curves: dict[str, Sequence[float]], path: Path, *, unit: str) -> None:
@@ -30,16 +29,3 @@ def write_loss_png(epochs: Sequence[int], curves: dict[str, Sequence[float]], pa
     draw_losses(figure.subplots(), epochs, curves, unit=unit)
     with atomic_path(path) as partial:
         figure.savefig(partial, format="png")
-
-
-def draw_losses(axes: Axes, epochs: Sequence[int], curves: dict[str, Sequence[float]], *, unit: str) -> None:
-    """Draw loss curves into axes."""
-    for name, losses in curves.items():
-        axes.plot([epoch + 1 for epoch in epochs], losses, label=name, marker="." if len(epochs) < 40 else "")
-    shown = [loss for losses in curves.values() for loss in losses if loss == loss]  # noqa: PLR0124 - NaN differs
-    if shown and min(shown) > 0:
-        axes.set_yscale("log")
-    axes.set_xlabel("epoch")
-    axes.set_ylabel(unit)
-    axes.grid(visible=True, which="both", alpha=0.25)
-    axes.legend()

@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import attrs
+import numpy as np
 
 from ptycho_adapters.atomic import commit_files
 from ptycho_adapters.commands.plots import write_loss_png
+from ptycho_adapters.commands.reporting import REPORT_NAME, report_of, settings_as_text
 from ptycho_adapters.commands.show_config import json_value
 from ptycho_adapters.files.pictures import (
     write_amplitude_png,
@@ -21,10 +23,15 @@ from ptycho_adapters.files.pictures import (
     write_probe_png,
 )
 from ptycho_adapters.files.product_h5 import write_product_file
+from ptycho_adapters.report import write_report_file
+from ptycho_core.bridge import settings_of
 from ptycho_core.product import Product
+from ptycho_core.run_details import RunDetails
 from ptycho_core.version import VERSION
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from ptycho_adapters.torch_backend import TrainedModel
     from ptycho_core.config.serialize import JsonValue
     from ptycho_core.metrics import Comparison
@@ -118,11 +125,32 @@ def product_of(reconstruction: Reconstruction, model: TrainedModel, scan: Scan, 
         metrics=reconstruction.metrics,
         code_version=VERSION,
         name=known.name,
+        run=_run_details(reconstruction, model, payload),
     )
 
 
+def _run_details(reconstruction: Reconstruction, model: TrainedModel, payload: InferencePayload) -> RunDetails:
+    from ptycho_adapters.torch_backend.objective import main_term_name  # noqa: PLC0415 - torch takes seconds
+
+    refined = reconstruction.probe_source == "model"
+    return RunDetails(
+        first_probe=_at_flux_of(reconstruction.probe, model.start_probe) if refined else None,
+        r_factors=reconstruction.r_factors,
+        held_out_losses=[math.nan if row.validation is None else row.validation for row in model.history],
+        loss_unit=_LOSS_UNIT[main_term_name(model.payload)],
+        settings=settings_as_text(settings_of(*payload.records)),
+    )
+
+
+def _at_flux_of(probe: NDArray[np.complex64], other: NDArray[np.complex64]) -> NDArray[np.complex64]:
+    """Return another probe at the photons of this one."""
+    flux, its_flux = (float(np.square(np.abs(each.astype(np.complex128))).sum()) for each in (probe, other))
+    scaled: NDArray[np.complex64] = (other * math.sqrt(flux / its_flux)).astype(np.complex64)
+    return scaled
+
+
 def write_reconstruction(product: Product, summary: Summary, folder: Path) -> list[Path]:
-    """Write `object.h5`, `object.tif`, `amplitude.png`, `phase.png` and `summary.json` together.
+    """Write `object.h5`, `object.tif`, `amplitude.png`, `phase.png`, `report.html` and `summary.json` together.
 
     Returns:
         The files.
@@ -134,24 +162,34 @@ def write_reconstruction(product: Product, summary: Summary, folder: Path) -> li
         folder / "object.tif": lambda path: write_complex_tiff(product.object, path),
         folder / "amplitude.png": lambda path: write_amplitude_png(product.object, coverage, path, origin_px=origin),
         folder / "phase.png": lambda path: write_phase_png(product.object, coverage, path, origin_px=origin),
+        folder / REPORT_NAME: lambda path: write_report_file(report_of(summary, product), path),
         folder / SUMMARY_NAME: lambda path: _write(path, summary.to_json()),
     }
     commit_files(writers)
     return list(writers)
 
 
-def write_evaluation(comparison: Comparison, summary: Summary, folder: Path) -> list[Path]:
-    """Write `evaluation.json` and `comparison.png` together; creates the folder.
+def write_evaluation(
+    comparison: Comparison, summary: Summary, folder: Path, *, product: Product | None = None
+) -> list[Path]:
+    """Write `evaluation.json`, `comparison.png` and `report.html` together; creates the folder.
+
+    Args:
+        comparison: the result against the reference.
+        summary: what the command says.
+        folder: where to.
+        product: the result with everything around it, where it is known.
 
     Returns:
         The files.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    report, picture = folder / EVALUATION_NAME, folder / "comparison.png"
+    record, picture, page = folder / EVALUATION_NAME, folder / "comparison.png", folder / REPORT_NAME
     headline = {"phase": comparison.phase_correlation, "amplitude": comparison.amplitude_correlation}
     commit_files(
         {
-            report: lambda path: _write(path, summary.to_json()),
+            record: lambda path: _write(path, summary.to_json()),
+            page: lambda path: write_report_file(report_of(summary, product, comparison), path),
             picture: lambda path: write_comparison_png(
                 comparison.reconstruction,
                 comparison.reference,
@@ -161,7 +199,7 @@ def write_evaluation(comparison: Comparison, summary: Summary, folder: Path) -> 
             ),
         }
     )
-    return [report, picture]
+    return [record, picture, page]
 
 
 def _write(path: Path, content: bytes) -> None:

@@ -12,8 +12,11 @@ import attrs
 
 from ptycho_adapters.commands import console
 from ptycho_adapters.commands.flags import SECTIONS, add_flags, can_be_chosen, read_flags
+from ptycho_adapters.commands.probe_options import probe_source
+from ptycho_adapters.commands.scan_source import add_scan_options
 from ptycho_adapters.commands.settings_file import read_settings
 from ptycho_adapters.commands.usage import UsageError, in_flags, kebab
+from ptycho_adapters.files import ProbeSource
 from ptycho_core.config.table import Table
 from ptycho_core.errors import ConfigError
 from ptycho_core.scan import MeasurementDomain
@@ -36,6 +39,8 @@ class RunRequest:
         file: settings of the configuration file.
         config: the configuration file, if any.
         domain: what the patterns are, if it was said.
+        product: a second file with what the scan's own lacks, if any.
+        probe: where the probe comes from, if it is not to be the scan's own.
         print_config: show the settings instead of running.
         as_json: show them for machines.
     """
@@ -46,6 +51,8 @@ class RunRequest:
     file: Mapping[str, object]
     config: Path | None
     domain: MeasurementDomain | None
+    product: Path | None
+    probe: ProbeSource | None
     print_config: bool
     as_json: bool
 
@@ -54,15 +61,18 @@ class RunRequest:
         """Collect the layers from a parsed command line.
 
         Raises:
-            FileNotFoundError: there is no such configuration file.
+            FileNotFoundError: there is no such configuration file or probe.
             ConfigError: the configuration file is not valid.
+            ScanFileError: the file that the probe is to come from holds none.
+            UsageError: the probe's flags cannot be understood.
         """
         config = typed.get("config")
         path = None if config is None else Path(str(config))
-        domain = typed.get("domain")
+        domain, product = typed.get("domain"), typed.get("product")
         cli = read_flags(typed, table)
         file = {} if path is None else read_settings(path, table)
         _warn_about_old_names(table, cli, file, path)
+        _warn_about_unread(table, cli, file, path)
         return cls(
             table=table,
             required=required,
@@ -70,9 +80,15 @@ class RunRequest:
             file=file,
             config=path,
             domain=None if domain is None else MeasurementDomain(str(domain)),
+            product=None if product is None else Path(str(product)),
+            probe=probe_source(typed),
             print_config=bool(typed.get("print_config")),
             as_json=bool(typed.get("json")),
         )
+
+    def of_other_scan(self) -> RunRequest:
+        """Return the same request for a second scan, which the first one's companion file does not belong to."""
+        return attrs.evolve(self, product=None)
 
     def said(self, key: str) -> object:
         """Return the value given under any name of a setting, the command line's before the file's; None if none."""
@@ -116,6 +132,7 @@ class RunRequest:
         with warnings.catch_warnings():
             # Said already, in terms of flags.
             warnings.filterwarnings("ignore", message=r"\w+ is deprecated, use", category=DeprecationWarning)
+            warnings.filterwarnings("ignore", message=r"\w+ has no effect on a", category=UserWarning)
             try:
                 yield
             except ConfigError as error:
@@ -132,6 +149,18 @@ def _warn_about_old_names(
         console.warn(f"{config}: {name} is deprecated, use {instead[name]}")
 
 
+def _warn_about_unread(
+    table: Table, cli: Mapping[str, object], file: Mapping[str, object], config: Path | None
+) -> None:
+    for info in table:
+        if info.knob.unread and not table.reads(info):
+            told = f"has no effect on a {table.phase}: {info.knob.unread}"
+            if cli.get(info.key, info.default) != info.default:
+                console.warn(f"{kebab(info.key)} {told}")
+            if file.get(info.key, info.default) != info.default:
+                console.warn(f"{config}: {info.key} {told}")
+
+
 def add_run_options(
     parser: argparse.ArgumentParser, table: Table, *, shown: Callable[[FieldInfo], bool], hints: Mapping[str, str]
 ) -> None:
@@ -142,11 +171,7 @@ def add_run_options(
         metavar="FILE.toml",
         help=f"settings below the flags: names as here, flat or in the tables {', '.join(SECTIONS)}",
     )
-    options.add_argument(
-        "--domain",
-        choices=[str(domain) for domain in MeasurementDomain],
-        help="what the patterns of the scan are (default: as the file says or proves)",
-    )
+    add_scan_options(options)
     options.add_argument("--quiet", action="store_true", help="no progress on stderr")
     options.add_argument(
         "--print-config", action="store_true", help="print every setting with its source and stop; nothing is written"

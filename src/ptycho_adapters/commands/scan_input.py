@@ -44,7 +44,7 @@ def read_measured(path: Path, request: RunRequest, payload: TrainingPayload | In
     Raises:
         ScanFileError: the file is no scan, or its patterns are not of the size that the run is for.
     """
-    scan = read_scan(path, domain=request.domain)
+    scan = read_scan(path, domain=request.domain, product=request.product, probe=request.probe)
     size, source = payload.pt_data_config.N, payload.provenance["N"]
     if size != scan.N:
         expected = f"{size} px, as {'--N' if source.chosen else f'the {source}'} says"

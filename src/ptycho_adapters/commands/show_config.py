@@ -120,10 +120,15 @@ def print_table(shown: Sequence[Setting]) -> None:
             for setting in rows:
                 # What somebody chose stands out.
                 style = "bold" if setting.source is None or setting.source.chosen else "dim"
-                source = MISSING if setting.source is None else _WORDS.get(setting.source, str(setting.source))
+                source = MISSING if setting.source is None else source_in_words(setting.source)
                 table.add_row(setting.info.key, _cell(setting), setting.info.unit, source, style=style)
             terminal.print(table)
             terminal.print()
+
+
+def source_in_words(layer: Layer) -> str:
+    """Return what a layer is called among people."""
+    return _WORDS.get(layer, str(layer))
 
 
 def json_value(value: object) -> JsonValue:

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from ptycho_adapters.commands import console
-from ptycho_adapters.commands.flags import RECONSTRUCTION, section_of
 from ptycho_adapters.commands.run_request import RunRequest, add_run_options
 from ptycho_adapters.commands.scan_input import existing, read_measured
 from ptycho_adapters.commands.show_config import show_settings
@@ -28,7 +27,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from ptycho_adapters.torch_backend import TrainedModel
-    from ptycho_core.config.table import FieldInfo
     from ptycho_core.payload import TrainingPayload
     from ptycho_core.scan import Scan
 
@@ -49,11 +47,7 @@ _HINTS = MappingProxyType(
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Give the parser this command's flags."""
-    add_run_options(parser, TRAINING, shown=_is_shown, hints=_HINTS)
-
-
-def _is_shown(info: FieldInfo) -> bool:
-    return section_of(info) != RECONSTRUCTION and info.key != "inference_batch_size"
+    add_run_options(parser, TRAINING, shown=TRAINING.reads, hints=_HINTS)
 
 
 def run(typed: Mapping[str, object]) -> None:
@@ -71,7 +65,9 @@ def run(typed: Mapping[str, object]) -> None:
     preview = _resolved(request, existing(source, "Training data"), folder)
     scan = read_measured(source, request, preview)
     held_out = request.path("test_data_file")
-    validation = None if held_out is None else read_measured(existing(held_out, "Test data"), request, preview)
+    validation = (
+        None if held_out is None else read_measured(existing(held_out, "Test data"), request.of_other_scan(), preview)
+    )
     _check_groups(request, preview, scan, validation)
     model, seconds = _train(request, make_payload(request), scan, validation)
     _report(model, seconds, scan, request)

@@ -1,15 +1,26 @@
-"""The torch and Lightning backend."""
+"""The torch and Lightning backend.
 
-from ptycho_adapters.torch_backend.archive import load_archive, save_archive
-from ptycho_adapters.torch_backend.generators import Generator, register_generator
-from ptycho_adapters.torch_backend.reconstruct import reconstruct
-from ptycho_adapters.torch_backend.trained_model import EpochLosses, TrainedModel
-from ptycho_adapters.torch_backend.trainer import train
+Raises:
+    DependencyError: on import, where torch or one of its companions is not installed; with the command to install it.
+"""
+
+from ptycho_adapters.torch_requirements import missing
+
+try:
+    from ptycho_adapters.torch_backend.archive import load_archive, save_archive
+    from ptycho_adapters.torch_backend.generalist import generalist_for
+    from ptycho_adapters.torch_backend.generators import Generator, register_generator
+    from ptycho_adapters.torch_backend.reconstruct import reconstruct
+    from ptycho_adapters.torch_backend.trained_model import EpochLosses, TrainedModel
+    from ptycho_adapters.torch_backend.trainer import train
+except ModuleNotFoundError as error:
+    raise missing(error) from None
 
 __all__ = [
     "EpochLosses",
     "Generator",
     "TrainedModel",
+    "generalist_for",
     "load_archive",
     "reconstruct",
     "register_generator",

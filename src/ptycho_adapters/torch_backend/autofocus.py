@@ -12,9 +12,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from ptycho_adapters.torch_backend.canvas import merge
-from ptycho_adapters.torch_backend.module import visible_amplitude
-from ptycho_adapters.torch_backend.optics import data_correction, detector_order, expected_counts, poisson_deviance
+from ptycho_adapters.torch_backend.canvas import accumulate, extract
+from ptycho_adapters.torch_backend.optics import asked_change, expected_counts, light_of, poisson_deviance
 from ptycho_adapters.torch_backend.resident import group_canvas
 
 if TYPE_CHECKING:
@@ -26,6 +25,7 @@ if TYPE_CHECKING:
 
 _PATTERNS = 64
 _RANGE_RAD, _STEP_RAD = 2.0, 0.2
+_DARK_SHARE = 0.05  # of the brightest pixel, added to the divisor
 _FOCUS = 0  # index among the probe's aberrations
 
 
@@ -67,10 +67,11 @@ def _misfit(probe: TrainableProbe, scan: ResidentScan, indices: Tensor, focus: f
     probe.aberrations[_FOCUS] = focus
     group = scan.gather(indices)
     probes = group.probes(probe())
-    light = (probes.real.square() + probes.imag.square()).sum(dim=2)
     canvas = group_canvas(scan.starts_on_host(), indices.cpu().numpy().astype(np.int32), scan.size)
     where = canvas.indices(group.starts, group.starts.amin(dim=1, keepdim=True), scan.size)
     empty = torch.ones_like(group.counts, dtype=probes.dtype)
-    amplitude = detector_order(visible_amplitude(group.counts, probes, scan.good_pixels))
-    object_ = merge(empty + data_correction(amplitude, probes, empty), light, where, canvas.pixels)
-    return float(poisson_deviance(expected_counts(object_, probes, background), group.counts, scan.good_pixels))
+    asked = asked_change(group.counts.sqrt(), probes, empty, scan.good_pixels)
+    light = accumulate(light_of(probes), where, canvas.pixels)
+    object_ = 1.0 + accumulate(asked, where, canvas.pixels) / (light + _DARK_SHARE * light.amax())
+    patches = extract(object_, where, scan.size)
+    return float(poisson_deviance(expected_counts(patches, probes, background), group.counts, scan.good_pixels))

@@ -1,4 +1,4 @@
-"""The training step: gather, predict, merge, propagate, compare."""
+"""The training step: gather, predict on the canvas, propagate, compare."""
 
 from __future__ import annotations
 
@@ -8,21 +8,19 @@ import torch
 from lightning import LightningModule
 from torch import nn
 
-from ptycho_adapters.torch_backend.canvas import merge
-from ptycho_adapters.torch_backend.generators import run_steps
+from ptycho_adapters.torch_backend.canvas import accumulate
+from ptycho_adapters.torch_backend.generators import View, run_steps
 from ptycho_adapters.torch_backend.objective import MainTerm, Objective, Prediction
-from ptycho_adapters.torch_backend.optics import detected_rate
+from ptycho_adapters.torch_backend.optics import light_of
 from ptycho_adapters.torch_backend.optimization import build_optimizer, clip_gradients
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from torch import Tensor
     from torch.optim import Optimizer
 
     from ptycho_adapters.torch_backend.generators import Generator
     from ptycho_adapters.torch_backend.probe import TrainableProbe
-    from ptycho_adapters.torch_backend.resident import Arms, ResidentScan
+    from ptycho_adapters.torch_backend.resident import Arms, Gathered, ResidentScan
     from ptycho_core.config import TorchTrainingConfig
 
 
@@ -30,7 +28,7 @@ class PtychoModule(LightningModule):
     """Learns the inversion from the patterns themselves.
 
     Args:
-        generator: network from amplitudes to patches.
+        generator: network from patterns to the object.
         probe: the illumination, at the flux of the training scan.
         arms: the patterns to train on and, if any, to validate on.
         config: optimiser, loss weights and schedule.
@@ -64,18 +62,21 @@ class PtychoModule(LightningModule):
         return self.objective.loss_mode
 
     def predict_groups(self, indices: Tensor, scan: ResidentScan) -> Prediction:
-        """Run generator and merge for groups of scan indices (B, C)."""
+        """Run the generator on groups of scan indices (B, C)."""
         group = scan.gather(indices)
+        size = scan.size
         with torch.autocast(self.device.type, enabled=False):
             probes = group.probes(self.probe() * (scan.flux / self.training_scan.flux) ** 0.5)
-            amplitude = visible_amplitude(group.counts, probes, scan.good_pixels)
-        single, merged = run_steps(
-            self.generator, amplitude, probes.detach(), self._merger(probes.detach(), group.starts)
-        )
+        view = self._view(group, probes.detach(), scan.good_pixels)
+        pixels = self.canvas.pixels
+        light = accumulate(view.weight, view.where, pixels).unflatten(1, (self.canvas.height, self.canvas.width))
+        drafts, added = zip(*run_steps(self.generator, lambda: (view,), light), strict=True)
+        patches = tuple(draft.patches(view.where, size) for draft in drafts)
+        tiny = torch.finfo(light.dtype).tiny
         return Prediction(
-            single=single,
-            merged=merged[-1],
-            drafts=merged[:-1],
+            single=added[-1] / view.weight.clamp_min(tiny) if self.generator.patchwise else None,
+            merged=patches[-1],
+            drafts=patches[:-1],
             probes=probes,
             counts=group.counts,
             good_pixels=scan.good_pixels,
@@ -114,30 +115,12 @@ class PtychoModule(LightningModule):
         del optimizer, gradient_clip_val, gradient_clip_algorithm
         clip_gradients(self.generator.parameters(), self.config)
 
-    def _merger(self, probes: Tensor, starts: Tensor) -> Callable[[Tensor], Tensor]:
-        """Average overlapping patches of each group, weighted by the light on them; alone, a patch stays as it is."""
-        if starts.shape[1] == 1:
-            return lambda patches: patches
-        size = probes.shape[-1]
-        light = (probes.real.square() + probes.imag.square()).sum(dim=2)
-        indices = self.canvas.indices(starts, starts.amin(dim=1, keepdim=True), size)
-        return lambda patches: merge(patches, light, indices, self.canvas.pixels)
-
-
-@torch.no_grad()
-def visible_amplitude(counts: Tensor, probes: Tensor, good_pixels: Tensor | None) -> Tensor:
-    """Amplitude for the network: square root of counts, DC in the centre; bad pixels show the bare probe's far field.
-
-    Args:
-        counts: (B, C, N, N) float32, detector order.
-        probes: (B, C, modes, N, N) complex64.
-        good_pixels: (N, N) float32, detector order, or None.
-
-    Returns:
-        (B, C, N, N) float32.
-    """
-    amplitude = counts.sqrt()
-    if good_pixels is not None:
-        amplitude = torch.where(good_pixels > 0, amplitude, detected_rate(probes).sqrt())
-    centred: Tensor = torch.fft.fftshift(amplitude, dim=(-2, -1))
-    return centred
+    def _view(self, group: Gathered, probes: Tensor, good_pixels: Tensor | None) -> View:
+        """What the generator sees of a group; overlapping patches are weighted by the light on them."""
+        return View(
+            amplitude=group.counts.sqrt(),
+            probes=probes,
+            weight=light_of(probes),
+            where=self.canvas.indices(group.starts, group.starts.amin(dim=1, keepdim=True), group.counts.shape[-1]),
+            good_pixels=good_pixels,
+        )

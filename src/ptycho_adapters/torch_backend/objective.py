@@ -21,17 +21,17 @@ class Prediction:
     """One step's patches and what they are compared with.
 
     Attributes:
-        single: (B, C, N, N) complex64 patches as the generator made them.
-        merged: (B, C, N, N) complex64 the same after overlapping ones were averaged.
+        single: (B, C, N, N) complex64 patches as the generator made them one by one; None if it makes one object.
+        merged: (B, C, N, N) complex64 patches of the one object on the canvas.
         probes: (B, C, modes, N, N) complex64.
         counts: (B, C, N, N) float32 measured, detector order.
         good_pixels: (N, N) float32 or None.
         scale: scalar factor on the expected counts.
         labels: (B, C, N, N) complex64 known patches, for supervised training.
-        drafts: averaged patches after each step of the generator but the last.
+        drafts: patches of the object after each step of the generator but the last.
     """
 
-    single: Tensor
+    single: Tensor | None
     merged: Tensor
     probes: Tensor
     counts: Tensor
@@ -105,15 +105,15 @@ class Objective:
         loss = self.nll_weight * main
         if self.mae_weight:
             loss = loss + self.mae_weight * self._amplitude_error(expected, prediction)
-        if self.unmerged_weight:
+        if self.unmerged_weight and prediction.single is not None:
             alone = self._expected(prediction.single, prediction)
             loss = loss + self.unmerged_weight * self.nll_weight * self.main_term(prediction.single, alone, prediction)
         if self.draft_weight:
             for draft in prediction.drafts:
                 term = self.main_term(draft, self._expected(draft, prediction), prediction)
                 loss = loss + self.draft_weight * self.nll_weight * term
-        if self.realspace_weight or self.realspace_mae_weight:
-            loss = loss + self._disagreement(prediction)
+        if (self.realspace_weight or self.realspace_mae_weight) and prediction.single is not None:
+            loss = loss + self._disagreement(prediction.single, prediction)
         return loss, main
 
     def _expected(self, patches: Tensor, prediction: Prediction) -> Tensor:
@@ -126,9 +126,9 @@ class Objective:
             expected = expected * (measured / (good * expected).sum(dim=(-2, -1), keepdim=True))
         return amplitude_mae(expected, prediction.counts, prediction.good_pixels)
 
-    def _disagreement(self, prediction: Prediction) -> Tensor:
+    def _disagreement(self, single: Tensor, prediction: Prediction) -> Tensor:
         light = _share_of_light(prediction)
-        squared = (prediction.single - prediction.merged).abs().square()
+        squared = (single - prediction.merged).abs().square()
         return (
             self.realspace_weight * (light * squared).sum()
             + self.realspace_mae_weight * (light * squared.clamp_min(1e-12).sqrt()).sum()

@@ -18,9 +18,8 @@ import torch
 if TYPE_CHECKING:
     from torch import Tensor
 
-_DARK = 1e-12  # photons per pixel below which a far field has no phase worth keeping
-
 _NEAR = 0.5  # relative gap between rate and count below which log1p is used
+_NO_PHASE = 0.02  # photons per pixel: far below one, a far field has no phase worth keeping
 _DARK = 1e-20  # far below any count, far above what a bright rate would divide down to zero
 
 
@@ -56,18 +55,28 @@ def shift_probe(probe: Tensor, shifts_px: Tensor) -> Tensor:
     Returns:
         (..., modes, N, N) complex64.
     """
-    size = probe.shape[-1]
-    frequencies = torch.fft.fftfreq(size, device=probe.device, dtype=torch.float32)
+    ramps = subpixel_ramps(shifts_px, probe.shape[-1])
+    shifted: Tensor = torch.fft.ifft2(torch.fft.fft2(probe) * ramps[..., None, :, :])
+    return shifted
+
+
+def subpixel_ramps(shifts_px: Tensor, size: int) -> Tensor:
+    """Factors (..., size, size) complex64 on a Fourier transform that move its content by (..., 2) (y, x) pixels."""
+    frequencies = torch.fft.fftfreq(size, device=shifts_px.device, dtype=torch.float32)
     angles = -2.0 * math.pi * shifts_px.to(torch.float32)[..., None] * frequencies
     ramps = torch.polar(torch.ones_like(angles), angles)
-    ramp = ramps[..., 0, :, None] * ramps[..., 1, None, :]
-    shifted: Tensor = torch.fft.ifft2(torch.fft.fft2(probe) * ramp[..., None, :, :])
-    return shifted
+    return ramps[..., 0, :, None] * ramps[..., 1, None, :]
 
 
 def exit_waves(patches: Tensor, probes: Tensor) -> Tensor:
     """Multiply object patches (..., N, N) by probes (..., modes, N, N): the wave leaving the sample."""
     return patches[..., None, :, :] * probes
+
+
+def light_of(probes: Tensor) -> Tensor:
+    """Intensity (..., N, N) of probes (..., modes, N, N): photons that each pixel receives."""
+    light: Tensor = (probes.real.square() + probes.imag.square()).sum(dim=-3)
+    return light
 
 
 def detected_rate(waves: Tensor) -> Tensor:
@@ -137,25 +146,50 @@ def back_project(amplitude: Tensor, probes: Tensor, regularization: float = 0.02
     return main.conj() * wave / (intensity + floor)
 
 
-def data_correction(amplitude: Tensor, probes: Tensor, patches: Tensor, regularization: float = 0.05) -> Tensor:
-    """Object change that would bring patches into agreement with the measured amplitude.
+def asked_change(amplitude: Tensor, probes: Tensor, patches: Tensor, good_pixels: Tensor | None = None) -> Tensor:
+    """Change of the object that each pattern asks for, times the light on it.
 
-    The modulus of the far field is replaced by the measured one, shared among the modes in proportion, and the change
-    of the exit wave is divided by the probe with a Wiener regularisation (one step of the extended ptychographic
-    engine, Maiden & Rodenburg 2009, doi:10.1016/j.ultramic.2009.05.012, for each pattern alone).
+    The modulus of the far field is replaced by the measured one, shared among the modes in proportion; the change of
+    the exit wave times the conjugate probe is the steepest descent of the squared amplitude misfit. Summed over
+    patterns and divided by their summed light it is the least-squares step of the object (Odstrcil, Menzel &
+    Guizar-Sicairos 2018, doi:10.1364/OE.26.003108).
 
     Args:
         amplitude: (..., N, N) square root of counts, detector order.
         probes: (..., modes, N, N) complex64.
         patches: (..., N, N) complex64, the present object.
-        regularization: share of the probe's peak intensity added to the divisor.
+        good_pixels: (N, N) float32, 0 where the detector says nothing; None means all are good.
 
     Returns:
-        (..., N, N) complex64; patches plus this agree with the data where the probe is bright.
+        (..., N, N) complex64, in units of light times object.
     """
+    return (probes.conj() * exit_wave_excess(amplitude, probes, patches, good_pixels)).sum(dim=-3)
+
+
+def exit_wave_excess(amplitude: Tensor, probes: Tensor, patches: Tensor, good_pixels: Tensor | None = None) -> Tensor:
+    """Change of the exit waves (..., modes, N, N) that brings the far field to the measured modulus."""
     far: Tensor = torch.fft.fft2(exit_waves(patches, probes), norm="ortho")
-    modulus = far.abs().square().sum(dim=-3).clamp_min(_DARK).sqrt()
-    excess: Tensor = torch.fft.ifft2(far * (amplitude / modulus - 1.0)[..., None, :, :], norm="ortho")
-    light = (probes.real.square() + probes.imag.square()).sum(dim=-3)
-    floor = regularization * light.amax(dim=(-2, -1), keepdim=True)
-    return (probes.conj() * excess).sum(dim=-3) / (light + floor)
+    rate = (far.real.square() + far.imag.square()).sum(dim=-3)
+    factor = amplitude * torch.rsqrt(rate + _NO_PHASE) - 1.0
+    if good_pixels is not None:
+        factor = factor * good_pixels
+    excess: Tensor = torch.fft.ifft2(far * factor[..., None, :, :], norm="ortho")
+    return excess
+
+
+@torch.no_grad()
+def visible_amplitude(amplitude: Tensor, probes: Tensor, good_pixels: Tensor | None) -> Tensor:
+    """Amplitude for a network, DC in the centre; bad pixels show the bare probe's far field.
+
+    Args:
+        amplitude: (B, C, N, N) float32, square root of counts, detector order.
+        probes: (B, C, modes, N, N) complex64.
+        good_pixels: (N, N) float32, detector order, or None.
+
+    Returns:
+        (B, C, N, N) float32.
+    """
+    if good_pixels is not None:
+        amplitude = torch.where(good_pixels > 0, amplitude, detected_rate(probes).sqrt())
+    centred: Tensor = torch.fft.fftshift(amplitude, dim=(-2, -1))
+    return centred

@@ -8,21 +8,19 @@ from typing import TYPE_CHECKING, Literal
 import attrs
 import numpy as np
 import torch
-from torch import Tensor
 
-from ptycho_adapters.torch_backend.canvas import accumulate, extract
-from ptycho_adapters.torch_backend.execution import check_hardware, cpu_threads, network_precision, pick_device
-from ptycho_adapters.torch_backend.generators import Generator, Step
-from ptycho_adapters.torch_backend.module import visible_amplitude
-from ptycho_adapters.torch_backend.optics import expected_counts, poisson_deviance
-from ptycho_adapters.torch_backend.resident import Canvas, ResidentScan
-from ptycho_core.config import PyTorchExecutionConfig, TorchInferenceConfig
+from ptycho_adapters.torch_backend.autofocus import focus_probe
+from ptycho_adapters.torch_backend.execution import check_hardware, cpu_threads, pick_device
+from ptycho_adapters.torch_backend.memory import check_reconstruction, check_residency
+from ptycho_adapters.torch_backend.probe import TrainableProbe
+from ptycho_adapters.torch_backend.probe_refinement import ROUNDS_OF_AN_UNREFINED_PROBE, refine_probe
+from ptycho_adapters.torch_backend.resident import ResidentScan
+from ptycho_adapters.torch_backend.whole_scan import BACKGROUND_COUNTS, PassFactory, WholeScan
+from ptycho_core.config import DataConfig, PyTorchExecutionConfig, TorchInferenceConfig
 from ptycho_core.errors import Problem, ScanError, raise_if_any
 from ptycho_core.reconstruction import Reconstruction
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from numpy.typing import NDArray
 
     from ptycho_adapters.torch_backend.trained_model import TrainedModel
@@ -30,30 +28,9 @@ if TYPE_CHECKING:
 
 ProbeSource = Literal["model", "scan"]
 
-_BATCH_ON_CPU = 16
-_BATCH_ON_GPU = 256
+_STAGES = ("prepare", "network and stitching", "judge")
 _JUDGED_PATTERNS = 64
 _COVERED = 1e-3  # of the largest coverage: below it, a pixel has seen no light worth a value
-_BACKGROUND = 1e-2
-
-
-@attrs.frozen(kw_only=True, eq=False)
-class _Run:
-    """One reconstruction: network, data, probe and canvas on a device."""
-
-    generator: Generator
-    scan: ResidentScan
-    probe: Tensor
-    canvas: Canvas
-    origin: Tensor
-    indices: Tensor
-    batch_size: int
-    precision: str
-    uniform: bool
-
-    def batches(self) -> Iterator[Tensor]:
-        """Scan indices, a batch at a time."""
-        yield from self.indices.split(self.batch_size)
 
 
 def reconstruct(
@@ -62,6 +39,7 @@ def reconstruct(
     *,
     execution_config: PyTorchExecutionConfig | None = None,
     inference_config: TorchInferenceConfig | None = None,
+    data_config: DataConfig | None = None,
 ) -> Reconstruction:
     """Reconstruct a scan with a trained model.
 
@@ -70,6 +48,7 @@ def reconstruct(
         scan: patterns of the size that the model was trained on.
         execution_config: device, precision, batch size; defaults apply when it is None.
         inference_config: probe source, weighting and which patterns to use; defaults apply when it is None.
+        data_config: seed of the choice of patterns, if it has one of its own.
 
     Returns:
         The object on a canvas that covers every patch.
@@ -77,55 +56,73 @@ def reconstruct(
     Raises:
         ScanError: the scan's patterns are not of the model's size.
         DependencyError: the device is not available.
+        MemoryShortageError: the patterns, their fields or the canvas do not fit into the memory that is free.
     """
     execution = execution_config or PyTorchExecutionConfig()
     settings = inference_config or TorchInferenceConfig()
     _check(model, scan)
     check_hardware(execution)
-    started = time.perf_counter()
-    device = pick_device(execution.accelerator)
-    generator = model.generator.to(device).eval()
-    resident = ResidentScan(scan).to(device)
-    chosen = chosen_patterns(scan, settings)
+    clock = [time.perf_counter()]
+    check_residency("reconstruction", scan, execution)
+    chosen = chosen_patterns(scan, settings, None if data_config is None else data_config.subsample_seed)
     with torch.inference_mode(), cpu_threads(execution.num_threads):
-        probes = candidate_probes(model, scan, resident.flux)
-        make_run = _RunFactory(generator, resident, chosen, execution, settings)
-        source = _choose(settings.probe_source, probes, make_run)
-        run = make_run(probes[source], chosen)
-        prepared = time.perf_counter()
-        object_, coverage = _stitched(run)
-        stitched = time.perf_counter()
-        scale = _outward_scale(probes[source], scan)
+        run, source = _prepared_pass(model, scan, chosen, execution, settings)
+        clock.append(time.perf_counter())
+        object_, coverage = run.stitch()
+        clock.append(time.perf_counter())
+        scale = _outward_scale(run.probe.cpu().numpy(), scan)
         lit = coverage > _COVERED * coverage.max()
         outward = torch.where(lit, object_ * scale, torch.ones_like(object_))
-        metrics = _judge(run, outward / scale)
-        finished = time.perf_counter()
+        judgement = run.judge(outward / scale)
+        clock.append(time.perf_counter())
     model.generator.to("cpu")
     shape, (origin_y, origin_x) = (run.canvas.height, run.canvas.width), run.origin.tolist()
     return Reconstruction(
         object=outward.reshape(shape).cpu().numpy(),
         coverage=torch.where(lit, coverage, torch.zeros_like(coverage)).reshape(shape).cpu().numpy(),
         origin_px=(origin_y, origin_x),
-        probe=(probes[source] / scale).astype(np.complex64),
+        probe=(run.probe.cpu().numpy() / scale).astype(np.complex64),
         probe_source=source,
         positions_px=scan.positions_px[chosen],
         pattern_indices=chosen,
         scale=scale,
-        metrics=metrics,
-        seconds={
-            "prepare": prepared - started,
-            "network and stitching": stitched - prepared,
-            "judge": finished - stitched,
-        },
+        metrics=judgement.metrics,
+        r_factors=judgement.r_factors,
+        seconds=dict(zip(_STAGES, np.diff(clock).tolist(), strict=True)),
     )
 
 
-def chosen_patterns(scan: Scan, settings: TorchInferenceConfig) -> NDArray[np.int64]:
-    """Scan indices that take part, sorted: all, unless a subsample or a number of groups asks for fewer."""
+def _prepared_pass(
+    model: TrainedModel,
+    scan: Scan,
+    chosen: NDArray[np.int64],
+    execution: PyTorchExecutionConfig,
+    settings: TorchInferenceConfig,
+) -> tuple[WholeScan, ProbeSource]:
+    """Put network and patterns on the device, choose the probe and, if asked, refine it."""
+    device = pick_device(execution.accelerator)
+    generator = model.generator.to(device).eval()
+    resident = ResidentScan(scan).to(device)
+    probes = candidate_probes(model, scan, resident.flux)
+    make_pass = PassFactory(generator, resident, chosen, execution, settings)
+    check_reconstruction(generator, scan, chosen, device, batch_size=make_pass.batch_size)
+    source = _choose(settings.probe_source, probes, make_pass) if model.probe_refined else "scan"
+    return _with_refined_probe(make_pass(probes[source], chosen), probe_rounds(model, settings)), source
+
+
+def chosen_patterns(scan: Scan, settings: TorchInferenceConfig, subsample_seed: int | None = None) -> NDArray[np.int64]:
+    """Scan indices that take part, sorted: all, unless a subsample or a number of groups asks for fewer.
+
+    Args:
+        scan: patterns to choose from.
+        settings: how many, and the seed of the run.
+        subsample_seed: seed of the choice; None takes that of the run.
+    """
     wanted = min(scan.n_patterns, settings.n_subsample or scan.n_patterns, settings.n_groups or scan.n_patterns)
     if wanted == scan.n_patterns:
         return np.arange(scan.n_patterns)
-    chosen: NDArray[np.int64] = np.random.default_rng(settings.seed).permutation(scan.n_patterns)[:wanted]
+    seed = settings.seed if subsample_seed is None else subsample_seed
+    chosen: NDArray[np.int64] = np.random.default_rng(seed).permutation(scan.n_patterns)[:wanted]
     return np.sort(chosen)
 
 
@@ -136,42 +133,6 @@ def candidate_probes(model: TrainedModel, scan: Scan, flux: float) -> dict[Probe
         "model": (model.probe * np.sqrt(flux / model.flux)).astype(np.complex64),
         "scan": (scan.probe * np.sqrt(flux / own)).astype(np.complex64),
     }
-
-
-class _RunFactory:
-    """Builds runs that differ only in probe and patterns."""
-
-    def __init__(
-        self,
-        generator: Generator,
-        scan: ResidentScan,
-        chosen: NDArray[np.int64],
-        execution: PyTorchExecutionConfig,
-        settings: TorchInferenceConfig,
-    ) -> None:
-        self._generator = generator
-        self._scan = scan
-        self.chosen = chosen
-        self._precision = execution.precision
-        self._device = scan.counts.device
-        default = _BATCH_ON_CPU if self._device.type == "cpu" else _BATCH_ON_GPU
-        self._batch_size = execution.inference_batch_size or settings.batch_size or default
-        self._uniform = settings.patch_weighting == "uniform"
-
-    def __call__(self, probe: NDArray[np.complex64], indices: NDArray[np.int64]) -> _Run:
-        starts = self._scan.starts_on_host()[indices]
-        height, width = np.ptp(starts, axis=0) + self._scan.size
-        return _Run(
-            generator=self._generator,
-            scan=self._scan,
-            probe=torch.tensor(probe, device=self._device),
-            canvas=Canvas(height=int(height), width=int(width)),
-            origin=torch.tensor(starts.min(axis=0), device=self._device),
-            indices=torch.tensor(indices, device=self._device),
-            batch_size=self._batch_size,
-            precision=self._precision,
-            uniform=self._uniform,
-        )
 
 
 def _check(model: TrainedModel, scan: Scan) -> None:
@@ -185,73 +146,34 @@ def _check(model: TrainedModel, scan: Scan) -> None:
 
 
 def _choose(
-    wanted: Literal["auto", "model", "scan"], probes: dict[ProbeSource, NDArray[np.complex64]], make_run: _RunFactory
+    wanted: Literal["auto", "model", "scan"], probes: dict[ProbeSource, NDArray[np.complex64]], make_pass: PassFactory
 ) -> ProbeSource:
     """Take the probe that was asked for, or the one under which some of the patterns are explained better."""
     if wanted != "auto":
         return wanted
-    few = make_run.chosen[:_JUDGED_PATTERNS]
+    few = make_pass.chosen[:_JUDGED_PATTERNS]
     deviance: dict[ProbeSource, float] = {}
     for source, probe in probes.items():
-        run = make_run(probe, few)
-        deviance[source] = _judge(run, _stitched(run)[0])["deviance_per_px"]
+        run = make_pass(probe, few)
+        deviance[source] = run.judge(run.stitch()[0]).metrics["deviance_per_px"]
     return min(deviance, key=lambda source: deviance[source])
 
 
-def _stitched(run: _Run) -> tuple[Tensor, Tensor]:
-    """Run the generator's steps, each on every pattern once, and average the whole scan's overlaps after each.
-
-    Returns:
-        The object and the summed probe intensity on it, both flat (pixels,).
-    """
-    object_ = torch.ones(1, run.canvas.pixels, dtype=torch.complex64, device=run.probe.device)
-    coverage = object_.real
-    for step in run.generator.steps():
-        object_, coverage = _averaged(run, step, object_)
-    return object_[0], coverage[0]
+def probe_rounds(model: TrainedModel, settings: TorchInferenceConfig) -> int:
+    """Rounds of probe refinement: as asked, else some where nobody has refined the probe yet, and none elsewhere."""
+    if settings.probe_rounds is not None:
+        return settings.probe_rounds
+    return 0 if model.probe_refined else ROUNDS_OF_AN_UNREFINED_PROBE
 
 
-def _averaged(run: _Run, step: Step, object_: Tensor) -> tuple[Tensor, Tensor]:
-    """One step on every pattern; overlapping patches are averaged, weighted by the light on them or evenly."""
-    pixels, device = run.canvas.pixels, run.probe.device
-    total = torch.zeros(1, pixels, dtype=torch.complex64, device=device)
-    weights = torch.zeros(1, pixels, device=device)
-    coverage = torch.zeros(1, pixels, device=device)
-    for batch in run.batches():
-        group = run.scan.gather(batch[None])
-        probes = group.probes(run.probe)
-        amplitude = visible_amplitude(group.counts, probes, run.scan.good_pixels)
-        where = run.canvas.indices(group.starts, run.origin, run.scan.size)
-        with network_precision(run.precision, device):
-            patches = step(amplitude, probes, extract(object_, where, run.scan.size))
-        light = (probes.real.square() + probes.imag.square()).sum(dim=2)
-        brightest = light.amax(dim=(-2, -1), keepdim=True)
-        weight = (light > _COVERED * brightest).to(light.dtype) if run.uniform else light
-        total += accumulate(weight * patches, where, pixels)
-        weights += accumulate(weight, where, pixels)
-        coverage += accumulate(light, where, pixels)
-    mean = total / weights.clamp_min(torch.finfo(weights.dtype).tiny)
-    return torch.where(weights > 0, mean, torch.ones_like(mean)), coverage
-
-
-def _judge(run: _Run, object_: Tensor) -> dict[str, float]:
-    """Compare the counts that the object implies with the measured ones, without a truth."""
-    deviance, difference, measured = [], [], []
-    for batch in run.batches():
-        group = run.scan.gather(batch[None])
-        where = run.canvas.indices(group.starts, run.origin, run.scan.size)
-        patches = extract(object_[None], where, run.scan.size)
-        expected = expected_counts(patches, group.probes(run.probe), _BACKGROUND)
-        good = run.scan.good_pixels
-        deviance.append(poisson_deviance(expected, group.counts, good) * len(batch))
-        amplitude = group.counts.sqrt()
-        gap = (expected.sqrt() - amplitude).abs()
-        difference.append((gap if good is None else gap * good).sum())
-        measured.append(amplitude.sum())
-    return {
-        "deviance_per_px": float(torch.stack(deviance).sum() / len(run.indices)),
-        "r_factor": float(torch.stack(difference).sum() / torch.stack(measured).sum()),
-    }
+def _with_refined_probe(run: WholeScan, rounds: int) -> WholeScan:
+    """Focus the probe, then refine it under the network."""
+    if rounds == 0:
+        return run
+    probe = TrainableProbe(run.probe.cpu().numpy(), run.scan.flux).to(run.probe.device)
+    focus_probe(probe, run.scan, run.indices.cpu().numpy(), BACKGROUND_COUNTS)
+    focused = attrs.evolve(run, probe=probe())
+    return attrs.evolve(run, probe=refine_probe(focused, rounds))
 
 
 def _outward_scale(probe: NDArray[np.complex64], scan: Scan) -> float:

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import attrs
 import numpy as np
 from numpy.typing import NDArray
 
 from ptycho_adapters.torch_backend.generators import Generator
+from ptycho_core.notebook import html_table
 from ptycho_core.payload import TrainingPayload
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 @attrs.frozen(kw_only=True)
@@ -39,6 +45,7 @@ class TrainedModel:
         flux: photons per frame that the probe was refined at.
         history: losses by epoch.
         code_version: version of the code that trained it.
+        probe_refined: whether the probe was learned along with the network; False for weights that know no scan.
     """
 
     payload: TrainingPayload
@@ -48,3 +55,29 @@ class TrainedModel:
     flux: float
     history: tuple[EpochLosses, ...]
     code_version: str
+    probe_refined: bool = True
+
+    def plot(self) -> Figure:
+        """Draw the probe before and after the training, and the losses.
+
+        Raises:
+            DependencyError: matplotlib is not installed.
+        """
+        from ptycho_adapters.plotting.values import plot_model  # noqa: PLC0415 - only who draws needs it
+        from ptycho_adapters.torch_backend.objective import main_term_name  # noqa: PLC0415 - it imports this module
+
+        return plot_model(self.probe, self.start_probe, self.history, unit=f"{main_term_name(self.payload)} loss")
+
+    def _repr_html_(self) -> str:
+        config, last = self.payload.pt_model_config, self.history[-1] if self.history else None
+        rows = {
+            "generator": config.architecture,
+            "weights": sum(parameter.numel() for parameter in self.generator.parameters()),
+            "size [px]": (self.payload.pt_data_config.N,) * 2,
+            "probe": f"{len(self.probe)} modes, {self.flux:.3g} photons",
+            "epochs": len(self.history),
+            "training loss": None if last is None else last.train,
+            "held-out loss": None if last is None else last.validation,
+            "code version": self.code_version,
+        }
+        return html_table("Trained model", rows)

@@ -17,6 +17,7 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from ptycho_adapters.torch_backend.autofocus import focus_probe
 from ptycho_adapters.torch_backend.callbacks import GradientNorm, LossHistory, ProgressBar, Schedule
 from ptycho_adapters.torch_backend.checkpoints import check_resumable, checkpoint_callbacks, keep_best
+from ptycho_adapters.torch_backend.collapse import CollapseDetector
 from ptycho_adapters.torch_backend.execution import (
     check_hardware,
     cpu_threads,
@@ -24,20 +25,25 @@ from ptycho_adapters.torch_backend.execution import (
     run_logger,
     trainer_arguments,
 )
-from ptycho_adapters.torch_backend.generators import build_generator
+from ptycho_adapters.torch_backend.generalist import fits_generalist, pretrained_generator
+from ptycho_adapters.torch_backend.generators import Generator, build_generator
 from ptycho_adapters.torch_backend.groups import TrainingGroups, group_loader, training_groups
+from ptycho_adapters.torch_backend.memory import check_residency, check_training
 from ptycho_adapters.torch_backend.module import PtychoModule
 from ptycho_adapters.torch_backend.objective import main_term_name
 from ptycho_adapters.torch_backend.probe import TrainableProbe, soft_disc
+from ptycho_adapters.torch_backend.probe_refinement import ROUNDS_OF_AN_UNREFINED_PROBE, refine_probe
 from ptycho_adapters.torch_backend.resident import Arms, ResidentScan, group_canvas
 from ptycho_adapters.torch_backend.schedule import parse_duration_s
 from ptycho_adapters.torch_backend.trained_model import EpochLosses, TrainedModel
+from ptycho_adapters.torch_backend.whole_scan import PassFactory
 from ptycho_core.errors import ConfigError, Problem, ScanError, raise_if_any
 from ptycho_core.version import VERSION
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from numpy.typing import NDArray
     from torch import Tensor
 
     from ptycho_core.payload import TrainingPayload
@@ -72,13 +78,16 @@ def train(payload: TrainingPayload, scan: Scan, *, validation: Scan | None = Non
         ScanError: the scan does not fit the payload.
         ConfigError: the payload asks for what cannot be done.
         DependencyError: the accelerator is not there, or a logger's package is not installed.
+        MemoryShortageError: the patterns or a batch do not fit into the memory that is free.
     """
     _check(payload, scan, validation)
     config = payload.pt_training_config
     groups = training_groups(payload, scan, validation)
     with process_state_restored(), _quiet_lightning(), cpu_threads(payload.execution_config.num_threads):
         torch.manual_seed(config.seed)
+        check_residency("training", scan, payload.execution_config)
         module = build_module(payload, scan, validation, groups)
+        check_training(payload, module, scan, groups.train)
         history = LossHistory()
         trainer = build_trainer(payload, history, validates=bool(len(groups.validation)))
         resume = payload.execution_config.resume
@@ -113,20 +122,66 @@ def build_module(payload: TrainingPayload, scan: Scan, validation: Scan | None, 
     if mask is not None and not (mask.numpy() * scan.probe).any():
         problem = Problem(path="probe_mask", expected="a mask that lets light pass", found="one that stops all of it")
         raise ConfigError("training", [problem])
-    probe = TrainableProbe(scan.probe, resident.flux, mask)
     settings = payload.pt_training_config
-    if settings.probe_trainable and settings.probe_autofocus:
-        focus = focus_probe(probe, resident, groups.train, settings.background_counts)
-        _log.info("focus of the probe changed by %.2f rad (root mean square)", focus)
+    start = starting_network(payload)
+    probe = _starting_probe(payload, scan, resident, np.unique(groups.train).astype(np.int64), start)
     canvas = attrs.evolve(canvases[0], height=max(c.height for c in canvases), width=max(c.width for c in canvases))
     return PtychoModule(
-        build_generator(model, payload.pt_data_config),
+        start.generator,
         probe,
         Arms(training=resident, validation=held_out, canvas=canvas),
         settings,
         main=main,
         scale_trainable=model.intensity_scale_trainable,
     )
+
+
+@attrs.frozen(kw_only=True, eq=False)
+class StartingNetwork:
+    """A generator, and whether its weights know diffraction patterns already."""
+
+    generator: Generator
+    pretrained: bool
+
+
+def starting_network(payload: TrainingPayload) -> StartingNetwork:
+    """Build the generator with the weights that a training starts from.
+
+    Raises:
+        ConfigError: the shipped weights are asked for and do not fit, or no generator of that name is registered.
+    """
+    model, wanted = payload.pt_model_config, payload.pt_training_config.initial_weights
+    fits = fits_generalist(model)
+    if wanted == "generalist" and not fits:
+        steps = f"{model.unrolled_steps} steps, {model.unrolled_repeats} repeats"
+        found = f"{model.architecture}, {steps}, n_filters_scale {model.n_filters_scale}"
+        expected = "the default network, which the package's weights fit"
+        raise ConfigError("training", [Problem(path="initial_weights", expected=expected, found=found)])
+    if wanted != "random" and fits:
+        return StartingNetwork(generator=pretrained_generator().train(), pretrained=True)
+    return StartingNetwork(generator=build_generator(model, payload.pt_data_config), pretrained=False)
+
+
+def _starting_probe(
+    payload: TrainingPayload, scan: Scan, resident: ResidentScan, patterns: NDArray[np.int64], start: StartingNetwork
+) -> TrainableProbe:
+    """The scan's probe; if it is to be trained, focused and, under a network that can, refined."""
+    settings, mask = payload.pt_training_config, probe_mask(payload)
+    probe = TrainableProbe(scan.probe, resident.flux, mask)
+    if not settings.probe_trainable:
+        return probe
+    if settings.probe_autofocus:
+        focus = focus_probe(probe, resident, patterns, settings.background_counts)
+        _log.info("focus of the probe changed by %.2f rad (root mean square)", focus)
+    rounds = settings.probe_rounds
+    if rounds is None:
+        rounds = ROUNDS_OF_AN_UNREFINED_PROBE if start.pretrained else 0
+    if rounds == 0:
+        return probe
+    make_pass = PassFactory(start.generator, resident, patterns, payload.execution_config, payload.pt_inference_config)
+    with torch.no_grad():
+        refined = refine_probe(make_pass(probe().numpy(), patterns), rounds)
+    return TrainableProbe(refined.numpy(), resident.flux, mask)
 
 
 def probe_mask(payload: TrainingPayload) -> Tensor | None:
@@ -162,7 +217,7 @@ def build_trainer(payload: TrainingPayload, history: LossHistory, *, validates: 
     execution, config = payload.execution_config, payload.pt_training_config
     max_time_s = None if execution.max_time is None else parse_duration_s(execution.max_time)
     schedule = Schedule(config, max_time_s=max_time_s)
-    callbacks: list[Callback] = [schedule, history]
+    callbacks: list[Callback] = [schedule, history, CollapseDetector()]
     if execution.enable_progress_bar:
         callbacks.append(ProgressBar(schedule))
     if config.log_grad_norm:

@@ -1,11 +1,16 @@
 """Networks by name."""
 
+from ptycho_adapters.torch_backend.generators import cnn as _cnn  # registers itself
+from ptycho_adapters.torch_backend.generators import ffno as _ffno  # registers itself
 from ptycho_adapters.torch_backend.generators import unet as _unet  # registers itself
 from ptycho_adapters.torch_backend.generators import unrolled as _unrolled  # registers itself
 from ptycho_adapters.torch_backend.generators.base import (
+    AveragedPatches,
+    Draft,
     Generator,
     GeneratorFactory,
     Step,
+    View,
     build_generator,
     generator_names,
     register_generator,
@@ -13,13 +18,16 @@ from ptycho_adapters.torch_backend.generators.base import (
 )
 
 __all__ = [
+    "AveragedPatches",
+    "Draft",
     "Generator",
     "GeneratorFactory",
     "Step",
+    "View",
     "build_generator",
     "generator_names",
     "register_generator",
     "run_steps",
 ]
 
-del _unet, _unrolled
+del _cnn, _ffno, _unet, _unrolled

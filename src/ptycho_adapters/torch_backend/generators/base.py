@@ -1,67 +1,149 @@
-"""What a generator is, and how new ones are registered."""
+"""What a generator is, how its steps are run on canvases, and how new ones are registered."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Protocol
 
+import attrs
 import torch
 from torch import Tensor, nn
 
+from ptycho_adapters.torch_backend.canvas import accumulate, extract
+from ptycho_adapters.torch_backend.optics import visible_amplitude
 from ptycho_core.errors import ConfigError, Problem
 
 if TYPE_CHECKING:
     from ptycho_core.config import DataConfig, TorchModelConfig
 
-Step = Callable[[Tensor, Tensor, Tensor], Tensor]
-"""Maps amplitude (B, C, N, N), probes (B, C, modes, N, N) and patches (B, C, N, N) to patches (B, C, N, N)."""
+
+@attrs.frozen(kw_only=True, eq=False)
+class View:
+    """Some patterns of each group, as a step sees them; no gradient is wanted through any of it.
+
+    Attributes:
+        amplitude: (B, C, N, N) float32, square root of counts, detector order, 0 at bad pixels.
+        probes: (B, C, modes, N, N) complex64, in the same unit of flux, moved to their sub-pixel positions.
+        weight: (B, C, N, N) float32, what an average of overlapping patches gives to each pixel.
+        where: (B, C, N * N) int64, flat canvas indices of the patches.
+        good_pixels: (N, N) float32, detector order, or None if all are good.
+    """
+
+    amplitude: Tensor
+    probes: Tensor
+    weight: Tensor
+    where: Tensor
+    good_pixels: Tensor | None
+
+
+@attrs.frozen(kw_only=True, eq=False)
+class Draft:
+    """The object between two steps, one canvas per group.
+
+    Attributes:
+        object: (B, H, W) complex64.
+        weight: (B, H, W) float32, the summed weight of the views.
+        memory: (B, M, H, W) float32, what a step wants the next one to know.
+    """
+
+    object: Tensor
+    weight: Tensor
+    memory: Tensor
+
+    def patches(self, where: Tensor, size: int) -> Tensor:
+        """Cut the patches (B, C, size, size) that lie at flat canvas indices (B, C, size²)."""
+        return extract(self.object.flatten(1), where, size)
+
+
+class Step(Protocol):
+    """A part of a generator: patterns give contributions, their sum on the canvas gives the next draft."""
+
+    def contribution(self, view: View, patches: Tensor) -> Tensor:
+        """Give what each pattern adds to the canvas, (B, C, N, N) complex64, in units of weight times object."""
+        ...
+
+    def combine(self, total: Tensor, draft: Draft) -> Draft:
+        """Turn summed contributions (B, H, W) into the next draft."""
+        ...
 
 
 class Generator(nn.Module, ABC):
     """A network from diffraction amplitudes to object patches.
 
-    A subclass implements `forward(amplitude, probes)`:
+    A subclass implements `forward(amplitude, probes)`, which treats each pattern on its own:
 
     - amplitude: (B, C, N, N) float32, square root of counts, DC at N // 2;
     - probes: (B, C, modes, N, N) complex64, the illumination of each pattern, in the same unit of flux, moved to its
       sub-pixel position; no gradient is wanted through it;
     - result: (B, C, N, N) complex64 object patches on whole pixels, about 1 where the object is transparent.
+
+    Attributes:
+        memory_channels: canvas channels that its steps hand on.
+        patchwise: whether patches are made one by one and then averaged.
     """
+
+    memory_channels: int = 0
+    patchwise: bool = True
 
     @abstractmethod
     def forward(self, amplitude: Tensor, probes: Tensor) -> Tensor:
         """Map amplitudes to patches."""
 
     def steps(self) -> Sequence[Step]:
-        """Parts that are run one after the other, overlapping patches being averaged after each.
+        """Parts that are run one after the other; by default one, which averages the patches of `forward`."""
+        return (AveragedPatches(self),)
 
-        A step maps (amplitude, probes, patches so far) to better patches; the first sees patches of ones. By default
-        there is one step, which is `forward`.
-        """
-        return (lambda amplitude, probes, _patches: self(amplitude, probes),)
+
+@attrs.frozen(eq=False)
+class AveragedPatches:
+    """The one step of a generator that makes patches: overlapping ones are averaged.
+
+    Attributes:
+        generator: makes the patches.
+    """
+
+    generator: Generator
+
+    def contribution(self, view: View, patches: Tensor) -> Tensor:
+        """Give weighted patches, (B, C, N, N)."""
+        del patches
+        amplitude = visible_amplitude(view.amplitude, view.probes, view.good_pixels)
+        made: Tensor = self.generator(amplitude, view.probes)
+        return view.weight * made
+
+    def combine(self, total: Tensor, draft: Draft) -> Draft:
+        """Give the weighted mean, and ones where there is no weight."""
+        mean = total / draft.weight.clamp_min(torch.finfo(draft.weight.dtype).tiny)
+        return attrs.evolve(draft, object=torch.where(draft.weight > 0, mean, torch.ones_like(mean)))
 
 
 def run_steps(
-    generator: Generator, amplitude: Tensor, probes: Tensor, merge: Callable[[Tensor], Tensor]
-) -> tuple[Tensor, tuple[Tensor, ...]]:
-    """Run a generator's steps on groups, averaging overlaps after each.
+    generator: Generator, views: Callable[[], Iterable[View]], weight: Tensor
+) -> Iterator[tuple[Draft, Tensor]]:
+    """Run a generator's steps on all views, each step once.
 
     Args:
         generator: the network.
-        amplitude: (B, C, N, N) float32, DC at N // 2.
-        probes: (B, C, modes, N, N) complex64.
-        merge: averages overlapping patches (B, C, N, N) of each group.
+        views: gives the views anew for each step; together they hold every pattern of the groups once.
+        weight: (B, H, W) float32, the summed weight of all views.
 
-    Returns:
-        The patches of the last step as they are, and the averaged patches after every step.
+    Yields:
+        After each step the draft and the contributions (B, C, N, N) of the last view.
     """
-    single = torch.ones_like(amplitude, dtype=probes.dtype)
-    merged = [single]
+    groups, height, width = weight.shape
+    draft = Draft(
+        object=torch.ones_like(weight, dtype=torch.complex64),
+        weight=weight,
+        memory=weight.new_zeros(groups, generator.memory_channels, height, width),
+    )
     for step in generator.steps():
-        single = step(amplitude, probes, merged[-1])
-        merged.append(merge(single))
-    return single, tuple(merged[1:])
+        total, added = torch.zeros_like(draft.object), torch.zeros_like(draft.object)
+        for view in views():
+            added = step.contribution(view, draft.patches(view.where, view.amplitude.shape[-1]))
+            total = total + accumulate(added, view.where, height * width).reshape(weight.shape)
+        draft = step.combine(total, draft)
+        yield draft, added
 
 
 GeneratorFactory = Callable[["TorchModelConfig", "DataConfig"], Generator]

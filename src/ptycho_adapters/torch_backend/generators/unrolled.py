@@ -1,35 +1,43 @@
-"""Unrolled data consistency: each step moves towards the data, corrects with a network, and agrees with its neighbours.
+"""Unrolled data consistency on the canvas: move towards the data, correct with a network, again.
 
-A single pattern does not determine its patch; overlapping ones do. So the generator alternates what an iterative solver
-alternates, but few times and with learned corrections: (1) the change that the pattern asks for (`data_correction`),
-(2) a U-Net that sees the present patch and that change, (3) the average of overlapping patches, done by the caller.
+A single pattern does not determine its patch; overlapping ones do. So the generator does what an iterative solver does,
+a few times and with learned corrections: (1) the change that each pattern asks for (`asked_change`), summed on the
+canvas of all patterns; (2) a U-Net *on the canvas*, which sees the object, that change, the light, and what the step
+before left for it. The network sees each object pixel once, however often the scan has lit it: at ten-fold overlap it
+costs a tenth of a network on patches, and neighbouring patterns agree by construction.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import attrs
 import torch
 from torch import nn
 
-from ptycho_adapters.torch_backend.generators.base import Generator, register_generator
-from ptycho_adapters.torch_backend.generators.unet import UNet, level_widths, log_counts, relative_light
-from ptycho_adapters.torch_backend.optics import data_correction, detector_order
+from ptycho_adapters.torch_backend.generators.base import Generator, View, register_generator, run_steps
+from ptycho_adapters.torch_backend.generators.canvas_unet import CanvasUNet, without_checkerboard
+from ptycho_adapters.torch_backend.optics import asked_change, detector_order, light_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from torch import Tensor
 
-    from ptycho_adapters.torch_backend.generators.base import Step
+    from ptycho_adapters.torch_backend.generators.base import Draft, Step
     from ptycho_core.config import DataConfig, TorchModelConfig
 
-_FEATURES = 6
-_FIRST_STEP_LENGTH = 0.5
+_MEMORY = 4
+_FEATURES = 6 + _MEMORY
+_WIDTHS_PER_SCALE = (16, 24, 32)
+_FIRST_STEP_LENGTH = 1.0
+_LARGEST_CORRECTION = 2.0
+_DARK_SHARE = 0.05  # of the brightest canvas pixel, added to the divisor: keeps the rim from exploding
+_LOG_LIGHT_UNIT, _LOG_LIGHT_MIDDLE = 8.0, 0.5  # bring log light, 1 to 1e6 photons per pixel, to order one
 
 
 class Refinement(nn.Module):
-    """One unrolled step: patches + length * data change + network.
+    """One unrolled step: object + length * change asked for + network.
 
     Args:
         widths: channels of the network's three levels.
@@ -37,56 +45,75 @@ class Refinement(nn.Module):
 
     def __init__(self, widths: tuple[int, int, int]) -> None:
         super().__init__()
-        self.network = UNet(_FEATURES, 2, widths)
+        self.network = CanvasUNet(_FEATURES, 2 + _MEMORY, widths)
         self.length = nn.Parameter(torch.tensor(_FIRST_STEP_LENGTH))
 
-    def forward(self, amplitude: Tensor, probes: Tensor, patches: Tensor) -> Tensor:
-        """Refine patches (B, C, N, N), given amplitudes (B, C, N, N) and probes (B, C, modes, N, N)."""
-        groups, members = amplitude.shape[:2]
-        with torch.autocast(amplitude.device.type, enabled=False):
-            change = data_correction(detector_order(amplitude), probes, patches)
-            features = torch.stack(
-                [
-                    log_counts(amplitude),
-                    relative_light(probes),
-                    patches.real - 1.0,
-                    patches.imag,
-                    change.real,
-                    change.imag,
-                ],
-                dim=2,
-            ).flatten(0, 1)
-        correction: Tensor = self.network(features.contiguous(memory_format=torch.channels_last))
-        parts = correction.to(torch.float32).unflatten(0, (groups, members))
-        return patches + self.length * change + torch.complex(parts[:, :, 0], parts[:, :, 1])
+    def contribution(self, view: View, patches: Tensor) -> Tensor:
+        """Give the change that each pattern asks for, times the light on it, (B, C, N, N)."""
+        return asked_change(view.amplitude, view.probes, patches, view.good_pixels)
+
+    def combine(self, total: Tensor, draft: Draft) -> Draft:
+        """Correct the object (B, H, W) by the change asked for and by the network."""
+        brightest = draft.weight.amax(dim=(-2, -1), keepdim=True)
+        change = total / (draft.weight + _DARK_SHARE * brightest)
+        light = torch.log1p(draft.weight) / _LOG_LIGHT_UNIT - _LOG_LIGHT_MIDDLE
+        features = [
+            draft.object.real - 1.0,
+            draft.object.imag,
+            change.real,
+            change.imag,
+            light,
+            draft.weight / brightest,
+        ]
+        # Bounded, so that no step can run away, whatever it is shown.
+        out = torch.tanh(self.network(torch.cat([torch.stack(features, dim=1), draft.memory], dim=1)))
+        with torch.autocast(out.device.type, enabled=False):
+            smooth = _LARGEST_CORRECTION * without_checkerboard(out[:, :2])
+        correction = torch.complex(smooth[:, 0], smooth[:, 1])
+        return attrs.evolve(draft, object=draft.object + self.length * change + correction, memory=out[:, 2:])
 
 
 class Unrolled(Generator):
-    """A few refinement steps with weights of their own.
+    """A few refinement steps with weights of their own; the later half of them is gone through again.
 
     Args:
         widths: channels of the three levels of each network.
-        steps: number of steps.
+        steps: number of steps with weights of their own.
+        repeats: how often the later half is repeated.
     """
 
-    def __init__(self, widths: tuple[int, int, int], steps: int) -> None:
+    memory_channels = _MEMORY
+    patchwise = False
+
+    def __init__(self, widths: tuple[int, int, int], steps: int, repeats: int) -> None:
         super().__init__()
+        self._repeats = repeats
         self.refinements = nn.ModuleList(Refinement(widths) for _ in range(steps))
 
     def forward(self, amplitude: Tensor, probes: Tensor) -> Tensor:
-        """Map amplitudes (B, C, N, N) to patches (B, C, N, N) without any average in between."""
-        patches = torch.ones_like(amplitude, dtype=probes.dtype)
-        for step in self.steps():
-            patches = step(amplitude, probes, patches)
-        return patches
+        """Map amplitudes (B, C, N, N) to patches (B, C, N, N), each on a canvas of its own."""
+        size = amplitude.shape[-1]
+        alone = probes.flatten(0, 1).unsqueeze(1)
+        light = light_of(alone)
+        view = View(
+            amplitude=detector_order(amplitude).flatten(0, 1).unsqueeze(1),
+            probes=alone,
+            weight=light,
+            where=torch.arange(size * size, device=amplitude.device).expand(len(alone), 1, -1),
+            good_pixels=None,
+        )
+        drafts = [draft.object for draft, _ in run_steps(self, lambda: (view,), light[:, 0])]
+        return drafts[-1].reshape(amplitude.shape)
 
     def steps(self) -> Sequence[Step]:
-        """Give the refinement steps."""
-        return tuple(self.refinements)
+        """Give the refinement steps in the order in which they are run."""
+        own = tuple(module for module in self.refinements if isinstance(module, Refinement))
+        return own + self._repeats * own[len(own) // 2 :]
 
 
 @register_generator("unrolled")
 def build(model: TorchModelConfig, data: DataConfig) -> Unrolled:
-    """Build `unrolled_steps` steps of equal width; the width follows `n_filters_scale`."""
+    """Build `unrolled_steps` steps of equal width, which follows `n_filters_scale`."""
     del data
-    return Unrolled(level_widths(model.n_filters_scale), model.unrolled_steps)
+    high, middle, low = (model.n_filters_scale * width for width in _WIDTHS_PER_SCALE)
+    return Unrolled((high, middle, low), model.unrolled_steps, model.unrolled_repeats)

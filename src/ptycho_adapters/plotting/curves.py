@@ -1,0 +1,133 @@
+"""Curves and maps over the positions."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from ptycho_core.ring_correlation import RingCorrelation
+
+Real = npt.NDArray[np.float64]
+
+_FEW = 40
+
+
+def draw_losses(axes: Axes, epochs: Sequence[int], curves: Mapping[str, Sequence[float]], *, unit: str) -> None:
+    """Draw loss curves over the epochs; logarithmic where every loss is positive.
+
+    Args:
+        axes: to draw into.
+        epochs: (E,) counted from 0.
+        curves: (E,) losses by name; not a number where there is none.
+        unit: of the losses.
+    """
+    from matplotlib.ticker import MaxNLocator  # noqa: PLC0415 - matplotlib takes half a second
+
+    for name, losses in curves.items():
+        axes.plot([epoch + 1 for epoch in epochs], losses, label=name, marker="." if len(epochs) < _FEW else "")
+    shown = [loss for losses in curves.values() for loss in losses if np.isfinite(loss)]
+    if shown and min(shown) > 0:
+        axes.set_yscale("log")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    axes.set_xlabel("epoch")
+    axes.set_ylabel(unit)
+    axes.grid(visible=True, which="both", alpha=0.25)
+    axes.legend()
+
+
+def draw_ring_correlation(axes: Axes, rings: Mapping[str, RingCorrelation]) -> None:
+    """Draw Fourier ring correlations with both thresholds; the half-bit one is that of the first curve.
+
+    Args:
+        axes: to draw into.
+        rings: by name; at least one.
+    """
+    for name, ring in rings.items():
+        axes.plot(ring.frequency_per_px, ring.correlation, label=f"{name}: 1/2 at {ring.frc50_per_px:.3f} per px")
+    first = next(iter(rings.values()))
+    axes.axhline(0.5, linestyle=":", color=axes.xaxis.label.get_color(), label="threshold 0.5")
+    axes.plot(
+        first.frequency_per_px,
+        first.half_bit,
+        linestyle="--",
+        color=axes.xaxis.label.get_color(),
+        label=f"half-bit threshold, at {first.half_bit_per_px:.3f} per px",
+    )
+    low = min(float(ring.correlation.min()) for ring in rings.values())
+    axes.set(xlim=(0.0, 0.5), ylim=(min(-0.05, low - 0.05), 1.05))
+    axes.set_xlabel("spatial frequency / cycles per px (Nyquist: 0.5)")
+    axes.set_ylabel("Fourier ring correlation")
+    axes.grid(visible=True, alpha=0.25)
+    axes.legend(fontsize=8, loc="best")
+
+
+def draw_position_map(figure: Figure, axes: Axes, positions_px: Real, values: Real, *, title: str, unit: str) -> None:
+    """Draw one value per position where it was taken.
+
+    Args:
+        figure: that the axes belong to.
+        axes: to draw into.
+        positions_px: (n, 2), (y, x).
+        values: (n,).
+        title: above the map.
+        unit: of the values.
+    """
+    y, x = positions_px.T
+    size = float(np.clip(6000.0 / max(len(values), 1), 6.0, 60.0))
+    dots = axes.scatter(x, y, c=values, s=size, cmap="viridis", linewidths=0)
+    axes.set_aspect("equal")
+    axes.invert_yaxis()
+    axes.set_title(title, fontsize=11)
+    axes.set_xlabel("x / px")
+    axes.set_ylabel("y / px")
+    axes.grid(visible=True, alpha=0.25)
+    figure.colorbar(dots, cax=axes.inset_axes((1.03, 0.0, 0.04, 1.0))).set_label(unit)
+
+
+def draw_positions(axes: Axes, positions_px: Real, *, patch_px: int) -> None:
+    """Draw the path of a scan with the size of one patch.
+
+    Args:
+        axes: to draw into.
+        positions_px: (n, 2), (y, x), in the order of the scan.
+        patch_px: side of a patch.
+    """
+    y, x = positions_px.T
+    axes.plot(x, y, linewidth=0.5, alpha=0.5)
+    axes.plot(x, y, linestyle="", marker=".", markersize=3.0, color=axes.lines[0].get_color())
+    axes.plot(x[:1], y[:1], linestyle="", marker="o", markersize=6.0, label="first")
+    half = patch_px / 2.0
+    corners = np.array([[-half, -half], [half, -half], [half, half], [-half, half], [-half, -half]])
+    axes.plot(x[0] + corners[:, 0], y[0] + corners[:, 1], linewidth=1.0, label=f"one patch, {patch_px} px")
+    axes.set_aspect("equal")
+    axes.invert_yaxis()
+    axes.set_title(f"{len(positions_px)} positions", fontsize=11)
+    axes.set_xlabel("x / px")
+    axes.set_ylabel("y / px")
+    axes.grid(visible=True, alpha=0.25)
+    axes.legend(fontsize=8, loc="best")
+
+
+def draw_flux(axes: Axes, photons: Real) -> None:
+    """Draw the photons of each frame, in the order of the scan.
+
+    Args:
+        axes: to draw into.
+        photons: (n,).
+    """
+    axes.plot(np.arange(len(photons)), photons, marker="." if len(photons) < _FEW else "", linewidth=0.9)
+    axes.axhline(float(np.mean(photons)), linestyle=":", color=axes.xaxis.label.get_color(), label="mean")
+    axes.set_title("Flux over the scan", fontsize=11)
+    axes.set_xlabel("frame")
+    axes.set_ylabel("photons per frame")
+    axes.set_ylim(bottom=0.0)
+    axes.grid(visible=True, alpha=0.25)
+    axes.legend(fontsize=8)

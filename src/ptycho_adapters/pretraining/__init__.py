@@ -1,0 +1,1 @@
+"""Training of the weights that the package ships: one network for many beams, doses and overlaps, on simulations."""

@@ -1,0 +1,89 @@
+"""A U-Net for canvases of any size: convolutions only, so a part of a canvas is treated as the whole would be."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+_BLOCK = 2  # edge of the pixel blocks that become channels
+_SMOOTH_TAPS = (-1 / 16, 4 / 16, 10 / 16, 4 / 16, -1 / 16)
+_MULTIPLE = 8  # sizes that three levels on blocks can halve
+
+
+class _Residual(nn.Module):
+    """Two 3x3 convolutions beside the identity, which it is at first.
+
+    No normalisation over space: its statistics would differ between a small canvas in training and a whole scan.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(channels, channels, 3, padding=1)
+        self.second = nn.Conv2d(channels, channels, 3, padding=1)
+        _start_at_zero(self.second)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (B, channels, h, w) to the same shape."""
+        added: Tensor = self.second(functional.silu(self.first(x)))
+        return x + added
+
+
+class CanvasUNet(nn.Module):
+    """Three levels on blocks of 2x2 pixels; the last layer starts at zero.
+
+    Args:
+        features: input channels.
+        outputs: output channels.
+        widths: channels of the three levels.
+    """
+
+    def __init__(self, features: int, outputs: int, widths: tuple[int, int, int]) -> None:
+        super().__init__()
+        high, middle, low = widths
+        self.stem = nn.Conv2d(_BLOCK**2 * features, high, 3, padding=1)
+        self.encode_high = _Residual(high)
+        self.down_middle = nn.Conv2d(high, middle, 2, stride=2)
+        self.encode_middle = _Residual(middle)
+        self.down_low = nn.Conv2d(middle, low, 2, stride=2)
+        self.low = nn.Sequential(_Residual(low), _Residual(low))
+        self.up_middle = nn.Conv2d(low, middle, 1)
+        self.decode_middle = _Residual(middle)
+        self.up_high = nn.Conv2d(middle, high, 1)
+        self.decode_high = _Residual(high)
+        self.last = nn.Conv2d(high, _BLOCK**2 * outputs, 3, padding=1)
+        _start_at_zero(self.last)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (B, features, H, W) float32 to (B, outputs, H, W) float32."""
+        height, width = x.shape[-2:]
+        whole = functional.pad(x, (0, -width % _MULTIPLE, 0, -height % _MULTIPLE))
+        blocks = functional.pixel_unshuffle(whole, _BLOCK).contiguous(memory_format=torch.channels_last)
+        high = self.encode_high(functional.silu(self.stem(blocks)))
+        middle = self.encode_middle(self.down_middle(high))
+        low = self.low(self.down_low(middle))
+        middle = self.decode_middle(middle + _doubled(self.up_middle(low)))
+        high = self.decode_high(high + _doubled(self.up_high(middle)))
+        out: Tensor = functional.pixel_shuffle(self.last(high), _BLOCK)
+        return out[..., :height, :width].to(torch.float32)
+
+
+def without_checkerboard(x: Tensor) -> Tensor:
+    """Take the finest waves out of images (B, K, H, W), which pixel blocks tend to leave behind.
+
+    Along each axis the filter (-1, 4, 10, 4, -1) / 16 passes 1 at frequency 0 and, flat to third order, still 3/4 at
+    half the Nyquist frequency, and nothing at the Nyquist frequency.
+    """
+    taps = torch.tensor(_SMOOTH_TAPS, device=x.device, dtype=x.dtype)
+    kernel = (taps[:, None] * taps)[None, None].expand(x.shape[1], 1, -1, -1)
+    reach = len(_SMOOTH_TAPS) // 2
+    return functional.conv2d(functional.pad(x, (reach,) * 4, mode="replicate"), kernel, groups=x.shape[1])
+
+
+def _doubled(x: Tensor) -> Tensor:
+    return functional.interpolate(x, scale_factor=2.0, mode="bilinear", align_corners=False)
+
+
+def _start_at_zero(layer: nn.Conv2d) -> None:
+    for parameter in layer.parameters():
+        nn.init.zeros_(parameter)

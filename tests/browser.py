@@ -1,0 +1,130 @@
+"""Headless Chromium for tests: opens a local page and takes down what it says, asks for and looks like."""
+
+from __future__ import annotations
+
+import base64
+import importlib.util
+import json
+import shutil
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, cast
+
+import attrs
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from selenium.webdriver import Chrome
+
+_BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+_DRIVERS = ("chromedriver", "chromium.chromedriver")
+_ATTEMPTS = 3
+_INSTALL = "apt-get install chromium chromium-driver"
+
+
+@attrs.frozen(kw_only=True)
+class Visit:
+    """What happened when a page was opened.
+
+    Attributes:
+        messages: of the console, of any level.
+        requests: addresses that were asked for.
+        overflow_px: by how much the page is wider than the window.
+        background: colour of the page, as CSS says it.
+    """
+
+    messages: tuple[str, ...]
+    requests: tuple[str, ...]
+    overflow_px: int
+    background: str
+
+
+def missing() -> str:
+    """Say why there is no browser to test with; empty where there is one."""
+    if importlib.util.find_spec("selenium") is None:
+        return "selenium is not installed"
+    if _found(_BROWSERS) is None or _found(_DRIVERS) is None:
+        return f"no Chromium with its driver: {_INSTALL}"
+    return ""
+
+
+def visit(page: Path, *, dark: bool, width_px: int, screenshot: Path) -> Visit:
+    """Open a local page in a fresh browser that cannot resolve any host.
+
+    Args:
+        page: HTML file.
+        dark: what the reader prefers.
+        width_px: of the window.
+        screenshot: PNG file to write, of the whole page.
+    """
+    from selenium.common.exceptions import TimeoutException  # noqa: PLC0415 - an optional package
+
+    for _ in range(_ATTEMPTS - 1):
+        # On a busy machine the browser may not answer its driver in time, which says nothing about the page.
+        with suppress(TimeoutException):
+            return _visit(page, dark=dark, width_px=width_px, screenshot=screenshot)
+    return _visit(page, dark=dark, width_px=width_px, screenshot=screenshot)
+
+
+def _visit(page: Path, *, dark: bool, width_px: int, screenshot: Path) -> Visit:
+    with _browser() as driver:
+        driver.execute_cdp_cmd("Network.enable", {})
+        driver.execute_cdp_cmd(
+            "Emulation.setDeviceMetricsOverride",
+            {"width": width_px, "height": 900, "deviceScaleFactor": 1, "mobile": width_px < 600},
+        )
+        scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
+        driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [scheme]})
+        driver.get(page.as_uri())
+        screenshot.write_bytes(_whole_page(driver))
+        return Visit(
+            messages=tuple(str(entry["message"]) for entry in _log(driver, "browser")),
+            requests=tuple(_requests(driver)),
+            overflow_px=int(driver.execute_script("return document.documentElement.scrollWidth - window.innerWidth")),
+            background=str(driver.execute_script("return getComputedStyle(document.body).backgroundColor")),
+        )
+
+
+def _found(names: tuple[str, ...]) -> str | None:
+    return next((path for path in map(shutil.which, names) if path), None)
+
+
+@contextmanager
+def _browser() -> Iterator[Chrome]:
+    from selenium.webdriver import Chrome, ChromeOptions  # noqa: PLC0415 - an optional package
+    from selenium.webdriver.chrome.service import Service  # noqa: PLC0415
+
+    options = ChromeOptions()
+    options.binary_location = str(_found(_BROWSERS))
+    for argument in (
+        "--headless=new",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--disable-dev-shm-usage",
+        "--host-resolver-rules=MAP * ~NOTFOUND",
+    ):
+        options.add_argument(argument)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    driver = Chrome(options=options, service=Service(executable_path=str(_found(_DRIVERS))))
+    try:
+        yield driver
+    finally:
+        driver.quit()
+
+
+def _whole_page(driver: Chrome) -> bytes:
+    shot = driver.execute_cdp_cmd("Page.captureScreenshot", {"format": "png", "captureBeyondViewport": True})
+    return base64.b64decode(shot["data"])
+
+
+def _log(driver: Chrome, kind: str) -> list[dict[str, str]]:
+    read = cast("Callable[[str], list[dict[str, str]]]", driver.get_log)
+    return read(kind)
+
+
+def _requests(driver: Chrome) -> Iterator[str]:
+    for entry in _log(driver, "performance"):
+        message = json.loads(entry["message"])["message"]
+        if message["method"] == "Network.requestWillBeSent":
+            yield str(message["params"]["request"]["url"])
