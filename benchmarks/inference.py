@@ -18,12 +18,13 @@ import attrs
 import numpy as np
 from charts import Panel, draw
 from harness import Figures, in_fresh_process, peak_memory_mb, write
-from machine import least_seconds, rates
+from machine import rates
 
 from ptycho_core.config.execution import Precision
 
 if TYPE_CHECKING:
     from ptycho_adapters.torch_backend import TrainedModel
+    from ptycho_core.config import PyTorchExecutionConfig
     from ptycho_core.scan import Scan
 
 
@@ -79,9 +80,10 @@ def measure(*, case: Case) -> Figures:
         whole.append(time.perf_counter() - started)
         stitched.append(result.seconds["network and stitching"])
     memory = peak_memory_mb()
-    network_s = _network_seconds(model, scan, case)
+    network_s = min(_network_seconds(model, scan, execution) for _ in range(case.repeats))
     operations = _operations(model, scan)
     best = rates(device=case.device, threads=case.threads, fft_px=case.size)
+    rate = 1e-9 * operations * scan.n_patterns / convolution_rate(best, case.precision)
     return {
         "size_px": case.size,
         "patterns": scan.n_patterns,
@@ -92,11 +94,8 @@ def measure(*, case: Case) -> Figures:
         "network_patterns_per_s": scan.n_patterns / network_s,
         "network_and_stitching_patterns_per_s": scan.n_patterns / min(stitched[1:]),
         "end_to_end_patterns_per_s": scan.n_patterns / min(whole[1:]),
-        "share_of_convolution_rate": 1e-9
-        * operations
-        * scan.n_patterns
-        / min(stitched[1:])
-        / convolution_rate(best, case.precision),
+        "share_of_convolution_rate": rate / min(stitched[1:]),
+        "share_of_convolution_rate_in_the_network": rate / network_s,
         "first_call_s": whole[0],
         "peak_memory_mb": memory,
         "peak_device_memory_mb": torch.cuda.max_memory_allocated() / 1e6 if case.device == "cuda" else None,
@@ -129,25 +128,28 @@ def _untrained(scan: Scan, architecture: str) -> TrainedModel:
     )
 
 
-def _network_seconds(model: TrainedModel, scan: Scan, case: Case) -> float:
-    """Time of the generator alone: patterns in, patches out, nothing averaged."""
+def _network_seconds(model: TrainedModel, scan: Scan, execution: PyTorchExecutionConfig) -> float:
+    """Time inside the networks during one reconstruction; what surrounds them (fields, stitching) is left out."""
     import torch  # noqa: PLC0415
 
-    from ptycho_adapters.torch_backend.execution import network_precision  # noqa: PLC0415
+    from ptycho_adapters.torch_backend import reconstruct  # noqa: PLC0415
+    from ptycho_adapters.torch_backend.generators.canvas_unet import CanvasUNet  # noqa: PLC0415
+    from ptycho_core.config import TorchInferenceConfig  # noqa: PLC0415
 
-    place = torch.device(case.device)
-    generator = model.generator.to(place)
-    amplitude = torch.tensor(scan.amplitude(), device=place)[:, None]
-    probes = torch.tensor(scan.probe, device=place).expand(case.batch_size, 1, -1, -1, -1)
+    generator = model.generator
+    networks = [generator] if generator.patchwise else [m for m in generator.modules() if isinstance(m, CanvasUNet)]
+    marks: list[float] = []
 
-    def once() -> None:
-        for batch in amplitude.split(case.batch_size):
-            generator(batch, probes[: len(batch)])
+    def mark(*_: object) -> None:
+        if execution.accelerator == "cuda":
+            torch.cuda.synchronize()
+        marks.append(time.perf_counter())
 
-    with torch.inference_mode(), network_precision(case.precision, place):
-        seconds = least_seconds(once, case.device)
-    model.generator.to("cpu")
-    return seconds
+    hooks = [hook for m in networks for hook in (m.register_forward_pre_hook(mark), m.register_forward_hook(mark))]
+    reconstruct(model, scan, execution_config=execution, inference_config=TorchInferenceConfig(probe_source="model"))
+    for hook in hooks:
+        hook.remove()
+    return sum(end - start for start, end in zip(marks[::2], marks[1::2], strict=True))
 
 
 def _operations(model: TrainedModel, scan: Scan) -> float:
@@ -157,11 +159,12 @@ def _operations(model: TrainedModel, scan: Scan) -> float:
     from ptycho_adapters.torch_backend import reconstruct  # noqa: PLC0415
     from ptycho_core.config import PyTorchExecutionConfig, TorchInferenceConfig  # noqa: PLC0415
 
-    few = scan.subset(np.arange(min(16, scan.n_patterns)))
     execution = PyTorchExecutionConfig(accelerator="cpu", inference_batch_size=8)
     with FlopCounterMode(display=False) as counter:
-        reconstruct(model, few, execution_config=execution, inference_config=TorchInferenceConfig(probe_source="model"))
-    return float(counter.get_total_flops()) / few.n_patterns
+        reconstruct(
+            model, scan, execution_config=execution, inference_config=TorchInferenceConfig(probe_source="model")
+        )
+    return float(counter.get_total_flops()) / scan.n_patterns
 
 
 def main() -> None:

@@ -55,17 +55,24 @@ class CanvasUNet(nn.Module):
         _start_at_zero(self.last)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map (B, features, H, W) float32 to (B, outputs, H, W) float32."""
+        """Map (B, features, H, W) float32 to (B, outputs, H, W) float32 in [-1, 1]."""
         height, width = x.shape[-2:]
-        whole = functional.pad(x, (0, -width % _MULTIPLE, 0, -height % _MULTIPLE))
+        whole = functional.pad(_in_network_precision(x), (0, -width % _MULTIPLE, 0, -height % _MULTIPLE))
         blocks = functional.pixel_unshuffle(whole, _BLOCK).contiguous(memory_format=torch.channels_last)
         high = self.encode_high(functional.silu(self.stem(blocks)))
         middle = self.encode_middle(self.down_middle(high))
         low = self.low(self.down_low(middle))
         middle = self.decode_middle(middle + _doubled(self.up_middle(low)))
         high = self.decode_high(high + _doubled(self.up_high(middle)))
-        out: Tensor = functional.pixel_shuffle(self.last(high), _BLOCK)
+        # Bounded, so that no step can run away, whatever it is shown.
+        out: Tensor = functional.pixel_shuffle(torch.tanh(self.last(high)), _BLOCK)
         return out[..., :height, :width].to(torch.float32)
+
+
+def _in_network_precision(x: Tensor) -> Tensor:
+    """Cast before pixels are moved about, where the network's precision is a reduced one: half the bytes to move."""
+    kind = x.device.type
+    return x.to(torch.get_autocast_dtype(kind)) if torch.is_autocast_enabled(kind) else x
 
 
 def without_checkerboard(x: Tensor) -> Tensor:

@@ -65,8 +65,7 @@ class Refinement(nn.Module):
             light,
             draft.weight / brightest,
         ]
-        # Bounded, so that no step can run away, whatever it is shown.
-        out = torch.tanh(self.network(torch.cat([torch.stack(features, dim=1), draft.memory], dim=1)))
+        out = self.network(torch.cat([torch.stack(features, dim=1), draft.memory], dim=1))
         with torch.autocast(out.device.type, enabled=False):
             smooth = _LARGEST_CORRECTION * without_checkerboard(out[:, :2])
         correction = torch.complex(smooth[:, 0], smooth[:, 1])
