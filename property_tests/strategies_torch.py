@@ -7,7 +7,8 @@ import torch
 from hypothesis import strategies as st
 from torch import Tensor
 
-from ptycho_adapters.torch_backend.canvas import pixel_indices
+from ptycho_adapters.torch_backend.canvas import accumulate, pixel_indices
+from ptycho_adapters.torch_backend.generators import AveragedPatches, Draft, Generator
 from strategies_physics import seeds
 
 
@@ -52,3 +53,20 @@ def placed_groups(draw: st.DrawFn) -> Placed:
     start = st.tuples(st.integers(0, height - size), st.integers(0, width - size))
     starts = draw(st.lists(st.lists(start, min_size=members, max_size=members), min_size=groups, max_size=groups))
     return Placed(size=size, height=height, width=width, starts=torch.tensor(starts), seed=draw(seeds))
+
+
+class _Nobody(Generator):
+    """Stands where the averaging does not ask the generator."""
+
+    def forward(self, amplitude: Tensor, probes: Tensor) -> Tensor:
+        """Never called."""
+        raise NotImplementedError
+
+
+def merge(patches: Tensor, weights: Tensor, indices: Tensor, pixels: int) -> Tensor:
+    """Patches (B, C, N, N) averaged by weight on the canvas, as a generator's step does it, and cut out again."""
+    weight = accumulate(weights, indices, pixels)[:, None]
+    nothing = weight.new_zeros(len(weight), 0, 1, pixels)
+    before = Draft(object=torch.ones_like(weight, dtype=patches.dtype), weight=weight, memory=nothing)
+    total = accumulate(weights * patches, indices, pixels)[:, None]
+    return AveragedPatches(_Nobody()).combine(total, before).patches(indices, patches.shape[-1])

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from ptycho_adapters.torch_backend.canvas import accumulate, extract, merge
-from strategies_torch import Placed, noise, placed_groups
+from ptycho_adapters.torch_backend.canvas import accumulate, extract
+from strategies_torch import Placed, merge, noise, placed_groups
 
 
 def _weights(case: Placed) -> Tensor:

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from cli_samples import tiny_scan, training_payload
+from cli_samples import N_PATTERNS, tiny_scan, training_payload
 from ptycho_adapters import legacy
 from ptycho_adapters.cli import main
 from ptycho_adapters.commands.settings_file import read_settings
-from ptycho_core.config.table import TRAINING
+from ptycho_core.config.table import INFERENCE, TRAINING
 from ptycho_core.errors import ConfigError
 from ptycho_core.overrides import Layer
 
@@ -128,14 +128,14 @@ def test_a_deprecated_name_in_a_file_is_told(scan: Path, tmp_path: Path, capsys:
 def test_the_printed_configuration_has_every_setting_with_its_source(
     scan: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """For machines: value, unit and source of each key; nothing is written."""
+    """For machines: value, unit and source of each key that a training reads; nothing is written."""
     path = config(tmp_path, "batch_size = 8")
     line = f"train --train-data-file {scan} --output-dir {tmp_path / 'o'} --n-groups 8 --gridsize 1 --config {path}"
 
     assert main([*line.split(), "--print-config", "--json"]) == 0
 
     settings = json.loads(capsys.readouterr().out)["settings"]
-    assert settings.keys() == {info.key for info in TRAINING}
+    assert settings.keys() == {info.key for info in TRAINING if TRAINING.reads(info)}
     assert {key: settings[key]["source"] for key in ("train_data_file", "gridsize", "batch_size", "N", "momentum")} == {
         "train_data_file": "cli",
         "gridsize": "cli",
@@ -147,6 +147,21 @@ def test_the_printed_configuration_has_every_setting_with_its_source(
     assert settings["N"]["unit"] == "px"
     assert settings["train_data_file"]["value"] == str(scan)
     assert not (tmp_path / "o").exists()
+
+
+@pytest.mark.parametrize(("flags", "groups"), [("", (N_PATTERNS, "scan")), ("--n-groups 5", (5, "cli"))])
+def test_the_printed_configuration_of_a_reconstruction_is_what_it_reads(
+    scan: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], flags: str, groups: tuple[int, str]
+) -> None:
+    """Settings of a training stay out unless they were typed; all patterns are a fact of the scan, not of a flag."""
+    line = f"infer --test-data {scan} --output-dir {tmp_path / 'o'} --learning-rate 0.0002 {flags}"
+
+    assert main([*line.split(), "--print-config", "--json"]) == 0
+
+    settings = json.loads(capsys.readouterr().out)["settings"]
+    assert settings.keys() == {info.key for info in INFERENCE if INFERENCE.reads(info)} | {"learning_rate"}
+    assert (settings["n_groups"]["value"], settings["n_groups"]["source"]) == groups
+    assert settings["learning_rate"]["source"] == "cli"
 
 
 def test_the_printed_configuration_says_what_is_missing(capsys: pytest.CaptureFixture[str]) -> None:

@@ -166,7 +166,7 @@ def test_help_lists_units_and_defaults(capsys: pytest.CaptureFixture[str]) -> No
     assert main(["train", "--help"]) == 0
     page = " ".join(capsys.readouterr().out.split())
     assert "--N {64,128,256} side of a pattern [px] (default: as the scan)" in page
-    assert "--learning-rate NUMBER first learning rate (default: 0.0005)" in page
+    assert "--learning-rate NUMBER first learning rate (default: 0.0002)" in page
     assert "--train-data-file PATH scan to train on (required)" in page
     assert "--probe-trainable, --no-probe-trainable refine the probe while training (default: yes)" in page
     assert "also --epochs, --max-epochs" in page

@@ -244,9 +244,7 @@ def test_amplitudes_become_counts_on_request(
     assert found.metadata.extra["domain_evidence"].startswith("squares of amplitudes")
 
 
-def test_only_patterns_of_scans_become_counts(
-    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_only_patterns_of_scans_become_counts(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """--as-counts says nothing about results and TIFF files."""
     assert "result" in refused(capsys, "convert", folder / "object.h5", tmp_path / "o.npz", "--as-counts")
     assert "TIFF" in refused(capsys, "convert", folder / "scan.npz", tmp_path / "o.tif", "--as-counts")

@@ -80,7 +80,7 @@ def test_the_help_of_a_training_lists_what_it_reads(capsys: pytest.CaptureFixtur
 @pytest.mark.parametrize(
     ("typed", "told"),
     [
-        ("--learning-rate 1e-4", "--learning-rate: expected 0.0005, the default, found 0.0001; learning_rate belongs"),
+        ("--learning-rate 1e-4", "--learning-rate: expected 0.0002, the default, found 0.0001; learning_rate belongs"),
         ("--torch-scheduler Exponential", "--scheduler: "),
         ("--checkpoint-monitor train_loss", "--checkpoint-monitor-metric: "),
         ("--max-time 00:00:10:00", "--max-time: "),
@@ -142,7 +142,7 @@ def test_flags_that_ask_for_nothing_are_fine(model: Path, scan: Path, tmp_path: 
     """A reconstruction logs nothing and writes no checkpoints, so it may be told not to."""
     with pytest.warns(UserWarning, match="is empty"):
         payload = inference_payload(
-            model, scan, tmp_path / "out", "--logger", "none", "--disable-checkpointing", "--learning-rate", "0.0005"
+            model, scan, tmp_path / "out", "--logger", "none", "--disable-checkpointing", "--learning-rate", "0.0002"
         )
 
     assert payload.execution_config.logger_backend is None

@@ -109,6 +109,8 @@ def test_a_result_is_one_product(run: Run) -> None:
     assert product.metrics["deviance_per_px"] > 0
     assert product.provenance["n_filters_scale"] == "archive"
     assert product.provenance["accelerator"] == "cli"
+    assert product.provenance["n_groups"] == "scan"
+    assert "n_groups" not in json.loads((run.folder / "result" / "summary.json").read_text())["settings"]
     np.testing.assert_array_equal(tifffile.imread(run.folder / "result" / "object.tif"), product.object)
     with h5py.File(run.folder / "result" / "object.h5") as file:
         assert file["object"].shape == (1, *product.object.shape)
@@ -127,6 +129,7 @@ def test_a_result_has_a_report(run: Run) -> None:
     assert set(re.findall(r'<th scope="row">(\w+)</th><td class="value">.*?</td><td class="source">', page)) == set(
         product.provenance
     )
+    assert re.search(r'<th scope="row">n_groups</th><td class="value">16</td><td class="source">scan<', page)
     assert not re.search(r'<span class="quiet">not recorded', page)
 
 

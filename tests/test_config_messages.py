@@ -130,7 +130,7 @@ MESSAGES: dict[str, tuple[Callable[[], object], str]] = {
         lambda: reconstruct(learning_rate=1.0, logger_backend="mlflow"),
         text(
             "settings",
-            "explicit.learning_rate: expected 0.0005, the default, found 1.0; "
+            "explicit.learning_rate: expected 0.0002, the default, found 1.0; "
             "learning_rate belongs to a training, a reconstruction does not read it: leave it out",
             "explicit.logger_backend: expected 'csv', the default, found 'mlflow'; "
             "logger_backend belongs to a training, a reconstruction does not read it: leave it out",

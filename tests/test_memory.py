@@ -83,6 +83,16 @@ def test_where_nothing_helps_the_machine_is_too_small() -> None:
     assert caught.value.problems[0].fix == "use a machine with more memory"
 
 
+def test_nothing_below_the_least_useful_number_is_proposed() -> None:
+    """A number that fits and would be refused for another reason is no way out."""
+    remedy = Remedy(action="--size {}", largest=4, smallest=2, demand=demand)
+
+    with pytest.raises(MemoryShortageError) as caught:
+        check_memory("the run", demand(4), 1600, [remedy])
+
+    assert caught.value.problems[0].fix == "use a machine with more memory"
+
+
 @pytest.mark.parametrize("largest", [2, 3, 4, 5, 8, 9, 1000])
 def test_a_proposal_is_smaller_than_what_was_asked_for(largest: int) -> None:
     """Whatever the number was, the proposed one is below it and a power of two."""

@@ -89,6 +89,14 @@ def test_a_command_that_needs_torch_says_so(tmp_path: Path, scan: Path, command:
     assert not (tmp_path / "out").exists()
 
 
+def test_the_demonstration_says_so_before_it_begins(tmp_path: Path) -> None:
+    """One line, the exit code of the commands, and no scan simulated in vain."""
+    done = python_without(tmp_path, FRAMEWORKS, "-m", "ptycho_adapters.demo", "--output-dir", "out")
+
+    assert (done.returncode, done.stdout, done.stderr) == (2, "", f"demo: {needs('torch')}\n")
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.parametrize(
     "line",
     [

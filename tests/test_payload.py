@@ -56,13 +56,13 @@ def evolve_facts(*, nphotons: float | None) -> ScanFacts:
 def test_execution_outranks_the_command_line_only_where_it_was_set() -> None:
     """A default of the execution record beats nothing."""
     execution = PyTorchExecutionConfig(num_workers=3)
-    cli = {"n_groups": 4, "num_workers": 1, "learning_rate": 5e-4}
+    cli = {"n_groups": 4, "num_workers": 1, "learning_rate": 2e-4}
 
     payload = resolve_training(SCAN, None, execution, cli, output_dir=OUT)
 
     assert (payload.execution_config.num_workers, payload.pt_training_config.num_workers) == (3, 3)
-    assert (payload.execution_config.learning_rate, payload.pt_training_config.learning_rate) == (5e-4, 5e-4)
-    assert dict(payload.overrides_applied) == {"n_groups": 4, "num_workers": 3, "learning_rate": 5e-4}
+    assert (payload.execution_config.learning_rate, payload.pt_training_config.learning_rate) == (2e-4, 2e-4)
+    assert dict(payload.overrides_applied) == {"n_groups": 4, "num_workers": 3, "learning_rate": 2e-4}
 
 
 @pytest.mark.parametrize(
@@ -324,6 +324,6 @@ def test_defaults_of_a_run() -> None:
 
     assert (training.model.gridsize, training.neighbor_count, training.batch_size, training.nepochs) == (3, 10, 1, 50)
     assert (training.model.architecture, training.probe_trainable, training.backend) == ("unrolled", True, "pytorch")
-    assert payload.pt_training_config.learning_rate == payload.execution_config.learning_rate == 5e-4
+    assert payload.pt_training_config.learning_rate == payload.execution_config.learning_rate == 2e-4
     assert payload.pt_training_config.validation_fraction == TorchTrainingConfig().validation_fraction == 0.1
     assert payload.execution_config.accelerator == "auto"

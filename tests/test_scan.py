@@ -283,7 +283,7 @@ def test_amplitudes_become_counts_on_request() -> None:
     for name in ("positions_px", "probe", "scan_index"):
         assert np.array_equal(getattr(counts, name), getattr(noted, name))
     assert counts.metadata.name == "a"
-    assert counts.metadata.extra == {"domain_evidence": "squares of amplitudes (said so)", "b": "c"}
+    assert counts.metadata.extra == {"domain_evidence": "squares of amplitudes; said so", "b": "c"}
     assert amplitude.as_counts().metadata.extra == {"domain_evidence": "squares of amplitudes"}
 
 

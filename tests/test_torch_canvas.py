@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from ptycho_adapters.torch_backend.canvas import accumulate, extract, merge, pixel_indices
+from ptycho_adapters.torch_backend.canvas import accumulate, extract, pixel_indices
 from ptycho_adapters.torch_backend.resident import group_canvas
+from strategies_torch import merge
 
 pytest_plugins = ("torch_fixtures",)
 
@@ -48,14 +49,14 @@ def test_an_overlap_is_the_weighted_mean() -> None:
 
 
 def test_where_nothing_shines_the_mean_is_a_number() -> None:
-    """Pixels without weight come back as zero, with finite gradients."""
-    patches = torch.ones(1, 1, 2, 2, dtype=torch.complex64, requires_grad=True)
+    """Pixels without weight come back as one, with finite gradients."""
+    patches = torch.full((1, 1, 2, 2), 3.0, dtype=torch.complex64, requires_grad=True)
     weights = torch.tensor([[[[1.0, 0.0], [0.0, 1.0]]]])
 
     merged = merge(patches, weights, pixel_indices(torch.zeros(1, 1, 2, dtype=torch.int64), 2, 2), 4)
     merged.abs().sum().backward()
 
-    assert merged.detach().real.tolist() == [[[[1.0, 0.0], [0.0, 1.0]]]]
+    assert merged.detach().real.tolist() == [[[[3.0, 1.0], [1.0, 3.0]]]]
     assert patches.grad is not None
     assert bool(patches.grad.isfinite().all())
 

@@ -69,7 +69,7 @@ def test_every_message_says_why_and_what_to_do(collapse: Collapse) -> None:
 
 
 def _broken(tmp_path: Path, architecture: str, breaking: Callable[[nn.Module], object]) -> Symptoms:
-    module = module_of(payload_for(tmp_path, {"architecture": architecture}))
+    module = module_of(payload_for(tmp_path, {"architecture": architecture, "n_groups": 36}))
     for parameter in module.generator.parameters():
         parameter.data += 0.03 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(1))
     breaking(module.generator)
@@ -114,7 +114,7 @@ def test_broken_networks_are_recognised(
 
 def test_looking_leaves_no_trace(tmp_path: Path) -> None:
     """The network keeps no hook and no gradient."""
-    module = module_of(payload_for(tmp_path))
+    module = module_of(payload_for(tmp_path, {"n_groups": 36}))
 
     symptoms(module, torch.arange(8).reshape(2, 4))
 

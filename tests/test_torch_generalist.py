@@ -14,8 +14,10 @@ from ptycho_adapters.pretraining.weights import weights_path
 from ptycho_adapters.torch_backend import reconstruct
 from ptycho_adapters.torch_backend.generalist import generalist_for, pretrained_generator
 from ptycho_adapters.torch_backend.probe import TrainableProbe
+from ptycho_adapters.torch_backend.resident import ResidentScan
 from ptycho_adapters.torch_backend.trainer import starting_network
-from ptycho_core.config import TorchInferenceConfig
+from ptycho_adapters.torch_backend.whole_scan import PassFactory
+from ptycho_core.config import PyTorchExecutionConfig, TorchInferenceConfig
 from ptycho_core.errors import ConfigError
 from ptycho_core.metrics import compare, evaluation_mask
 from ptycho_core.objects import ObjectKind
@@ -126,3 +128,22 @@ def test_a_training_refines_the_probe_first(tmp_path: Path) -> None:
     assert _same_beam(start["none"], blurred.probe) == pytest.approx(1.0, abs=1e-5)
     assert _same_beam(start["one"], blurred.probe) < 1 - 1e-5
     assert _same_beam(start["default"], scan.probe) > _same_beam(start["none"], scan.probe)
+
+
+def test_few_patterns_are_enough_to_refine_the_probe_of_a_large_scan(chip: Scan) -> None:
+    """A pass can be cut down to the patterns around the middle, on the smallest canvas that holds them."""
+    model, resident = generalist_for(chip), ResidentScan(chip)
+    everything = np.arange(chip.n_patterns)
+    factory = PassFactory(model.generator, resident, everything, PyTorchExecutionConfig(), TorchInferenceConfig())
+    whole = factory(model.probe, everything)
+
+    few = whole.around_the_middle(9)
+
+    offset = np.linalg.norm(chip.positions_px - chip.positions_px.mean(axis=0), axis=1)
+    assert set(few.indices.tolist()) <= set(np.argsort(offset)[:12].tolist())
+    assert len(few.indices) == 9
+    starts = resident.starts_on_host()[few.indices.numpy()]
+    assert few.origin.tolist() == starts.min(axis=0).tolist()
+    assert [few.canvas.height, few.canvas.width] == (np.ptp(starts, axis=0) + chip.N).tolist()
+    assert few.stitch()[0].shape == (few.canvas.pixels,)
+    assert whole.around_the_middle(chip.n_patterns) is whole

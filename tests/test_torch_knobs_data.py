@@ -186,7 +186,7 @@ def test_another_scan_is_lit_by_its_own_flux(tmp_path: Path) -> None:
     """A validation scan of four times the photons is predicted under a probe of four times the energy."""
     scan = tiny_scan()
     brighter = attrs.evolve(scan, patterns=scan.patterns.astype(np.float64) * 4)
-    payload = payload_for(tmp_path)
+    payload = payload_for(tmp_path, {"n_groups": 36})
     module = build_module(payload, scan, brighter, training_groups(payload, scan, brighter))
 
     with torch.no_grad():

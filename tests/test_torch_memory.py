@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pytest
 import torch
 
@@ -12,10 +14,17 @@ from ptycho_adapters import legacy
 from ptycho_adapters.cli import main
 from ptycho_adapters.torch_backend import reconstruct, save_archive, train
 from ptycho_adapters.torch_backend.groups import training_groups
-from ptycho_adapters.torch_backend.memory import kept_for_gradient
+from ptycho_adapters.torch_backend.memory import (
+    check_patterns,
+    check_residency,
+    check_training,
+    kept_for_gradient,
+    size_of,
+)
+from ptycho_adapters.torch_backend.resident import ResidentScan, mean_flux
 from ptycho_adapters.torch_backend.trainer import build_module
 from ptycho_core.config import TorchInferenceConfig
-from ptycho_core.memory import MemoryShortageError
+from ptycho_core.memory import MemoryShortageError, resident_demand, training_demand
 from torch_sample import payload_for, quick_training, tiny_scan
 
 if TYPE_CHECKING:
@@ -23,7 +32,8 @@ if TYPE_CHECKING:
 
     from ptycho_adapters.torch_backend.module import PtychoModule
 
-FREE = "ptycho_adapters.torch_backend.memory.available_memory"
+MEMORY = "ptycho_adapters.torch_backend.memory"
+FREE = f"{MEMORY}.available_memory"
 # 36 patterns of 64 px: three float32 copies while they are prepared.
 PREPARED = 3 * 36 * 64 * 64 * 4
 
@@ -81,7 +91,7 @@ def test_patterns_that_do_not_fit_are_refused_before_they_are_copied(
     monkeypatch.setattr(FREE, lambda: PREPARED - 1)
 
     with pytest.raises(MemoryShortageError, match="training does not fit"):
-        train(payload_for(tmp_path, {"probe_autofocus": False}), tiny_scan())
+        train(payload_for(tmp_path, {"n_groups": 36, "gridsize": 1, "probe_autofocus": False}), tiny_scan())
     with pytest.raises(MemoryShortageError, match="reconstruction does not fit"):
         reconstruct(model, tiny_scan())
 
@@ -101,6 +111,113 @@ def test_a_reconstruction_that_does_not_fit_names_a_smaller_one(
     assert flag == "--n-subsample"
     result = reconstruct(model, scan, inference_config=TorchInferenceConfig(n_subsample=int(number)))
     assert len(result.pattern_indices) == int(number)
+
+
+@pytest.mark.parametrize("n_subsample", [None, 16])
+def test_a_training_keeps_no_pattern_that_it_does_not_use(tmp_path: Path, n_subsample: int | None) -> None:
+    """Only what a group uses is resident, and is found by its scan index; the flux is that of the whole scan."""
+    scan = tiny_scan()
+    payload = payload_for(tmp_path, {"n_subsample": n_subsample, "n_groups": 8, "probe_autofocus": False})
+    groups = training_groups(payload, scan, None)
+
+    resident = build_module(payload, scan, None, groups).training_scan
+
+    used = np.union1d(groups.train, groups.validation)
+    assert len(resident.counts) == len(used) == groups.n_patterns <= (n_subsample or 36) + 1
+    assert resident.flux == mean_flux(scan)
+    whole = ResidentScan(scan)
+    for indices in (torch.tensor(each, dtype=torch.int64) for each in (groups.train, groups.validation)):
+        found, expected = resident.gather(indices), whole.gather(indices)
+        assert torch.equal(found.counts, expected.counts)
+        assert torch.equal(found.starts, expected.starts)
+        assert torch.equal(found.fractions_px, expected.fractions_px)
+
+
+def test_a_pattern_that_is_not_kept_cannot_be_taken() -> None:
+    """Asking for it is an error, never another pattern."""
+    resident = ResidentScan(tiny_scan(), patterns=np.array([3, 5]))
+
+    assert torch.equal(resident.gather(torch.tensor([[5]])).counts, ResidentScan(tiny_scan()).counts[5][None, None])
+    with pytest.raises(IndexError):
+        resident.gather(torch.tensor([[4]]))
+
+
+def test_another_scan_to_validate_on_keeps_what_is_used_of_it(tmp_path: Path) -> None:
+    """Each of two scans keeps its own patterns, and both count for the memory."""
+    payload = payload_for(tmp_path, {"n_groups": 5, "gridsize": 1, "n_subsample": 7, "probe_autofocus": False})
+    groups = training_groups(payload, tiny_scan(), tiny_scan())
+
+    module = build_module(payload, tiny_scan(), tiny_scan(), groups)
+
+    assert len(module.training_scan.counts) == len(module.validation_scan.counts) == 5
+    assert groups.n_patterns == 10
+
+
+def test_a_reconstruction_keeps_the_patterns_that_take_part(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With fewer patterns it fits where all of them do not, and the message says so."""
+    model = quick_training(tmp_path)
+    free = resident_demand(size_of(tiny_scan(), 9)).total
+    monkeypatch.setattr(FREE, lambda: free)
+
+    with pytest.raises(MemoryShortageError, match="patterns as counts") as caught:
+        check_residency(tiny_scan(), 36, model.payload.execution_config)
+
+    assert caught.value.problems[0].fix.startswith("--n-subsample 8 ")
+    check_residency(tiny_scan(), 8, model.payload.execution_config)
+
+
+@pytest.mark.parametrize("apart", [False, True])
+@pytest.mark.parametrize(
+    ("overrides", "flags"),
+    [
+        ({"n_groups": 9, "neighbor_count": 6}, {"n_subsample"}),
+        ({"n_groups": 36, "gridsize": 1}, {"n_groups", "n_subsample"}),
+        ({"n_groups": 70, "neighbor_count": 6, "enable_oversampling": True}, {"n_subsample"}),
+    ],
+)
+def test_a_training_on_too_many_patterns_names_fewer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, overrides: dict[str, object], flags: set[str], *, apart: bool
+) -> None:
+    """The message proposes a subsample, with fewer groups where it cannot give as many; with that it fits."""
+    scan, held_out = tiny_scan(), tiny_scan() if apart else None
+    payload = payload_for(tmp_path, overrides)
+    free = resident_demand(size_of(scan, 40 if apart else 22)).total
+    monkeypatch.setattr(FREE, lambda: free)
+
+    with pytest.raises(MemoryShortageError, match="training does not fit") as caught:
+        check_patterns(payload, scan, training_groups(payload, scan, held_out))
+
+    words = caught.value.problems[0].fix.split(" (needs")[0].split(" ")
+    proposed = {flag[2:].replace("-", "_"): int(number) for flag, number in zip(words[::2], words[1::2], strict=True)}
+    assert proposed.keys() == flags
+    fewer = payload_for(tmp_path, {**overrides, **proposed})
+    check_patterns(fewer, scan, training_groups(fewer, scan, held_out))
+
+
+def test_on_a_device_of_its_own_patterns_and_batch_count_together(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Fewer patterns or a smaller batch is proposed; in the processor's memory only the batch is still to come."""
+    settings = {"n_groups": 9, "neighbor_count": 6, "batch_size": 2, "probe_autofocus": False}
+    payload = payload_for(tmp_path, settings)
+    groups = training_groups(payload, tiny_scan(), None)
+    module = build_module(payload, tiny_scan(), None, groups)
+    kept = kept_for_gradient(module, torch.tensor(groups.train[:1], dtype=torch.int64))
+    weights = sum(parameter.numel() for parameter in module.parameters())
+    batch = training_demand(kept_bytes=kept, batch_size=2, n_weights=weights).total
+    patterns = resident_demand(size_of(tiny_scan(), groups.n_patterns)).total
+    monkeypatch.setattr(MEMORY + ".free_bytes", lambda device: batch + patterns - 1)
+    check_training(payload, module, tiny_scan(), groups)
+    monkeypatch.setattr(MEMORY + ".pick_device", lambda accelerator: torch.device("cuda"))
+
+    with pytest.raises(MemoryShortageError, match="a batch kept for its gradient") as caught:
+        check_training(payload, module, tiny_scan(), groups)
+
+    smaller, fewer = re.findall(r"(--batch-size|--n-subsample) (\d+)", caught.value.problems[0].fix)[:2]
+    assert (smaller[0], fewer[0]) == ("--batch-size", "--n-subsample")
+    mended = payload_for(tmp_path, {**settings, "n_subsample": int(fewer[1])})
+    fewer_groups = training_groups(mended, tiny_scan(), None)
+    check_training(mended, build_module(mended, tiny_scan(), None, fewer_groups), tiny_scan(), fewer_groups)
 
 
 @pytest.mark.parametrize("command", ["train", "infer"])

@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING, Final
 
 import attrs
 
+from ptycho_adapters.cli import WRONG_INPUT
 from ptycho_adapters.cli import main as command_line
 from ptycho_adapters.commands import console
+from ptycho_core.errors import DependencyError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -74,7 +76,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: arguments; those of the process when None.
 
     Returns:
-        0 when everything went well, otherwise the exit code of the step that failed.
+        0 when everything went well, otherwise the exit code of the step that failed, or that of the commands where
+        a package is missing.
     """
     parser = argparse.ArgumentParser(prog="python -m ptycho_adapters.demo", description=__doc__)
     parser.add_argument("--output-dir", default="demo_output", help="folder for everything (default: demo_output)")
@@ -83,6 +86,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except DemoError as error:
         console.note(f"demo: {error}")
         return error.code
+    except DependencyError as error:
+        console.note(f"demo: {error}")
+        return WRONG_INPUT
     return 0
 
 
@@ -95,6 +101,7 @@ def demonstrate(folder: Path, plan: Plan) -> None:
 
     Raises:
         DemoError: a step failed.
+        DependencyError: a package that a later step needs is not installed; nothing has been written then.
     """
     from ptycho_adapters.demo_report import write_report  # noqa: PLC0415 - matplotlib takes half a second
 

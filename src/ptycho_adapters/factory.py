@@ -70,7 +70,7 @@ def create_training_payload(
     return payload
 
 
-def create_inference_payload(  # noqa: PLR0913 - five of the legacy signature and two layers
+def create_inference_payload(  # noqa: PLR0913 - five of the legacy signature, two layers and a fact
     model_path: StrPath,
     test_data_file: StrPath,
     output_dir: StrPath,
@@ -79,6 +79,7 @@ def create_inference_payload(  # noqa: PLR0913 - five of the legacy signature an
     *,
     cli: Mapping[str, object] | None = None,
     file: Mapping[str, object] | None = None,
+    all_patterns: int | None = None,
 ) -> InferencePayload:
     """Resolve a reconstruction of a scan file with a trained model; the archive's settings outrank the scan's facts.
 
@@ -86,10 +87,11 @@ def create_inference_payload(  # noqa: PLR0913 - five of the legacy signature an
         model_path: a folder with ``wts.h5.zip``, or that file.
         test_data_file: the scan; only its headers are read.
         output_dir: folder for everything that is written.
-        overrides: settings by key or alias; `n_groups` is required here or in a lower layer.
+        overrides: settings by key or alias; `n_groups` is required here or in a lower layer, or `all_patterns`.
         execution_config: how to use the machine; the fields passed to it outrank `cli`.
         cli: settings of a command line.
         file: settings of a configuration file.
+        all_patterns: number of patterns of the scan, which is that of the groups where no layer says another.
 
     Raises:
         FileNotFoundError: there is no such model folder or scan.
@@ -106,7 +108,9 @@ def create_inference_payload(  # noqa: PLR0913 - five of the legacy signature an
         message = f"Test data file not found: {scan}"
         raise FileNotFoundError(message)
     facts = InferenceFacts(
-        scan=read_scan_facts(scan), archive=ArchiveFacts(path=model, training=read_archive_config(archive))
+        scan=read_scan_facts(scan),
+        archive=ArchiveFacts(path=model, training=read_archive_config(archive)),
+        all_patterns=all_patterns,
     )
     payload = resolve_inference(facts, overrides, execution_config, cli, output_dir=folder, file=file)
     folder.mkdir(parents=True, exist_ok=True)

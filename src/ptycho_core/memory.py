@@ -79,11 +79,13 @@ class Remedy:
         action: what to do, with `{}` in the place of a number.
         largest: the number as it is now.
         demand: what is needed at a number.
+        smallest: least number to propose.
     """
 
     action: str
     largest: int
     demand: Callable[[int], MemoryDemand]
+    smallest: int = 1
 
 
 def resident_demand(scan: ScanSize) -> MemoryDemand:
@@ -168,7 +170,7 @@ def in_units(size: int) -> str:
 def _proposal(remedy: Remedy, available: int) -> str:
     """Give the largest power of two below the present number that fits, in words; empty if none does."""
     number = 1 << max(0, (remedy.largest - 1).bit_length() - 1)
-    while number >= 1:
+    while number >= max(1, remedy.smallest):
         needed = remedy.demand(number).total
         if needed <= available:
             return f"{remedy.action.format(number)} (needs {in_units(needed)})"

@@ -122,10 +122,23 @@ class ArchiveFacts:
 
 @attrs.frozen(kw_only=True)
 class InferenceFacts:
-    """What the files of a reconstruction say about themselves."""
+    """What the files of a reconstruction say about themselves.
+
+    Attributes:
+        scan: the scan.
+        archive: the model.
+        all_patterns: number of patterns of the scan, for a run that takes all of them unless somebody asks for a
+            number of groups; None for one in which somebody has to.
+    """
 
     scan: ScanFacts
     archive: ArchiveFacts
+    all_patterns: int | None = None
+
+    def scan_layer(self) -> dict[str, object]:
+        """Return the facts of the scan that are settings of a reconstruction."""
+        groups = {} if self.all_patterns is None else {"n_groups": self.all_patterns}
+        return {**self.scan.layer(), **groups}
 
 
 def resolve_training(
@@ -191,7 +204,7 @@ def resolve_inference(
         "output_dir": output_dir,
     }
     archived = facts.archive.layer()
-    layers = _layers(overrides, execution, cli, file) | {Layer.ARCHIVE: archived, Layer.SCAN: facts.scan.layer()}
+    layers = _layers(overrides, execution, cli, file) | {Layer.ARCHIVE: archived, Layer.SCAN: facts.scan_layer()}
     resolution = _resolve(layers, arguments, INFERENCE, archived)
     values = resolution.values
     model = _make(ModelConfig, values)

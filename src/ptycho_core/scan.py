@@ -149,9 +149,13 @@ class Scan:
         """Number of incoherent probe modes."""
         return len(self.probe)
 
-    def counts(self) -> Counts:
-        """Give the patterns as photon counts, (n, N, N) float32 (exact for whole counts up to 2**24)."""
-        values = self.patterns.astype(np.float32, copy=False)
+    def counts(self, chosen: slice | npt.NDArray[np.integer] = slice(None)) -> Counts:
+        """Give patterns as photon counts, (m, N, N) float32 (exact for whole counts up to 2**24).
+
+        Args:
+            chosen: which patterns; all of them by default. No others are converted.
+        """
+        values = self.patterns[chosen].astype(np.float32, copy=False)
         if self.domain is MeasurementDomain.COUNTS:
             return Counts(values)
         return counts_from_amplitude(Amplitude(values))
@@ -175,7 +179,7 @@ class Scan:
         if self.domain is MeasurementDomain.COUNTS:
             return self
         before = self.metadata.extra.get(DOMAIN_EVIDENCE)
-        note = "squares of amplitudes" + (f" ({before})" if before else "")
+        note = "squares of amplitudes" + (f"; {before}" if before else "")
         metadata = attrs.evolve(self.metadata, extra={**self.metadata.extra, DOMAIN_EVIDENCE: note})
         return attrs.evolve(self, patterns=self.counts(), domain=MeasurementDomain.COUNTS, metadata=metadata)
 

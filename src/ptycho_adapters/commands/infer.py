@@ -95,27 +95,23 @@ def make_payload(request: RunRequest, n_patterns: int) -> InferencePayload:
         payload = _resolved(request, None, existing(source, "Test data"), folder)
         folder.mkdir(parents=True, exist_ok=True)
         return payload
-    cli = _with_groups(request, n_patterns)
     with request.resolving():
-        return create_inference_payload(model_path, source, folder, cli=cli, file=request.file)
-
-
-def _with_groups(request: RunRequest, n_patterns: int) -> dict[str, object]:
-    said = request.said("n_groups") is not None
-    return dict(request.cli) if said else {**request.cli, "n_groups": n_patterns}
+        return create_inference_payload(
+            model_path, source, folder, cli=request.cli, file=request.file, all_patterns=n_patterns
+        )
 
 
 def _resolved(request: RunRequest, model_path: Path | None, source: Path, folder: Path) -> InferencePayload:
     """Resolve without touching anything, so that a wrong setting is found before a long read."""
+    facts = _facts(model_path, source)
+    with request.resolving():
+        return resolve_inference(facts, cli=request.cli, output_dir=folder, file=request.file)
+
+
+def _facts(model_path: Path | None, source: Path) -> InferenceFacts:
     scan = read_scan_facts(source)
     archive = _archive_facts(model_path, scan.N)
-    with request.resolving():
-        return resolve_inference(
-            InferenceFacts(scan=scan, archive=archive),
-            cli=_with_groups(request, scan.n_patterns or 1),
-            output_dir=folder,
-            file=request.file,
-        )
+    return InferenceFacts(scan=scan, archive=archive, all_patterns=scan.n_patterns or 1)
 
 
 def _archive_facts(model_path: Path | None, size: int) -> ArchiveFacts:

@@ -55,7 +55,7 @@ class Setting:
 def show_settings(
     request: RunRequest, facts: Mapping[Layer, Mapping[str, object]], payload: TrainingPayload | InferencePayload | None
 ) -> None:
-    """Print the settings of a run with the source of each, as `--print-config` asks.
+    """Print the settings that a run reads with the source of each, as `--print-config` asks.
 
     Args:
         request: what the command was told.
@@ -75,6 +75,9 @@ def show_settings(
         source = provenance[info.key]
         # The paths are arguments of the factory; where they were said is what counts here.
         source = resolution.provenance[info.key] if source is Layer.EXPLICIT else source
+        # What only the other kind of run reads is shown where somebody chose it all the same.
+        if not request.table.reads(info) and not source.chosen:
+            continue
         missing = info.key in request.required and source.default
         found.append(Setting(info=info, value=values[info.key], source=None if missing else source))
     if request.as_json:

@@ -1,4 +1,4 @@
-"""Merging patches on a canvas and cutting them out again: exact adjoints, on integer pixels."""
+"""Adding patches to a canvas and cutting them out again: exact adjoints, on integer pixels."""
 
 from __future__ import annotations
 
@@ -43,22 +43,3 @@ def extract(canvas: Tensor, indices: Tensor, size: int) -> Tensor:
     """Cut patches (B, C, size, size) out of canvases (B, pixels)."""
     groups, members, _ = indices.shape
     return canvas.gather(1, indices.reshape(groups, -1)).reshape(groups, members, size, size)
-
-
-def merge(patches: Tensor, weights: Tensor, indices: Tensor, pixels: int) -> Tensor:
-    """Weighted mean of overlapping patches, seen again by each member.
-
-    A partition of unity: patches cut from one object come back unchanged wherever any weight is positive.
-
-    Args:
-        patches: (B, C, N, N) complex64.
-        weights: (B, C, N, N) float32, non-negative: the light on each pixel.
-        indices: (B, C, N * N) from `pixel_indices`.
-        pixels: canvas size H * W.
-
-    Returns:
-        (B, C, N, N) complex64.
-    """
-    total = accumulate(weights, indices, pixels)
-    mean = accumulate(weights * patches, indices, pixels) / total.clamp_min(torch.finfo(total.dtype).tiny)
-    return extract(mean, indices, patches.shape[-1])

@@ -25,10 +25,31 @@ if TYPE_CHECKING:
 
 @attrs.frozen(kw_only=True, eq=False)
 class TrainingGroups:
-    """Groups of scan indices (G, C) to train on and to validate on; the latter may be empty."""
+    """Groups of scan indices.
+
+    Attributes:
+        train: (G, C) to train on.
+        validation: (G, C) to validate on; may be empty.
+        apart: whether the groups to validate on are of another scan.
+    """
 
     train: NDArray[np.int32]
     validation: NDArray[np.int32]
+    apart: bool = False
+
+    def of_training_scan(self) -> NDArray[np.int32]:
+        """Return the indices (m,) of the training scan that any group uses, sorted."""
+        members = [self.train] if self.apart else [self.train, self.validation]
+        return np.unique(np.concatenate([each.ravel() for each in members]))
+
+    def of_validation_scan(self) -> NDArray[np.int32]:
+        """Return the indices (m,) that the groups to validate on use, sorted."""
+        return np.unique(self.validation)
+
+    @property
+    def n_patterns(self) -> int:
+        """Number of patterns of either scan that any group uses."""
+        return len(self.of_training_scan()) + (len(self.of_validation_scan()) if self.apart else 0)
 
 
 def training_groups(payload: TrainingPayload, scan: Scan, validation: Scan | None) -> TrainingGroups:
@@ -45,7 +66,7 @@ def training_groups(payload: TrainingPayload, scan: Scan, validation: Scan | Non
     grouping = grouping_of(payload)
     if validation is not None:
         held_out = group_scan(validation, _at_most(grouping, validation.n_patterns))
-        return TrainingGroups(train=group_scan(scan, grouping).indices, validation=held_out.indices)
+        return TrainingGroups(train=group_scan(scan, grouping).indices, validation=held_out.indices, apart=True)
     split = split_region(scan.positions_px, payload.pt_training_config.validation_fraction)
     raise_if_any(ConfigError, "training groups", _problems(grouping, split, scan.n_patterns))
     share = len(split.train) / scan.n_patterns

@@ -9,6 +9,7 @@ import torch
 
 from ptycho_adapters.machine import available_memory
 from ptycho_adapters.torch_backend.execution import pick_device
+from ptycho_adapters.torch_backend.groups import grouping_of
 from ptycho_core.memory import (
     MemoryDemand,
     Remedy,
@@ -20,19 +21,25 @@ from ptycho_core.memory import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from numpy.typing import NDArray
     from torch import Tensor
 
     from ptycho_adapters.torch_backend.generators import Generator
+    from ptycho_adapters.torch_backend.groups import TrainingGroups
     from ptycho_adapters.torch_backend.module import PtychoModule
     from ptycho_core.config import PyTorchExecutionConfig
     from ptycho_core.payload import TrainingPayload
     from ptycho_core.scan import Scan
 
+_FEWER_PATTERNS = "--n-subsample {}"
+_FEWER_GROUPS = "--n-groups {0} --n-subsample {0}"
 
-def size_of(scan: Scan) -> ScanSize:
-    """Return how large a scan is."""
-    return ScanSize(n_patterns=scan.n_patterns, size_px=scan.N, modes=scan.n_modes)
+
+def size_of(scan: Scan, n_patterns: int) -> ScanSize:
+    """Return how large a part of a scan is."""
+    return ScanSize(n_patterns=n_patterns, size_px=scan.N, modes=scan.n_modes)
 
 
 def free_bytes(device: torch.device) -> int:
@@ -42,42 +49,97 @@ def free_bytes(device: torch.device) -> int:
     return available_memory()
 
 
-def check_residency(what: str, scan: Scan, execution: PyTorchExecutionConfig) -> None:
-    """Refuse a scan whose patterns do not fit on the device beside each other; the scan itself is there already.
+def check_residency(scan: Scan, n_patterns: int, execution: PyTorchExecutionConfig) -> None:
+    """Refuse a reconstruction whose patterns do not fit on the device beside each other; the scan is there already.
+
+    Args:
+        scan: to reconstruct.
+        n_patterns: patterns that take part.
+        execution: names the device.
 
     Raises:
         MemoryShortageError: they do not fit.
     """
     device = pick_device(execution.accelerator)
-    check_memory(what, resident_demand(size_of(scan)), free_bytes(device))
+
+    def demand(number: int) -> MemoryDemand:
+        return resident_demand(size_of(scan, number))
+
+    remedies = [Remedy(action=_FEWER_PATTERNS, largest=n_patterns, demand=demand)]
+    check_memory("reconstruction", demand(n_patterns), free_bytes(device), remedies)
 
 
-def check_training(payload: TrainingPayload, module: PtychoModule, scan: Scan, groups: NDArray[np.int32]) -> None:
+def check_patterns(payload: TrainingPayload, scan: Scan, groups: TrainingGroups) -> None:
+    """Refuse a training whose patterns do not fit on the device beside each other; the scan is there already.
+
+    Args:
+        payload: of the training.
+        scan: to train on.
+        groups: only their patterns are brought to the device.
+
+    Raises:
+        MemoryShortageError: they do not fit.
+    """
+    device = pick_device(payload.execution_config.accelerator)
+
+    def demand(n_patterns: int) -> MemoryDemand:
+        return resident_demand(size_of(scan, n_patterns))
+
+    check_memory("training", demand(groups.n_patterns), free_bytes(device), _fewer_patterns(payload, groups, demand))
+
+
+def _fewer_patterns(
+    payload: TrainingPayload, groups: TrainingGroups, demand: Callable[[int], MemoryDemand]
+) -> list[Remedy]:
+    """Return the ways to train on fewer patterns; without oversampling there is at most one group for each.
+
+    Args:
+        payload: of the training.
+        groups: as they are drawn now.
+        demand: what is needed at a number of patterns on the device.
+    """
+    grouping, now = grouping_of(payload), groups.n_patterns
+
+    def of_subsample(n_subsample: int) -> MemoryDemand:
+        # Either side of the border to the held-out region has at least one whole group.
+        held_out = n_subsample if groups.apart else grouping.C
+        return demand(min(now, max(n_subsample, grouping.C) + held_out))
+
+    oversampled = grouping.enable_oversampling and grouping.C > 1
+    needed = grouping.C if oversampled else max(grouping.C, grouping.n_groups)
+    fewer = Remedy(action=_FEWER_PATTERNS, largest=now, smallest=needed, demand=of_subsample)
+    both = Remedy(action=_FEWER_GROUPS, largest=min(now, needed), smallest=grouping.C, demand=of_subsample)
+    return [fewer] if oversampled else [fewer, both]
+
+
+def check_training(payload: TrainingPayload, module: PtychoModule, scan: Scan, groups: TrainingGroups) -> None:
     """Refuse a training whose batches do not fit; patterns and network are there already.
 
     Args:
         payload: of the training.
         module: as it will be trained, on the CPU.
         scan: to train on.
-        groups: (G, C) scan indices.
+        groups: whose batches are meant.
 
     Raises:
         MemoryShortageError: a batch and its gradient do not fit.
     """
     device = pick_device(payload.execution_config.accelerator)
-    kept = kept_for_gradient(module, torch.tensor(groups[:1], dtype=torch.int64))
+    kept = kept_for_gradient(module, torch.tensor(groups.train[:1], dtype=torch.int64))
     weights = sum(parameter.numel() for parameter in module.parameters())
-    size = size_of(scan)
+    batch_size = min(payload.pt_training_config.batch_size, len(groups.train))
     moves = device.type != "cpu"
 
-    def demand(batch_size: int) -> MemoryDemand:
-        batch = training_demand(kept_bytes=kept, batch_size=batch_size, n_weights=weights)
+    def demand(*, groups_in_batch: int = batch_size, n_patterns: int = groups.n_patterns) -> MemoryDemand:
+        batch = training_demand(kept_bytes=kept, batch_size=groups_in_batch, n_weights=weights)
         # On a device of its own, the patterns still have to be moved.
-        return MemoryDemand(parts={**resident_demand(size).parts, **batch.parts}) if moves else batch
+        return (
+            MemoryDemand(parts={**resident_demand(size_of(scan, n_patterns)).parts, **batch.parts}) if moves else batch
+        )
 
-    batch_size = min(payload.pt_training_config.batch_size, len(groups))
-    remedies = [Remedy(action="--batch-size {}", largest=batch_size, demand=demand)]
-    check_memory("training", demand(batch_size), free_bytes(device), remedies)
+    smaller = Remedy(action="--batch-size {}", largest=batch_size, demand=lambda number: demand(groups_in_batch=number))
+    fewer = _fewer_patterns(payload, groups, lambda number: demand(n_patterns=number)) if moves else []
+    check_memory("training", demand(), free_bytes(device), [smaller, *fewer])
 
 
 def check_reconstruction(
@@ -109,7 +171,7 @@ def check_reconstruction(
             network_px=min(batch_size, n_patterns) * scan.N**2 if generator.patchwise else canvas_px,
         )
 
-    remedies = [Remedy(action="--n-subsample {}", largest=len(chosen), demand=demand)]
+    remedies = [Remedy(action=_FEWER_PATTERNS, largest=len(chosen), demand=demand)]
     check_memory("reconstruction", demand(len(chosen)), free_bytes(device), remedies)
 
 

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
     from ptycho_adapters.torch_backend.whole_scan import WholeScan
 
-ROUNDS_OF_AN_UNREFINED_PROBE = 8
+ROUNDS_BEFORE_A_RECONSTRUCTION, ROUNDS_BEFORE_A_TRAINING = 8, 30
+_PATTERNS = 256  # say all about the probe, however large the scan
 _STEPS_PER_ROUND = 3
 _DARK_SHARE = 0.05  # of the largest summed object intensity, added to the divisor
 
@@ -29,17 +30,18 @@ def refine_probe(start: WholeScan, rounds: int) -> Tensor:
     """Refine the probe of a pass.
 
     Args:
-        start: network, patterns and first probe.
+        start: network, patterns and first probe; if there are many patterns, those around their middle are used.
         rounds: network passes, each followed by a few probe steps; 0 leaves the probe as it is.
 
     Returns:
         (modes, N, N) complex64, of the same energy.
     """
+    few = start.around_the_middle(_PATTERNS)
     probe = start.probe
     for _ in range(rounds):
-        object_, _ = attrs.evolve(start, probe=probe).stitch()
+        object_, _ = attrs.evolve(few, probe=probe).stitch()
         for _ in range(_STEPS_PER_ROUND):
-            probe = _stepped(start, probe, object_[None])
+            probe = _stepped(few, probe, object_[None])
     return probe
 
 

@@ -13,7 +13,7 @@ from ptycho_adapters.torch_backend.autofocus import focus_probe
 from ptycho_adapters.torch_backend.execution import check_hardware, cpu_threads, pick_device
 from ptycho_adapters.torch_backend.memory import check_reconstruction, check_residency
 from ptycho_adapters.torch_backend.probe import TrainableProbe
-from ptycho_adapters.torch_backend.probe_refinement import ROUNDS_OF_AN_UNREFINED_PROBE, refine_probe
+from ptycho_adapters.torch_backend.probe_refinement import ROUNDS_BEFORE_A_RECONSTRUCTION, refine_probe
 from ptycho_adapters.torch_backend.resident import ResidentScan
 from ptycho_adapters.torch_backend.whole_scan import BACKGROUND_COUNTS, PassFactory, WholeScan
 from ptycho_core.config import DataConfig, PyTorchExecutionConfig, TorchInferenceConfig
@@ -30,7 +30,7 @@ ProbeSource = Literal["model", "scan"]
 
 _STAGES = ("prepare", "network and stitching", "judge")
 _JUDGED_PATTERNS = 64
-_COVERED = 1e-3  # of the largest coverage: below it, a pixel has seen no light worth a value
+_COVERED = 1e-2  # of the largest coverage: below it, a pixel has seen too little light for a value worth showing
 
 
 def reconstruct(
@@ -63,8 +63,8 @@ def reconstruct(
     _check(model, scan)
     check_hardware(execution)
     clock = [time.perf_counter()]
-    check_residency("reconstruction", scan, execution)
     chosen = chosen_patterns(scan, settings, None if data_config is None else data_config.subsample_seed)
+    check_residency(scan, len(chosen), execution)
     with torch.inference_mode(), cpu_threads(execution.num_threads):
         run, source = _prepared_pass(model, scan, chosen, execution, settings)
         clock.append(time.perf_counter())
@@ -102,7 +102,7 @@ def _prepared_pass(
     """Put network and patterns on the device, choose the probe and, if asked, refine it."""
     device = pick_device(execution.accelerator)
     generator = model.generator.to(device).eval()
-    resident = ResidentScan(scan).to(device)
+    resident = ResidentScan(scan, patterns=chosen).to(device)
     probes = candidate_probes(model, scan, resident.flux)
     make_pass = PassFactory(generator, resident, chosen, execution, settings)
     check_reconstruction(generator, scan, chosen, device, batch_size=make_pass.batch_size)
@@ -163,7 +163,7 @@ def probe_rounds(model: TrainedModel, settings: TorchInferenceConfig) -> int:
     """Rounds of probe refinement: as asked, else some where nobody has refined the probe yet, and none elsewhere."""
     if settings.probe_rounds is not None:
         return settings.probe_rounds
-    return 0 if model.probe_refined else ROUNDS_OF_AN_UNREFINED_PROBE
+    return 0 if model.probe_refined else ROUNDS_BEFORE_A_RECONSTRUCTION
 
 
 def _with_refined_probe(run: WholeScan, rounds: int) -> WholeScan:

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from ptycho_core.scan import Scan
 
 
+_CONVERTED_AT_ONCE = 64
+
+
 @attrs.frozen(kw_only=True, eq=False)
 class Gathered:
     """Some patterns with all that the forward model needs of them.
@@ -41,36 +44,47 @@ class Gathered:
 
 
 class ResidentScan(nn.Module):
-    """Unique patterns as buffers, so that they follow the module to its device.
+    """Unique patterns as buffers, so that they follow the module to its device; indices are those of the scan.
 
     Args:
         scan: a validated scan.
+        patterns: (m,) sorted scan indices of the patterns to keep, for those who use no others; all by default.
         labelled: keep the known object too, for supervised training.
 
     Raises:
         ScanError: a known object is wanted, and the scan has none or one that does not hold every patch.
 
     Attributes:
-        flux: mean photons per frame.
+        flux: mean photons per frame of the whole scan.
+        counts: (m, N, N) float32, detector order, 0 at bad pixels: the patterns that are kept.
+        rows: (n,) int64, where the pattern of each scan index lies in `counts`; m, and so none, if it is not kept.
+        starts: (n, 2) int64, first pixel of the patch of each scan index.
+        fractions_px: (n, 2) float32, what is left of its position.
     """
 
     flux: float
     counts: Tensor
+    rows: Tensor
     starts: Tensor
     fractions_px: Tensor
     good_pixels: Tensor | None
     known_object: Tensor | None
 
-    def __init__(self, scan: Scan, *, labelled: bool = False) -> None:
+    def __init__(self, scan: Scan, *, patterns: NDArray[np.integer] | None = None, labelled: bool = False) -> None:
         super().__init__()
         self.flux = mean_flux(scan)
-        counts = detector_order(torch.tensor(scan.counts()))
+        every = patterns is None or len(patterns) == scan.n_patterns
+        kept = np.arange(scan.n_patterns) if patterns is None else patterns
+        counts = detector_order(torch.tensor(scan.counts(slice(None) if every else kept)))
         good = None
         if scan.bad_pixels is not None:
             good = detector_order(torch.tensor(~scan.bad_pixels, dtype=torch.float32))
             counts = counts * good
         starts, fractions = split_positions(torch.tensor(scan.positions_px), scan.N)
         self.register_buffer("counts", counts, persistent=False)
+        rows = np.full(scan.n_patterns, len(kept), dtype=np.int64)
+        rows[kept] = np.arange(len(kept))
+        self.register_buffer("rows", torch.tensor(rows), persistent=False)
         self.register_buffer("starts", starts, persistent=False)
         self.register_buffer("fractions_px", fractions, persistent=False)
         self.register_buffer("good_pixels", good, persistent=False)
@@ -83,10 +97,10 @@ class ResidentScan(nn.Module):
         return int(self.counts.shape[-1])
 
     def gather(self, indices: Tensor) -> Gathered:
-        """Take patterns by scan index, (B, C) int64."""
+        """Take patterns by scan index, (B, C) int64; each has to be one that is kept."""
         starts = self.starts[indices]
         return Gathered(
-            counts=self.counts[indices],
+            counts=self.counts[self.rows[indices]],
             fractions_px=self.fractions_px[indices],
             starts=starts,
             labels=self._labels(starts),
@@ -166,8 +180,9 @@ def _known_object(scan: Scan, flux: float) -> NDArray[np.complex64]:
 
 
 def mean_flux(scan: Scan) -> float:
-    """Mean photons per frame over good pixels, float64."""
-    counts = scan.counts()
-    good = np.ones(counts.shape[1:], bool) if scan.bad_pixels is None else ~scan.bad_pixels
-    total: NDArray[np.float64] = counts.sum(axis=0, dtype=np.float64)
-    return float(total[good].sum() / len(counts))
+    """Mean photons per frame over good pixels, float64; a few patterns are converted at a time."""
+    good = np.ones((scan.N, scan.N), bool) if scan.bad_pixels is None else ~scan.bad_pixels
+    total: NDArray[np.float64] = np.zeros((scan.N, scan.N))
+    for first in range(0, scan.n_patterns, _CONVERTED_AT_ONCE):
+        total += scan.counts(slice(first, first + _CONVERTED_AT_ONCE)).sum(axis=0, dtype=np.float64)
+    return float(total[good].sum() / scan.n_patterns)

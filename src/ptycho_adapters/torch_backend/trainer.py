@@ -28,11 +28,11 @@ from ptycho_adapters.torch_backend.execution import (
 from ptycho_adapters.torch_backend.generalist import fits_generalist, pretrained_generator
 from ptycho_adapters.torch_backend.generators import Generator, build_generator
 from ptycho_adapters.torch_backend.groups import TrainingGroups, group_loader, training_groups
-from ptycho_adapters.torch_backend.memory import check_residency, check_training
+from ptycho_adapters.torch_backend.memory import check_patterns, check_training
 from ptycho_adapters.torch_backend.module import PtychoModule
 from ptycho_adapters.torch_backend.objective import main_term_name
 from ptycho_adapters.torch_backend.probe import TrainableProbe, soft_disc
-from ptycho_adapters.torch_backend.probe_refinement import ROUNDS_OF_AN_UNREFINED_PROBE, refine_probe
+from ptycho_adapters.torch_backend.probe_refinement import ROUNDS_BEFORE_A_TRAINING, refine_probe
 from ptycho_adapters.torch_backend.resident import Arms, ResidentScan, group_canvas
 from ptycho_adapters.torch_backend.schedule import parse_duration_s
 from ptycho_adapters.torch_backend.trained_model import EpochLosses, TrainedModel
@@ -85,9 +85,9 @@ def train(payload: TrainingPayload, scan: Scan, *, validation: Scan | None = Non
     groups = training_groups(payload, scan, validation)
     with process_state_restored(), _quiet_lightning(), cpu_threads(payload.execution_config.num_threads):
         torch.manual_seed(config.seed)
-        check_residency("training", scan, payload.execution_config)
+        check_patterns(payload, scan, groups)
         module = build_module(payload, scan, validation, groups)
-        check_training(payload, module, scan, groups.train)
+        check_training(payload, module, scan, groups)
         history = LossHistory()
         trainer = build_trainer(payload, history, validates=bool(len(groups.validation)))
         resume = payload.execution_config.resume
@@ -113,8 +113,11 @@ def build_module(payload: TrainingPayload, scan: Scan, validation: Scan | None, 
     """
     model = payload.pt_model_config
     main = main_term_name(payload)
-    resident = ResidentScan(scan, labelled=main == "supervised")
-    held_out = resident if validation is None else ResidentScan(validation, labelled=main == "supervised")
+    labelled = main == "supervised"
+    resident = ResidentScan(scan, patterns=groups.of_training_scan(), labelled=labelled)
+    held_out = resident
+    if validation is not None:
+        held_out = ResidentScan(validation, patterns=groups.of_validation_scan(), labelled=labelled)
     canvases = [group_canvas(resident.starts_on_host(), groups.train, scan.N)]
     if len(groups.validation):
         canvases.append(group_canvas(held_out.starts_on_host(), groups.validation, scan.N))
@@ -175,7 +178,7 @@ def _starting_probe(
         _log.info("focus of the probe changed by %.2f rad (root mean square)", focus)
     rounds = settings.probe_rounds
     if rounds is None:
-        rounds = ROUNDS_OF_AN_UNREFINED_PROBE if start.pretrained else 0
+        rounds = ROUNDS_BEFORE_A_TRAINING if start.pretrained else 0
     if rounds == 0:
         return probe
     make_pass = PassFactory(start.generator, resident, patterns, payload.execution_config, payload.pt_inference_config)

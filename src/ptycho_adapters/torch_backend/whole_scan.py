@@ -101,6 +101,18 @@ class WholeScan:
             r_factors=(gaps / amplitudes).numpy(),
         )
 
+    def around_the_middle(self, patterns: int) -> WholeScan:
+        """The same pass over at most so many patterns, those nearest to the mean position, on a canvas of their own."""
+        if len(self.indices) <= patterns:
+            return self
+        starts = self.scan.starts[self.indices]
+        distance = (starts - starts.double().mean(dim=0)).square().sum(dim=1)
+        near = torch.sort(distance.argsort(stable=True)[:patterns]).values
+        lowest, highest = starts[near].amin(dim=0), starts[near].amax(dim=0)
+        height, width = (highest - lowest + self.scan.size).tolist()
+        canvas = Canvas(height=int(height), width=int(width))
+        return attrs.evolve(self, indices=self.indices[near], canvas=canvas, origin=lowest)
+
     def _views(self) -> Callable[[], Iterable[View]]:
         """Views of all patterns, kept where there is room, else made anew each time."""
         modes, size = self.probe.shape[0], self.scan.size

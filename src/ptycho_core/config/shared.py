@@ -117,8 +117,8 @@ LOSS_MODE = Knob(
     aliases=(Alias(name="loss_function", codec=words({"Poisson": "poisson", "MAE": "mae"})),),
 )
 PROBE_ROUNDS = Knob(
-    "rounds in which a trained network and the probe take turns before the work itself; none is 8 where the network "
-    "comes trained and the probe unrefined, else 0",
+    "rounds in which a trained network and the probe take turns before the work itself; where the network comes "
+    "trained and the probe unrefined, none is 8 in a reconstruction and 30 in a training, else 0",
     rules=(at_least(0),),
 )
 BACKEND = Knob(
@@ -315,7 +315,7 @@ class Optimisation(Steps):
 class Loop(Record):
     """How the training loop runs."""
 
-    learning_rate: float = Knob("first learning rate", rules=(above(0),), phase=Phase.TRAINING).field(5e-4)
+    learning_rate: float = Knob("first learning rate", rules=(above(0),), phase=Phase.TRAINING).field(2e-4)
     accum_steps: int = Knob("batches whose gradients make one step", rules=(above(0),), phase=Phase.TRAINING).field(1)
     num_workers: int = Knob(
         "processes that load batches",

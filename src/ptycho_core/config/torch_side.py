@@ -253,7 +253,7 @@ class TorchTrainingConfig(Loop, Optimisation, Sampling):
     ).field(0.1)
     probe_learning_rate: float | None = Knob(
         "first learning rate of the probe; none is learning_rate", rules=(above(0),)
-    ).field(5e-3)
+    ).field(1e-3)
     probe_autofocus: bool = Knob("look for the probe's focus before the training, where the probe is trainable").field(
         True
     )
@@ -264,7 +264,7 @@ class TorchTrainingConfig(Loop, Optimisation, Sampling):
     ).field("auto")
     aberration_learning_rate: float = Knob(
         "step of the probe's focus, astigmatism, coma and spherical aberration", unit="rad", rules=(above(0),)
-    ).field(0.01)
+    ).field(5e-3)
     unmerged_weight: float = Knob(
         "weight of the likelihood of single patches beside that of merged ones",
         rules=(at_least(0),),
