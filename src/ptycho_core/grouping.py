@@ -168,10 +168,26 @@ def group_scan(scan: Scan, grouping: Grouping) -> Groups:
     Raises:
         ConfigError: when the scan cannot give that many, naming the largest possible number.
     """
-    _check_against(scan.n_patterns, grouping)
+    return group_positions(scan.positions_px, grouping)
+
+
+def group_positions(positions_px: npt.NDArray[np.float64], grouping: Grouping) -> Groups:
+    """Draw groups of neighbouring positions, as `group_scan` does for a scan that has them.
+
+    Args:
+        positions_px: (n, 2) positions, in object pixels.
+        grouping: how to draw.
+
+    Returns:
+        Exactly `grouping.n_groups` groups of indices into the positions.
+
+    Raises:
+        ConfigError: when the positions cannot give that many, naming the largest possible number.
+    """
+    _check_against(len(positions_px), grouping)
     rng = np.random.default_rng(grouping.seed)
-    kept = _subsample(scan.n_patterns, grouping.n_subsample, rng)
-    positions = scan.positions_px[kept]
+    kept = _subsample(len(positions_px), grouping.n_subsample, rng)
+    positions = positions_px[kept]
     n_points = len(kept)
     order = np.arange(n_points) if grouping.sequential_sampling else rng.permutation(n_points)
     rows = np.arange(grouping.n_groups)

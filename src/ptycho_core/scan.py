@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ptycho_core.errors import Problem, ScanError, raise_if_any
+from ptycho_core.frames import is_memory_mapped
 from ptycho_core.frozen import FrozenMapping
 from ptycho_core.notebook import Picture, html_table, plot_with_entry_point
 from ptycho_core.scan_arrays import (
@@ -104,7 +105,8 @@ class Scan:
     """A measured scan. Every array is read-only; positions and arrays are in (y, x) order.
 
     Attributes:
-        patterns: (n, N, N) as measured (uint16, uint32, float32 or float64), zero frequency at N // 2.
+        patterns: (n, N, N) as measured (uint16, uint32, float32 or float64), zero frequency at N // 2. A read-only
+            `np.memmap` of one of these is kept as it is, so that a scan may be larger than the memory.
         domain: whether the patterns hold counts or amplitudes.
         positions_px: (n, 2) float64, (y, x) of the centre of each illuminated patch in object pixels. A patch of
             size N at y covers [y - (N - 1) / 2, y + (N - 1) / 2].
@@ -148,6 +150,11 @@ class Scan:
     def n_modes(self) -> int:
         """Number of incoherent probe modes."""
         return len(self.probe)
+
+    @property
+    def memory_mapped(self) -> bool:
+        """Whether the patterns are in a file, and only in memory while they are looked at."""
+        return is_memory_mapped(self.patterns)
 
     def counts(self, chosen: slice | npt.NDArray[np.integer] = slice(None)) -> Counts:
         """Give patterns as photon counts, (m, N, N) float32 (exact for whole counts up to 2**24).

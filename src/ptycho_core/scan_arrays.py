@@ -10,6 +10,7 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from ptycho_core.frames import frame_slices
 from ptycho_core.frozen import read_only
 
 Patterns: TypeAlias = npt.NDArray[np.uint16 | np.uint32 | np.float32 | np.float64]
@@ -17,9 +18,14 @@ Patterns: TypeAlias = npt.NDArray[np.uint16 | np.uint32 | np.float32 | np.float6
 
 def as_patterns(value: npt.ArrayLike) -> Patterns:
     """Widen to the nearest dtype a detector's numbers are kept in: uint16, uint32, float32 or float64."""
-    array = np.asarray(value)
+    # A map of a file stays one: as a plain array it could not be told from one in memory.
+    array = value if isinstance(value, np.memmap) else np.asarray(value)
     array = array.astype(array.dtype.newbyteorder("="), copy=False)
-    if array.dtype == np.uint8:
+    if isinstance(array, np.memmap) and array.dtype in (np.int16, np.int32):
+        # Widened, it would be in memory; with negative values it is no measurement, and refused as it is.
+        fits = all(int(array[some].min()) >= 0 for some in frame_slices(array))
+        array = array.view(array.dtype.str.replace("i", "u")) if fits else array
+    elif array.dtype == np.uint8:
         array = array.astype(np.uint16)
     elif array.dtype == np.float16:
         array = array.astype(np.float32)

@@ -9,12 +9,14 @@ import numpy as np
 import numpy.typing as npt
 
 from ptycho_core.errors import Problem
+from ptycho_core.frames import frame_slices
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 AnyArray: TypeAlias = npt.NDArray[np.generic]
 _Real: TypeAlias = npt.NDArray[np.float64]
+_Mask: TypeAlias = npt.NDArray[np.bool_]
 _Complex: TypeAlias = npt.NDArray[np.complex64]
 
 PATTERN_DTYPES = tuple(np.dtype(name) for name in ("uint16", "uint32", "float32", "float64"))
@@ -83,9 +85,14 @@ def _pattern_problems(parts: ScanParts, largest: float) -> Iterator[Problem]:
 
 
 def _value_problems(parts: ScanParts, patterns: _Real, largest: float) -> Iterator[Problem]:
-    low, high = float(np.min(patterns)), float(np.max(patterns))
-    if not (np.isfinite(low) and np.isfinite(high)):
-        bad = int(np.count_nonzero(~np.isfinite(patterns)))
+    lowest, highest, finite = [], [], 0
+    for some in frame_slices(patterns):
+        lowest.append(np.min(patterns[some]))
+        highest.append(np.max(patterns[some]))
+        finite += int(np.count_nonzero(np.isfinite(patterns[some])))
+    low, high = float(np.min(lowest)), float(np.max(highest))
+    if finite < patterns.size:
+        bad = patterns.size - finite
         yield Problem(path="patterns", expected="finite values", found=f"{bad} NaN or infinite values")
         return
     if low < 0.0:
@@ -97,10 +104,14 @@ def _value_problems(parts: ScanParts, patterns: _Real, largest: float) -> Iterat
 
 
 def _dark_problems(parts: ScanParts, patterns: _Real) -> Iterator[Problem]:
-    lit = patterns > 0.0
-    if parts.bad_pixels is not None and _mask_fits(parts):
-        lit &= ~cast("npt.NDArray[np.bool_]", parts.bad_pixels)
-    dark = np.flatnonzero(~lit.any(axis=(1, 2)))
+    lit = np.zeros(len(patterns), dtype=bool)
+    good = None if parts.bad_pixels is None or not _mask_fits(parts) else ~cast("_Mask", parts.bad_pixels)
+    for some in frame_slices(patterns):
+        pixels = patterns[some] > 0.0
+        if good is not None:
+            pixels &= good
+        lit[some] = pixels.any(axis=(1, 2))
+    dark = np.flatnonzero(~lit)
     if dark.size:
         listed = ", ".join(map(str, dark[:_LISTED_FRAMES])) + (", …" if dark.size > _LISTED_FRAMES else "")
         noun = "frame" if dark.size == 1 else "frames"

@@ -41,6 +41,7 @@ class RunRequest:
         domain: what the patterns are, if it was said.
         product: a second file with what the scan's own lacks, if any.
         probe: where the probe comes from, if it is not to be the scan's own.
+        memory_map: folder for the patterns of a scan that is larger than the memory, if any.
         print_config: show the settings instead of running.
         as_json: show them for machines.
     """
@@ -53,6 +54,7 @@ class RunRequest:
     domain: MeasurementDomain | None
     product: Path | None
     probe: ProbeSource | None
+    memory_map: Path | None
     print_config: bool
     as_json: bool
 
@@ -68,7 +70,7 @@ class RunRequest:
         """
         config = typed.get("config")
         path = None if config is None else Path(str(config))
-        domain, product = typed.get("domain"), typed.get("product")
+        domain, product, folder = typed.get("domain"), typed.get("product"), typed.get("memory_map")
         cli = read_flags(typed, table)
         file = {} if path is None else read_settings(path, table)
         _warn_about_old_names(table, cli, file, path)
@@ -82,6 +84,7 @@ class RunRequest:
             domain=None if domain is None else MeasurementDomain(str(domain)),
             product=None if product is None else Path(str(product)),
             probe=probe_source(typed),
+            memory_map=None if folder is None else Path(str(folder)),
             print_config=bool(typed.get("print_config")),
             as_json=bool(typed.get("json")),
         )
@@ -172,6 +175,12 @@ def add_run_options(
         help=f"settings below the flags: names as here, flat or in the tables {', '.join(SECTIONS)}",
     )
     add_scan_options(options)
+    options.add_argument(
+        "--memory-map",
+        metavar="FOLDER",
+        help="for scans larger than the memory: copy the patterns to a file in this folder and read them from there "
+        "batch by batch; the file stays",
+    )
     options.add_argument("--quiet", action="store_true", help="no progress on stderr")
     options.add_argument(
         "--print-config", action="store_true", help="print every setting with its source and stop; nothing is written"

@@ -10,6 +10,7 @@ from ptycho_adapters.commands import console
 from ptycho_adapters.commands.usage import kebab
 from ptycho_adapters.files import read_scan
 from ptycho_core.errors import Problem, ScanFileError
+from ptycho_core.frames import frame_slices
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -44,7 +45,9 @@ def read_measured(path: Path, request: RunRequest, payload: TrainingPayload | In
     Raises:
         ScanFileError: the file is no scan, or its patterns are not of the size that the run is for.
     """
-    scan = read_scan(path, domain=request.domain, product=request.product, probe=request.probe)
+    scan = read_scan(
+        path, domain=request.domain, product=request.product, probe=request.probe, memory_map=request.memory_map
+    )
     size, source = payload.pt_data_config.N, payload.provenance["N"]
     if size != scan.N:
         expected = f"{size} px, as {'--N' if source.chosen else f'the {source}'} says"
@@ -70,7 +73,7 @@ def disagreements(scan: Scan, nphotons: float | None) -> Iterator[str]:
     _, said, word = evidence.partition("the file says ")
     if said and word != scan.domain:
         yield f"read as {scan.domain} as --domain says, but the file says {word}"
-    flux = float(scan.counts().sum(dtype=np.float64)) / scan.n_patterns
+    flux = sum(float(scan.counts(some).sum(dtype=np.float64)) for some in frame_slices(scan.patterns)) / scan.n_patterns
     declared = {kebab("nphotons"): nphotons, "nphotons in the metadata": scan.metadata.nphotons}
     for name, value in declared.items():
         if value is not None and not 1 / _ALIKE <= value / flux <= _ALIKE:

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ptycho_adapters.files.in_place import sealed, unsealed
+from ptycho_core.frames import frame_slices
 from ptycho_core.scan import MeasurementDomain, largest_value
 from ptycho_core.scan_checks import AnyArray, pattern_shape
 
@@ -29,7 +30,7 @@ class Cleared:
     notes: Mapping[str, str] = attrs.field(factory=dict)
 
 
-def clear_bad_pixels(patterns: AnyArray, mask: AnyArray | None) -> Cleared:
+def clear_bad_pixels(patterns: AnyArray, mask: AnyArray | None, *, full_scale: int | None = None) -> Cleared:
     """Mark pixels that hold the largest number of their type in every frame, and clear what is no count under the mask.
 
     Detectors mark gaps with the largest unsigned number, with -1 or with NaN. Only values under the mask are changed,
@@ -38,6 +39,7 @@ def clear_bad_pixels(patterns: AnyArray, mask: AnyArray | None) -> Cleared:
     Args:
         patterns: as the file has them; changed where they lie.
         mask: (N, N) bool, True where bad, if the file has one.
+        full_scale: the largest unsigned number of the file's type, where the patterns have been widened from it.
 
     Returns:
         Both; arrays that are no patterns are passed on.
@@ -47,22 +49,37 @@ def clear_bad_pixels(patterns: AnyArray, mask: AnyArray | None) -> Cleared:
         return Cleared(patterns=patterns, mask=mask)
     notes: dict[str, str] = {}
     frame = (known[1], known[1])
-    marker = 2 ** (8 * patterns.dtype.itemsize) - 1 if patterns.dtype.kind == "u" else None
+    own_scale = 2 ** (8 * patterns.dtype.itemsize) - 1 if patterns.dtype.kind == "u" else None
+    marker = own_scale if full_scale is None else full_scale
     values = cast("npt.NDArray[np.float64]", patterns)
     if marker is not None:
-        dead = np.asarray(values.min(axis=0) == marker)
+        lowest = np.full(frame, own_scale or marker, dtype=patterns.dtype)
+        for some in frame_slices(values):
+            lowest = np.minimum(lowest, values[some].min(axis=0))
+        dead = np.asarray(lowest == marker)
         if dead.any() and not dead.all():
             notes["mask_evidence"] = f"{int(dead.sum())} pixels hold {marker} in every frame"
             mask = dead if mask is None or mask.shape != frame else dead | mask.astype(np.bool_)
     if mask is None or mask.shape != frame or mask.dtype != np.bool_ or not mask.any():
         return Cleared(patterns=patterns, mask=mask, notes=notes)
-    under = values[:, mask]
-    wrong = ~((under >= 0) & (under <= largest_value(MeasurementDomain.COUNTS)))
-    if marker is not None:
-        wrong |= under == marker
-    if wrong.any():
-        values = unsealed(values)
-        values[:, mask] = np.where(wrong, under.dtype.type(0), under)
-        sealed(values)
-        notes["cleared_bad_pixels"] = f"{int(wrong.sum())} values under the mask that are no counts were set to 0"
+    values, n_cleared = _cleared(values, mask, marker)
+    if n_cleared:
+        notes["cleared_bad_pixels"] = f"{n_cleared} values under the mask that are no counts were set to 0"
     return Cleared(patterns=values, mask=mask, notes=notes)
+
+
+def _cleared(
+    values: npt.NDArray[np.float64], mask: AnyArray, marker: int | None
+) -> tuple[npt.NDArray[np.float64], int]:
+    """Set to 0 what is no count under the mask; give the stack, the same one where it can be, and how many."""
+    n_cleared = 0
+    for some in frame_slices(values):
+        under = values[some][:, mask]
+        wrong = ~((under >= 0) & (under <= largest_value(MeasurementDomain.COUNTS)))
+        if marker is not None:
+            wrong |= under == marker
+        if wrong.any():
+            values = values if n_cleared else unsealed(values)
+            values[some][:, mask] = np.where(wrong, under.dtype.type(0), under)
+            n_cleared += int(wrong.sum())
+    return (sealed(values) if n_cleared else values), n_cleared

@@ -13,8 +13,9 @@ from ptycho_adapters.files.bad_pixels import clear_bad_pixels
 from ptycho_adapters.files.centre import BeamPlace, find_beam
 from ptycho_adapters.files.evidence import holds_whole_squares
 from ptycho_adapters.files.in_place import as_unsigned, sealed, unsealed
-from ptycho_adapters.files.reading import ProbeSetting, ReadRequest, choose_probe
+from ptycho_adapters.files.reading import ProbeSetting, ReadRequest, choose_probe, mean_photons
 from ptycho_core.errors import Problem, ScanError, ScanFileError, raise_if_any
+from ptycho_core.frames import frame_slices
 from ptycho_core.geometry import object_pixel_m, positions_px_from_m
 from ptycho_core.scan import MeasurementDomain, Scan, ScanMetadata
 from ptycho_core.scan_arrays import Patterns, as_patterns
@@ -103,10 +104,7 @@ class _Settled:
 
     def photons(self) -> float:
         """Give the photons per frame."""
-        values = self.patterns
-        if self.domain is MeasurementDomain.COUNTS:
-            return float(values.sum(dtype=np.float64)) / len(values)
-        return float(np.einsum("nyx,nyx->", values, values, dtype=np.float64)) / len(values)
+        return mean_photons(self.patterns, self.domain)
 
 
 def scan_of(parts: BeamlineParts, path: Path, request: ReadRequest) -> Scan:
@@ -124,7 +122,7 @@ def scan_of(parts: BeamlineParts, path: Path, request: ReadRequest) -> Scan:
     Raises:
         ScanFileError: with every problem there is.
     """
-    _clear_bad_pixels(parts)
+    _clear_bad_pixels(parts, None if request.pattern_map is None else request.pattern_map.full_scale)
     patterns = _taken(parts)
     pixel_m = _pixel_m(parts, patterns)
     positions = _positions_px(parts, pixel_m)
@@ -152,10 +150,10 @@ def _taken(parts: BeamlineParts) -> Patterns | None:
     return None if found is None else as_patterns(as_unsigned(found))
 
 
-def _clear_bad_pixels(parts: BeamlineParts) -> None:
+def _clear_bad_pixels(parts: BeamlineParts, full_scale: int | None) -> None:
     """Take out what detectors write where they have no pixel; a file of this library has none of it."""
     if parts.own is None and parts.patterns is not None:
-        cleared = clear_bad_pixels(parts.patterns, parts.bad_pixels)
+        cleared = clear_bad_pixels(parts.patterns, parts.bad_pixels, full_scale=full_scale)
         parts.patterns, parts.bad_pixels = cleared.patterns, cleared.mask
         parts.notes.update(cleared.notes)
 
@@ -165,7 +163,8 @@ def _is_negative(parts: BeamlineParts) -> bool:
     patterns = parts.patterns
     if patterns is None or patterns.dtype.kind != "i" or not patterns.size:
         return False
-    low = int(np.min(cast("npt.NDArray[np.int64]", patterns)))
+    values = cast("npt.NDArray[np.int64]", patterns)
+    low = min(int(np.min(values[some])) for some in frame_slices(values))
     if low < 0:
         fix = "mark the pixels in the mask, or set them to 0 where they are noise about a dark level"
         found = f"a smallest value of {low}"
@@ -260,8 +259,9 @@ def _with_beam_in_the_middle(parts: BeamlineParts, patterns: Patterns) -> Patter
     if mask is not None:
         parts.bad_pixels = np.fft.fftshift(mask)
     moved = unsealed(patterns)
-    for frame in moved:
-        frame[...] = np.fft.fftshift(frame)
+    for some in frame_slices(moved):
+        for frame in moved[some]:
+            frame[...] = np.fft.fftshift(frame)
     return sealed(moved)
 
 

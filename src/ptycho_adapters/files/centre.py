@@ -9,6 +9,8 @@ import attrs
 import numpy as np
 import numpy.typing as npt
 
+from ptycho_core.frames import release
+
 if TYPE_CHECKING:
     from ptycho_core.scan_arrays import Patterns
 
@@ -57,7 +59,12 @@ def find_beam(patterns: Patterns, bad_pixels: npt.NDArray[np.bool_] | None) -> B
         The verdict with its two distances.
     """
     step = -(-len(patterns) // _SAMPLED_FRAMES)
-    light = patterns[::step].mean(axis=0, dtype=np.float64)
+    sampled = np.empty_like(patterns[::step], subok=False)
+    for row, frame in enumerate(patterns[::step]):
+        sampled[row] = frame
+        # Frames far apart bring much of a map into memory that lies between them.
+        release(patterns)
+    light = sampled.mean(axis=0, dtype=np.float64)
     if bad_pixels is not None:
         light = np.where(bad_pixels, 0.0, light)
     total = float(light.sum())

@@ -84,7 +84,7 @@ def read_cxi_scan(path: Path, request: ReadRequest) -> Scan:
         there = _first_with(files, TRANSLATION_KEYS)
         translation_key = there.first(*TRANSLATION_KEYS) or TRANSLATION_KEYS[0]
         parts = BeamlineParts(key_of=_keys(data_key, translation_key))
-        parts.patterns = file.array(data_key, "diffraction patterns")
+        parts.patterns = file.patterns(data_key, "diffraction patterns", request.pattern_map)
         parts.geometry = _geometry(files, parts.notes)
         parts.positions_m = _positions_m(there, translation_key, parts.patterns)
         parts.bad_pixels = _bad_pixels(file)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import attrs
 import numpy as np
 import numpy.typing as npt
 
+from ptycho_adapters.files.reading import mean_photons
 from ptycho_core.errors import Problem
+from ptycho_core.frames import frame_slices, release
 from ptycho_core.scan import MeasurementDomain
 from ptycho_core.scan_checks import AnyArray, describe
 
@@ -81,7 +83,9 @@ def holds_whole_squares(patterns: Patterns) -> bool:
 def _whole_numbers(patterns: Patterns) -> MeasurementDomain | None:
     # An odd step meets every column of frames whose sides are powers of two.
     step = max(patterns.size // _SAMPLED_VALUES, 1) | 1
-    values = patterns.reshape(-1)[::step].astype(np.float64)
+    flat = patterns.reshape(-1)
+    pieces = [flat[some][-some.start % step :: step].astype(np.float64) for some in frame_slices(flat)]
+    values = np.concatenate(pieces)
     squares = np.square(values)
     # Above this a float32 no longer tells whether a square is whole.
     informative = (squares > 0.0) & (squares <= _LARGEST_EXACT_SQUARE)
@@ -101,8 +105,7 @@ def _are_whole(values: npt.NDArray[np.float64]) -> bool:
 def _flux_verdicts(patterns: Patterns, probe: npt.NDArray[np.complex64]) -> list[Verdict]:
     flux = float(np.sum(np.square(np.abs(probe.astype(np.complex128)))))
     totals = {
-        MeasurementDomain.COUNTS: float(patterns.sum(dtype=np.float64)) / len(patterns),
-        MeasurementDomain.AMPLITUDE: float(np.sum(np.square(patterns, dtype=np.float64))) / len(patterns),
+        domain: mean_photons(patterns, domain) for domain in (MeasurementDomain.COUNTS, MeasurementDomain.AMPLITUDE)
     }
     fitting = [domain for domain, total in totals.items() if abs(total - flux) <= _FLUX_TOLERANCE * flux]
     if len(fitting) != 1:
@@ -154,10 +157,11 @@ def _by_statement(array: AnyArray, stated: str) -> tuple[AnyArray, str] | Proble
 
 def _turn_cube(array: AnyArray, key: str) -> tuple[AnyArray, str] | Problem:
     """Find the patterns' axis of a cube by the evenness of the totals along it."""
-    weights = array.astype(np.float64)
+    weights = cast("npt.NDArray[np.float64]", array)
     spreads = []
     for axis in range(3):
-        totals = weights.sum(axis=tuple(other for other in range(3) if other != axis))
+        totals = weights.sum(axis=tuple(other for other in range(3) if other != axis), dtype=np.float64)
+        release(array)
         mean = float(totals.mean())
         spreads.append(float(totals.std()) / mean if mean > 0.0 else 0.0)
     first, middle, last = spreads

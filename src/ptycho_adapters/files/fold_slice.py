@@ -66,7 +66,7 @@ def read_fold_slice_scan(path: Path, request: ReadRequest) -> Scan:
         }
     )
     with collecting(data) as file:
-        parts.patterns = file.array(_PATTERNS, "diffraction patterns")
+        parts.patterns = file.patterns(_PATTERNS, "diffraction patterns", request.pattern_map)
         parts.problems.extend(file.problems)
     with collecting(parameters) as file:
         parts.positions_m = _positions_m(file)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ptycho_adapters.files.h5_members import DAMAGE, damaged, find_node, open_h5, read_array
+from ptycho_adapters.files.h5_members import DAMAGE, damaged, find_node, open_h5, read_array, read_patterns
 from ptycho_core.errors import Problem, ScanFileError
 
 if TYPE_CHECKING:
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     import h5py
 
     from ptycho_adapters.files.h5_members import Node
+    from ptycho_adapters.files.pattern_map import PatternMap
     from ptycho_core.scan_checks import AnyArray
 
 _LONGEST_TEXT = 1 << 24
@@ -67,7 +68,13 @@ class Collector:
             key: path in the file.
             expected: what it is, for messages.
         """
-        found = read_array(self.file, key)
+        return self._noted(read_array(self.file, key), key, expected)
+
+    def patterns(self, key: str, expected: str, pattern_map: PatternMap | None) -> AnyArray | None:
+        """Read patterns, as `array` does, into memory or, where there is one, into a map."""
+        return self._noted(read_patterns(self.file, key, pattern_map), key, expected)
+
+    def _noted(self, found: AnyArray | Problem | None, key: str, expected: str) -> AnyArray | None:
         if found is None:
             listed = ", ".join(self._listed(key)) or "nothing"
             found = Problem(path=key, expected=expected, found=f"only {listed}")

@@ -12,7 +12,8 @@ import numpy.typing as npt
 
 from ptycho_adapters.files.h5_attributes import longest_claim
 from ptycho_adapters.files.h5_heaps import heaps_are_sound
-from ptycho_adapters.files.memory import room_problem
+from ptycho_adapters.files.memory import room_problem, with_mapping
+from ptycho_adapters.files.pattern_map import BYTES_AT_ONCE
 from ptycho_adapters.files.reading import ArrayFacts
 from ptycho_core.errors import Problem
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
     import h5py
 
+    from ptycho_adapters.files.pattern_map import PatternMap
     from ptycho_core.scan_checks import AnyArray
 
 Node: TypeAlias = "h5py.Group | h5py.Dataset"
@@ -172,8 +174,19 @@ def _array_facts(node: Node) -> ArrayFacts | None:
     return None if shape is None or dtype.kind not in _NUMERIC_KINDS else ArrayFacts(shape=tuple(shape), dtype=dtype)
 
 
-def read_array(file: h5py.Group, name: str) -> AnyArray | Problem | None:
+def read_patterns(file: h5py.Group, name: str, pattern_map: PatternMap | None) -> AnyArray | Problem | None:
+    """Read a dataset of patterns, into memory or into a map, as `read_array` reads any other."""
+    array = read_array(file, name, pattern_map)
+    return with_mapping(array) if isinstance(array, Problem) else array
+
+
+def read_array(file: h5py.Group, name: str, pattern_map: PatternMap | None = None) -> AnyArray | Problem | None:
     """Read a dataset of numbers whole.
+
+    Args:
+        file: where it is.
+        name: its path.
+        pattern_map: where to put it, some frames at a time, instead of into memory.
 
     Returns:
         The array, read-only; None when there is none; a problem that names the path for anything else than numbers,
@@ -188,7 +201,10 @@ def read_array(file: h5py.Group, name: str) -> AnyArray | Problem | None:
             return Problem(path=name, expected="an array of numbers", found=_kind_of(node))
         if facts.dtype.kind == "c" and not is_plain_record(node, facts.dtype):
             return Problem(path=name, expected="complex numbers", found="records whose parts do not lie in them")
-        problem = _storage_problem(node, name, facts) or room_problem(name, facts.nbytes)
+        problem = _storage_problem(node, name, facts)
+        if problem is None and pattern_map is not None and pattern_map.takes(facts.shape, facts.dtype):
+            return pattern_map.add(name, facts.shape, facts.dtype, _pieces(node, facts))
+        problem = problem or room_problem(name, facts.nbytes)
         return problem if problem is not None else _load(node, facts)
     except DAMAGE as error:
         return damaged(name, error, "an undamaged array")
@@ -202,6 +218,15 @@ def is_plain_record(node: h5py.Dataset, dtype: np.dtype[np.generic]) -> bool:
     import h5py  # noqa: PLC0415 - only who reads HDF5 needs it
 
     return bool(h5py.h5t.py_create(dtype, logical=True) == node.id.get_type())
+
+
+def _pieces(node: h5py.Dataset, facts: ArrayFacts) -> Iterator[npt.NDArray[np.generic]]:
+    """Read some frames at a time; none that HDF5 keeps together are read twice."""
+    together = node.chunks[0] if node.chunks is not None else 1
+    step = max(1, BYTES_AT_ONCE * facts.shape[0] // facts.nbytes // together) * together
+    for first in range(0, facts.shape[0], step):
+        piece: npt.NDArray[np.generic] = node[first : first + step]
+        yield piece
 
 
 def _load(node: h5py.Dataset, facts: ArrayFacts) -> npt.NDArray[np.generic]:

@@ -7,6 +7,8 @@ from typing import TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from ptycho_core.frames import frame_slices, is_memory_mapped
+
 _Scalar = TypeVar("_Scalar", bound=np.generic)
 
 
@@ -32,6 +34,23 @@ def sealed(array: npt.NDArray[_Scalar]) -> npt.NDArray[_Scalar]:
     return array
 
 
+def keep_frames(array: npt.NDArray[_Scalar], kept: npt.NDArray[np.integer]) -> npt.NDArray[_Scalar]:
+    """Keep some frames of a stack: those of a map are moved together in its file, others are copied.
+
+    Args:
+        array: (n, ...) stack that nobody else holds.
+        kept: (m,) indices, ascending.
+    """
+    if not is_memory_mapped(array):
+        copied: npt.NDArray[_Scalar] = array[kept]
+        return copied
+    moved = unsealed(array)
+    for some in frame_slices(moved[: len(kept)]):
+        # Frames only move towards the front, so none is written over before it has moved.
+        moved[some] = moved[kept[some]]
+    return sealed(moved[: len(kept)])
+
+
 def as_unsigned(array: npt.NDArray[_Scalar]) -> npt.NDArray[np.generic]:
     """Look at signed integers of 2 or 4 bytes, none of which is negative, as unsigned ones."""
     dtype = array.dtype
@@ -41,8 +60,11 @@ def as_unsigned(array: npt.NDArray[_Scalar]) -> npt.NDArray[np.generic]:
 
 
 def _owner(array: npt.NDArray[_Scalar]) -> npt.NDArray[np.generic] | None:
-    """Find the array whose memory this one looks into, None where that is not NumPy's own."""
+    """Find the array whose memory this one looks into, None where that is neither NumPy's own nor a file to change."""
     owner: object = array
     while isinstance(owner, np.ndarray) and owner.base is not None:
-        owner = owner.base
+        base: object = owner.base
+        if isinstance(owner, np.memmap) and not isinstance(base, np.ndarray):
+            return owner if owner.mode == "r+" else None
+        owner = base
     return owner if isinstance(owner, np.ndarray) and owner.flags.owndata else None

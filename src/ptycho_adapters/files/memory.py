@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import attrs
+
 from ptycho_adapters.machine import available_memory
 from ptycho_core.errors import Problem
 
@@ -10,6 +12,8 @@ _COPIES = 2
 # Below this nobody runs out of memory, and the question would cost more than the answer is worth.
 _SMALL_BYTES = 1 << 26
 _GIB = 1 << 30
+_ELSEWHERE = "read it on a machine with more memory, or cut the scan into several files"
+_MAPPED = "map its patterns to a folder on disk with memory_map= or --memory-map FOLDER"
 
 
 def room_problem(name: str, nbytes: int) -> Problem | None:
@@ -28,5 +32,10 @@ def room_problem(name: str, nbytes: int) -> Problem | None:
         path=name,
         expected=f"room for about {_COPIES * nbytes / _GIB:.1f} GiB in memory ({_COPIES} times the array)",
         found=f"{available / _GIB:.1f} GiB free",
-        fix="read it on a machine with more memory, or cut the scan into several files",
+        fix=_ELSEWHERE,
     )
+
+
+def with_mapping(problem: Problem) -> Problem:
+    """Propose a map, too, where patterns do not fit into memory; any other problem is returned as it is."""
+    return attrs.evolve(problem, fix=f"{_ELSEWHERE}, or {_MAPPED}") if problem.fix == _ELSEWHERE else problem

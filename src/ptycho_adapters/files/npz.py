@@ -39,6 +39,7 @@ from ptycho_core.scan_checks import AnyArray, scan_problems
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from ptycho_adapters.files.pattern_map import PatternMap
     from ptycho_core.scan_checks import ScanParts
 
 _LOG = logging.getLogger(__name__)
@@ -93,7 +94,7 @@ def read_npz_scan(path: Path, request: ReadRequest) -> Scan:
         ScanFileError: with every problem there is.
     """
     refuse_product(path, request, "an NPZ scan")
-    members = _read_members(path)
+    members = _read_members(path, request.pattern_map)
     found = assemble(members.arrays, members.keys, layout=members.texts.get(LAYOUT_KEY))
     if members.texts.get(COMMANDED_KEY) == COMMANDED_UNKNOWN:
         found.parts = attrs.evolve(found.parts, commanded_positions_px=None)
@@ -123,7 +124,7 @@ def _note(found: NpzParts, members: _Members, verdict: Verdict, path: Path) -> N
         found.notes["domain_evidence"] = verdict.evidence
 
 
-def _read_members(path: Path) -> _Members:
+def _read_members(path: Path, pattern_map: PatternMap | None) -> _Members:
     """Read every key that is known, and report the damaged ones together."""
     archive = open_archive(path)
     if isinstance(archive, Problem):
@@ -132,7 +133,12 @@ def _read_members(path: Path) -> _Members:
         infos = member_keys(archive)
         if isinstance(infos, Problem):
             raise ScanFileError(str(path), [infos])
-        arrays = {key: read_member(archive, infos[key]) for key in ARRAY_KEYS if key in infos}
+        patterns = next((key for key in PATTERN_KEYS if key in infos), None)
+        arrays = {
+            key: read_member(archive, infos[key], pattern_map if key == patterns else None)
+            for key in ARRAY_KEYS
+            if key in infos
+        }
         texts = {
             key: read_text(archive, infos[key])
             for key in (DOMAIN_KEY, LAYOUT_KEY, METADATA_KEY, COMMANDED_KEY)

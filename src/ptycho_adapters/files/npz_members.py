@@ -16,12 +16,15 @@ import attrs
 import numpy as np
 from numpy.lib import format as npy
 
-from ptycho_adapters.files.memory import room_problem
+from ptycho_adapters.files.memory import room_problem, with_mapping
+from ptycho_adapters.files.pattern_map import BYTES_AT_ONCE, NOT_MAPPABLE
 from ptycho_core.errors import Problem
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
+    from ptycho_adapters.files.pattern_map import PatternMap
     from ptycho_core.scan_checks import AnyArray
 
 # Everything that the zip and npy decoders raise on damaged input.
@@ -43,6 +46,7 @@ DAMAGE = (
 # Deflate cannot do better than this, so a larger declared size is a lie.
 _LARGEST_DEFLATE_RATIO = 1032
 _SLACK_BYTES = 1 << 16
+_PATTERN_KEYS = frozenset({"diff3d", "diffraction", "patterns"})
 _TEXT_OPCODES = frozenset({"UNICODE", "BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8"})
 
 
@@ -72,15 +76,28 @@ def member_keys(archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo] | Proble
     return keys
 
 
-def read_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> AnyArray | Problem:
-    """Read one array; pickled objects, damaged bytes and false sizes are problems that name the key."""
+def read_member(
+    archive: zipfile.ZipFile, info: zipfile.ZipInfo, pattern_map: PatternMap | None = None
+) -> AnyArray | Problem:
+    """Read one array; pickled objects, damaged bytes and false sizes are problems that name the key.
+
+    Args:
+        archive: the file.
+        info: the array's member.
+        pattern_map: where to put it, some frames at a time, instead of into memory.
+    """
     key = info.filename.removesuffix(".npy")
     try:
         with archive.open(info) as stream:
             header = _read_header(stream)
-            problem = _size_problem(key, header, info, stream.tell()) or room_problem(key, info.file_size)
+            problem = _size_problem(key, header, info, stream.tell())
+            if problem is None and pattern_map is not None and pattern_map.takes(header.shape, header.dtype):
+                if header.fortran_order:
+                    return attrs.evolve(NOT_MAPPABLE, path=key)
+                return pattern_map.add(key, header.shape, header.dtype, _pieces(stream, header))
+            problem = problem or room_problem(key, info.file_size)
             if problem is not None:
-                return problem
+                return with_mapping(problem) if key in _PATTERN_KEYS else problem
             content = stream.read()
             if header.dtype.kind == "U" and not _is_text(content, header.dtype):
                 return Problem(path=key, expected="text", found="numbers that are no letters")
@@ -89,6 +106,16 @@ def read_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> AnyArray | P
             )
     except DAMAGE as error:
         return _damaged(key, error, "an undamaged array")
+
+
+def _pieces(stream: IO[bytes], header: NpyHeader) -> Iterator[AnyArray]:
+    """Read some frames at a time."""
+    n_frames, frame = header.shape[0], header.shape[1:]
+    frame_bytes = math.prod(frame) * header.dtype.itemsize
+    step = max(1, BYTES_AT_ONCE // frame_bytes)
+    for first in range(0, n_frames, step):
+        content = stream.read(min(step, n_frames - first) * frame_bytes)
+        yield np.frombuffer(content, header.dtype).reshape(-1, *frame)
 
 
 def _is_text(content: bytes, dtype: np.dtype[np.generic]) -> bool:

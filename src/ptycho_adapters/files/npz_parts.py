@@ -8,7 +8,9 @@ import attrs
 import numpy as np
 
 from ptycho_adapters.files.evidence import patterns_first
+from ptycho_adapters.files.pattern_map import NOT_MAPPABLE
 from ptycho_core.errors import Problem
+from ptycho_core.frames import is_memory_mapped
 from ptycho_core.scan_arrays import as_float64, as_index, as_object, as_patterns, as_probe
 from ptycho_core.scan_checks import AnyArray, ScanParts, describe
 
@@ -132,6 +134,9 @@ def _patterns(
     )
     if isinstance(stack, Problem):
         problems.append(stack)
+        return key, None
+    if is_memory_mapped(file.arrays[key]) and not stack[0].flags.c_contiguous:
+        problems.append(attrs.evolve(NOT_MAPPABLE, path=key))
         return key, None
     if stack[1]:
         notes["layout_evidence"] = stack[1]

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 import attrs
 import numpy as np
 
-from ptycho_adapters.files.h5_members import find_node, open_h5, read_array, read_number
+from ptycho_adapters.files.h5_members import find_node, open_h5, read_array, read_number, read_patterns
+from ptycho_adapters.files.in_place import keep_frames
 from ptycho_adapters.files.npz_members import member_keys, open_archive, read_member
 from ptycho_adapters.files.product_contents import OWN, ProductContents
 from ptycho_adapters.files.products import is_product, read_contents
@@ -26,6 +27,7 @@ from ptycho_core.scan_checks import AnyArray, describe, pattern_shape
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from ptycho_adapters.files.pattern_map import PatternMap
     from ptycho_core.scan import Scan
 
 TITLE = "Ptychodus diffraction"
@@ -101,7 +103,7 @@ def read_ptychodus_scan(path: Path, request: ReadRequest) -> Scan:
         if not product_path.is_file():
             problem = attrs.evolve(_NO_PRODUCT, path=PRODUCT_NAME, found="no such file in the folder")
             raise ScanFileError(str(path), [problem])
-    diffraction = _read_diffraction(diffraction_path)
+    diffraction = _read_diffraction(diffraction_path, request.pattern_map)
     if product_path is None:
         raise ScanFileError(str(path), [*diffraction.problems, _NO_PRODUCT])
     contents = read_contents(product_path)
@@ -137,10 +139,10 @@ def is_product_only(evidence: Evidence) -> bool:
     return is_product(evidence) and PATTERNS not in evidence.arrays
 
 
-def _read_diffraction(path: Path) -> _Diffraction:
+def _read_diffraction(path: Path, pattern_map: PatternMap | None) -> _Diffraction:
     evidence = gather_evidence(path)
     read = _read_npz if evidence.container is Container.ZIP else _read_h5
-    diffraction = read(path)
+    diffraction = read(path, pattern_map)
     damaged = {problem.path for problem in diffraction.problems}
     if diffraction.patterns is None and not damaged & {PATTERNS, "file"}:
         expected = "diffraction patterns (n, N, N)"
@@ -149,14 +151,15 @@ def _read_diffraction(path: Path) -> _Diffraction:
     return diffraction
 
 
-def _read_h5(path: Path) -> _Diffraction:
+def _read_h5(path: Path, pattern_map: PatternMap | None) -> _Diffraction:
     diffraction = _Diffraction()
     file = open_h5(path)
     if isinstance(file, Problem):
         diffraction.problems.append(file)
         return diffraction
     with file:
-        for name in (PATTERNS, INDEXES, BAD_PIXELS):
+        diffraction.keep(PATTERNS, read_patterns(file, PATTERNS, pattern_map))
+        for name in (INDEXES, BAD_PIXELS):
             diffraction.keep(name, read_array(file, name))
         node = find_node(file, PATTERNS)
         if node is not None and not isinstance(node, Problem):
@@ -173,7 +176,7 @@ MASK_KNOWN = "known"
 """Attribute of a mask that stands for no mask; the client has no file without one."""
 
 
-def _read_npz(path: Path) -> _Diffraction:
+def _read_npz(path: Path, pattern_map: PatternMap | None) -> _Diffraction:
     diffraction = _Diffraction()
     archive = open_archive(path)
     if isinstance(archive, Problem):
@@ -186,7 +189,8 @@ def _read_npz(path: Path) -> _Diffraction:
             return diffraction
         for name in (PATTERNS, INDEXES, BAD_PIXELS):
             if name in infos:
-                diffraction.keep(name, read_member(archive, infos[name]))
+                onto = pattern_map if name == PATTERNS else None
+                diffraction.keep(name, read_member(archive, infos[name], onto))
     return diffraction
 
 
@@ -295,7 +299,7 @@ def _pair(parts: PtychodusParts, diffraction: _Diffraction, contents: ProductCon
     parts.commanded_positions_px = pairing.rows[:, 2:] if commanded is not None else None
     scan_index = contents.arrays.get(f"{OWN}/scan_index")
     if pairing.kept is not None:
-        parts.patterns = parts.patterns[pairing.kept]
+        parts.patterns = keep_frames(parts.patterns, pairing.kept)
         if scan_index is not None and scan_index.shape == indexes.shape:
             scan_index = scan_index[pairing.kept]
     parts.scan_index = scan_index

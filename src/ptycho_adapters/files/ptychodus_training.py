@@ -6,7 +6,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ptycho_adapters.files.h5_members import find_node, names_in, open_h5, read_array, read_long_text, read_number
+from ptycho_adapters.files.h5_members import (
+    find_node,
+    names_in,
+    open_h5,
+    read_array,
+    read_long_text,
+    read_number,
+    read_patterns,
+)
 from ptycho_adapters.files.product_contents import OWN
 from ptycho_adapters.files.ptychodus import BAD_PIXELS, MASK_KNOWN, PATTERNS
 from ptycho_adapters.files.ptychodus_parts import PtychodusParts, own_metadata, scan_of
@@ -62,7 +70,7 @@ def read_training_scan(path: Path, request: ReadRequest) -> Scan:
         raise ScanFileError(str(path), [file])
     parts = PtychodusParts(key_of=_KEYS)
     with file:
-        parts.patterns = _array(file, PATTERNS, parts)
+        parts.patterns = _noted(file, PATTERNS, read_patterns(file, PATTERNS, request.pattern_map), parts)
         parts.probe = _optional(file, "probe", parts)
         if not _stands_for_none(file, BAD_PIXELS):
             parts.bad_pixels = _optional(file, BAD_PIXELS, parts)
@@ -90,7 +98,10 @@ def _optional(file: h5py.File, name: str, parts: PtychodusParts) -> AnyArray | N
 
 
 def _array(file: h5py.File, name: str, parts: PtychodusParts) -> AnyArray | None:
-    array = read_array(file, name)
+    return _noted(file, name, read_array(file, name), parts)
+
+
+def _noted(file: h5py.File, name: str, array: AnyArray | Problem | None, parts: PtychodusParts) -> AnyArray | None:
     if array is None:
         array = Problem(path=name, expected="a dataset", found=f"only {', '.join(names_in(file)) or 'nothing'}")
     if isinstance(array, Problem):

@@ -70,7 +70,7 @@ def read_ptyd_scan(path: Path, request: ReadRequest) -> Scan:
         parts = BeamlineParts(
             key_of={"patterns": f"{_CHUNKS}/*/{_DATA}", "positions_px": f"{_CHUNKS}/*/{_POSITIONS}", "geometry": "meta"}
         )
-        parts.patterns = _joined(file, numbers, _DATA, rank=3)
+        parts.patterns = _joined_patterns(file, numbers, request)
         parts.positions_m = _joined(file, numbers, _POSITIONS, rank=2)
         parts.geometry = _geometry(file)
         parts.bad_pixels = _bad_pixels(file, numbers, parts)
@@ -85,6 +85,19 @@ def _chunk_keys(keys: Iterable[str]) -> list[str]:
         name for name in names if len(name) == 3 and name[0] == _CHUNKS and name[1].isdecimal() and name[2] == _DATA
     ]
     return ["/".join(name) for name in sorted(found, key=lambda name: int(name[1]))]
+
+
+def _joined_patterns(file: Collector, numbers: Sequence[str], request: ReadRequest) -> AnyArray | None:
+    """Join the patterns of the chunks, in memory or in the map, which takes one chunk after the other."""
+    if request.pattern_map is None:
+        return _joined(file, numbers, _DATA, rank=3)
+    joined: AnyArray | None = None
+    for number in numbers or ["0"]:
+        key = f"{_CHUNKS}/{number}/{_DATA}"
+        joined = file.patterns(key, f"{_DATA} of a chunk of frames", request.pattern_map)
+        if joined is None:
+            return None
+    return joined
 
 
 def _joined(file: Collector, numbers: Sequence[str], part: str, *, rank: int) -> AnyArray | None:

@@ -11,7 +11,9 @@ import attrs
 import numpy as np
 import numpy.typing as npt
 
+from ptycho_adapters.files.pattern_map import PatternMap
 from ptycho_core.errors import Problem, ScanFileError
+from ptycho_core.frames import frame_slices
 from ptycho_core.scan import MeasurementDomain, Scan
 from ptycho_core.scan_arrays import Patterns, as_probe
 
@@ -112,11 +114,13 @@ class ReadRequest:
         product: a second file with what the first one lacks: positions, probe and object of a Ptychodus diffraction
             file, the parameters of a PtychoShelves data file.
         probe: where the probe comes from when it is not to be the one in the files.
+        pattern_map: where the patterns are to be put, which are then never in memory together; None for memory.
     """
 
     domain: MeasurementDomain | None = None
     product: Path | None = None
     probe: ProbeSource | None = None
+    pattern_map: PatternMap | None = None
 
 
 @attrs.frozen(kw_only=True)
@@ -181,10 +185,11 @@ def mean_photons(patterns: Patterns, domain: MeasurementDomain) -> float:
         domain: whether they are counts or amplitudes.
     """
     total = 0.0
-    for pattern in patterns:
-        # Frame by frame: a square of the whole stack would take its memory again.
-        frame = pattern.astype(np.float64)
-        total += float(np.sum(frame) if domain is MeasurementDomain.COUNTS else np.vdot(frame, frame))
+    for some in frame_slices(patterns):
+        for pattern in patterns[some]:
+            # Frame by frame: a square of the whole stack would take its memory again.
+            frame = pattern.astype(np.float64)
+            total += float(np.sum(frame) if domain is MeasurementDomain.COUNTS else np.vdot(frame, frame))
     return total / max(len(patterns), 1)
 
 

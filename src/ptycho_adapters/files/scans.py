@@ -4,8 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import attrs
+from numpy.lib import format as npy
+
+from ptycho_adapters.atomic import atomic_path
+from ptycho_adapters.files.pattern_map import PatternMap, map_name
 from ptycho_adapters.files.readers import choose_reader, facts_of
-from ptycho_adapters.files.reading import FileFacts, ProbeSource, ReadRequest
+from ptycho_adapters.files.reading import FileFacts, ProbeSource, Reader, ReadRequest
 from ptycho_adapters.files.recognition import gather_evidence
 from ptycho_core.errors import ConfigError, Problem, ScanFileError
 from ptycho_core.scan import MeasurementDomain, Scan
@@ -24,6 +29,7 @@ def read_scan(
     domain: MeasurementDomain | str | None = None,
     product: str | Path | None = None,
     probe: ProbeSource | None = None,
+    memory_map: str | Path | None = None,
 ) -> Scan:
     """Read a scan from a file, or from the folder of a Ptychodus workflow.
 
@@ -35,6 +41,11 @@ def read_scan(
             that a diffraction file goes with. It is never searched for beside the first one, save
             for a PtychoShelves pair, which belongs together by its names.
         probe: makes the probe from what is known of the scan, instead of the one in the files.
+        memory_map: a folder, made if need be, for a scan that is larger than the memory. The patterns are copied into
+            a file of their own there, a few at a time, and the scan's patterns are a read-only map of that file. It is
+            made anew by every reading, never taken for what it may still hold, and left for the caller to remove;
+            it takes the place of an older one of the same scan file at once, so that a scan that has it mapped keeps
+            what it has. None reads the patterns into memory.
 
     Returns:
         The scan, with what was found out rather than stated in `metadata.extra`.
@@ -43,6 +54,7 @@ def read_scan(
         ConfigError: when `domain` is neither of the two.
         FileNotFoundError: when there is no such file.
         ScanFileError: when it is no scan, with every problem there is, or does not fit into memory.
+        OSError: when the map cannot be written.
     """
     path = Path(path)
     request = ReadRequest(
@@ -55,9 +67,21 @@ def read_scan(
         raise FileNotFoundError(msg)
     evidence = gather_evidence(path)
     try:
-        return choose_reader(evidence).read(path, request)
+        reader = choose_reader(evidence)
+        return reader.read(path, request) if memory_map is None else _mapped(reader, path, request, Path(memory_map))
     except MemoryError:
         raise ScanFileError(str(path), [_TOO_LARGE]) from None
+
+
+def _mapped(reader: Reader, path: Path, request: ReadRequest, folder: Path) -> Scan:
+    """Read a scan whose patterns stay in a file of their own."""
+    folder.mkdir(parents=True, exist_ok=True)
+    target = folder / map_name(path)
+    with atomic_path(target) as partial:
+        pattern_map = PatternMap(partial)
+        scan = reader.read(path, attrs.evolve(request, pattern_map=pattern_map))
+        pattern_map.finish(scan.patterns, path)
+    return attrs.evolve(scan, patterns=npy.open_memmap(target, mode="r"))
 
 
 def read_file_facts(path: str | Path) -> FileFacts:

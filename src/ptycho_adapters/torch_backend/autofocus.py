@@ -60,7 +60,7 @@ def _cluster(scan: ResidentScan, patterns: NDArray[np.integer]) -> Tensor:
     starts = scan.starts_on_host()[chosen]
     distance = np.square(starts - starts.mean(axis=0)).sum(axis=1)
     nearest = np.argsort(distance, kind="stable")[:_PATTERNS]
-    return torch.tensor(chosen[nearest].astype(np.int64), device=scan.counts.device)[None]
+    return torch.tensor(chosen[nearest].astype(np.int64), device=scan.device)[None]
 
 
 def _misfit(probe: TrainableProbe, scan: ResidentScan, indices: Tensor, focus: float, background: float) -> float:

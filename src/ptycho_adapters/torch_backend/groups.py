@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Sampler, TensorDataset
 
 from ptycho_core.errors import ConfigError, Problem, raise_if_any
-from ptycho_core.grouping import Grouping, group_scan
+from ptycho_core.grouping import Grouping, group_positions, group_scan
 from ptycho_core.splitting import RegionSplit, split_region
 
 if TYPE_CHECKING:
@@ -70,11 +70,12 @@ def training_groups(payload: TrainingPayload, scan: Scan, validation: Scan | Non
     split = split_region(scan.positions_px, payload.pt_training_config.validation_fraction)
     raise_if_any(ConfigError, "training groups", _problems(grouping, split, scan.n_patterns))
     share = len(split.train) / scan.n_patterns
-    inside = group_scan(scan.subset(split.train), _share_of(grouping, share)).indices
+    inside = group_positions(scan.positions_px[split.train], _share_of(grouping, share)).indices
     if not len(split.validation):
         return TrainingGroups(train=inside, validation=inside[:0])
     few = attrs.evolve(_share_of(grouping, 1 - share), n_groups=grouping.n_groups)
-    outside = group_scan(scan.subset(split.validation), _at_most(few, len(split.validation))).indices
+    held_out_px = scan.positions_px[split.validation]
+    outside = group_positions(held_out_px, _at_most(few, len(split.validation))).indices
     return TrainingGroups(
         train=split.train[inside].astype(np.int32), validation=split.validation[outside].astype(np.int32)
     )

@@ -34,6 +34,9 @@ if TYPE_CHECKING:
     from ptycho_core.scan import Scan
 
 _FEWER_PATTERNS = "--n-subsample {}"
+_MEMORY_MAP = "--memory-map FOLDER"
+# More patterns of a memory-mapped scan are hardly ever looked at together.
+_MAPPED_AT_ONCE = 256
 _FEWER_GROUPS = "--n-groups {0} --n-subsample {0}"
 
 
@@ -63,10 +66,28 @@ def check_residency(scan: Scan, n_patterns: int, execution: PyTorchExecutionConf
     device = pick_device(execution.accelerator)
 
     def demand(number: int) -> MemoryDemand:
-        return resident_demand(size_of(scan, number))
+        return resident_demand(size_of(scan, _resident(scan, number)))
 
-    remedies = [Remedy(action=_FEWER_PATTERNS, largest=n_patterns, demand=demand)]
+    remedies = [Remedy(action=_FEWER_PATTERNS, largest=n_patterns, demand=demand), *_mapping(scan, n_patterns, demand)]
     check_memory("reconstruction", demand(n_patterns), free_bytes(device), remedies)
+
+
+def _resident(scan: Scan, n_patterns: int) -> int:
+    """Return how many of so many patterns are in memory together: of a memory-mapped scan only some."""
+    return min(n_patterns, _MAPPED_AT_ONCE) if scan.memory_mapped else n_patterns
+
+
+def _mapping(scan: Scan, n_patterns: int, demand: Callable[[int], MemoryDemand]) -> list[Remedy]:
+    """Return the remedy of leaving the patterns in a file, for a scan whose patterns are not.
+
+    Args:
+        scan: that does not fit.
+        n_patterns: patterns that take part.
+        demand: what is needed at a number of patterns on the device.
+    """
+    if scan.memory_mapped or n_patterns <= _MAPPED_AT_ONCE:
+        return []
+    return [Remedy(action=_MEMORY_MAP, largest=2, demand=lambda _: demand(_MAPPED_AT_ONCE))]
 
 
 def check_patterns(payload: TrainingPayload, scan: Scan, groups: TrainingGroups) -> None:
@@ -83,9 +104,10 @@ def check_patterns(payload: TrainingPayload, scan: Scan, groups: TrainingGroups)
     device = pick_device(payload.execution_config.accelerator)
 
     def demand(n_patterns: int) -> MemoryDemand:
-        return resident_demand(size_of(scan, n_patterns))
+        return resident_demand(size_of(scan, _resident(scan, n_patterns)))
 
-    check_memory("training", demand(groups.n_patterns), free_bytes(device), _fewer_patterns(payload, groups, demand))
+    remedies = [*_fewer_patterns(payload, groups, demand), *_mapping(scan, groups.n_patterns, demand)]
+    check_memory("training", demand(groups.n_patterns), free_bytes(device), remedies)
 
 
 def _fewer_patterns(
@@ -132,14 +154,17 @@ def check_training(payload: TrainingPayload, module: PtychoModule, scan: Scan, g
 
     def demand(*, groups_in_batch: int = batch_size, n_patterns: int = groups.n_patterns) -> MemoryDemand:
         batch = training_demand(kept_bytes=kept, batch_size=groups_in_batch, n_weights=weights)
-        # On a device of its own, the patterns still have to be moved.
+        # On a device of its own, the patterns still have to be moved, those of a map batch by batch.
         return (
-            MemoryDemand(parts={**resident_demand(size_of(scan, n_patterns)).parts, **batch.parts}) if moves else batch
+            MemoryDemand(parts={**resident_demand(size_of(scan, _resident(scan, n_patterns))).parts, **batch.parts})
+            if moves
+            else batch
         )
 
     smaller = Remedy(action="--batch-size {}", largest=batch_size, demand=lambda number: demand(groups_in_batch=number))
     fewer = _fewer_patterns(payload, groups, lambda number: demand(n_patterns=number)) if moves else []
-    check_memory("training", demand(), free_bytes(device), [smaller, *fewer])
+    mapped = _mapping(scan, groups.n_patterns, lambda number: demand(n_patterns=number)) if moves else []
+    check_memory("training", demand(), free_bytes(device), [smaller, *fewer, *mapped])
 
 
 def check_reconstruction(

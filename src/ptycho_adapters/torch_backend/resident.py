@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from ptycho_adapters.torch_backend.canvas import extract, pixel_indices
 from ptycho_adapters.torch_backend.optics import detector_order, shift_probe, split_positions
 from ptycho_core.errors import Problem, ScanError
+from ptycho_core.frames import frame_slices
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -46,6 +47,9 @@ class Gathered:
 class ResidentScan(nn.Module):
     """Unique patterns as buffers, so that they follow the module to its device; indices are those of the scan.
 
+    The patterns of a memory-mapped scan stay in their file: those of a batch are converted when it is gathered, and
+    only they are brought to the device. What is gathered is the same to the last bit.
+
     Args:
         scan: a validated scan.
         patterns: (m,) sorted scan indices of the patterns to keep, for those who use no others; all by default.
@@ -56,13 +60,16 @@ class ResidentScan(nn.Module):
 
     Attributes:
         flux: mean photons per frame of the whole scan.
-        counts: (m, N, N) float32, detector order, 0 at bad pixels: the patterns that are kept.
+        size: edge of a pattern in px.
+        counts: (m, N, N) float32, detector order, 0 at bad pixels: the patterns that are kept; m = 0 for a
+            memory-mapped scan.
         rows: (n,) int64, where the pattern of each scan index lies in `counts`; m, and so none, if it is not kept.
         starts: (n, 2) int64, first pixel of the patch of each scan index.
         fractions_px: (n, 2) float32, what is left of its position.
     """
 
     flux: float
+    size: int
     counts: Tensor
     rows: Tensor
     starts: Tensor
@@ -75,11 +82,13 @@ class ResidentScan(nn.Module):
         self.flux = mean_flux(scan)
         every = patterns is None or len(patterns) == scan.n_patterns
         kept = np.arange(scan.n_patterns) if patterns is None else patterns
-        counts = detector_order(torch.tensor(scan.counts(slice(None) if every else kept)))
-        good = None
-        if scan.bad_pixels is not None:
-            good = detector_order(torch.tensor(~scan.bad_pixels, dtype=torch.float32))
-            counts = counts * good
+        self.size = scan.N
+        self._mapped = scan if scan.memory_mapped else None
+        good = None if scan.bad_pixels is None else torch.tensor(~scan.bad_pixels, dtype=torch.float32)
+        self._good_on_host = good = None if good is None else detector_order(good)
+        if scan.memory_mapped:
+            kept, every = kept[:0], False
+        counts = _converted(scan, slice(None) if every else kept, good)
         starts, fractions = split_positions(torch.tensor(scan.positions_px), scan.N)
         self.register_buffer("counts", counts, persistent=False)
         rows = np.full(scan.n_patterns, len(kept), dtype=np.int64)
@@ -92,19 +101,25 @@ class ResidentScan(nn.Module):
         self.register_buffer("known_object", known, persistent=False)
 
     @property
-    def size(self) -> int:
-        """Edge of a pattern in px."""
-        return int(self.counts.shape[-1])
+    def device(self) -> torch.device:
+        """Where what is gathered lies."""
+        return self.starts.device
 
     def gather(self, indices: Tensor) -> Gathered:
         """Take patterns by scan index, (B, C) int64; each has to be one that is kept."""
         starts = self.starts[indices]
         return Gathered(
-            counts=self.counts[self.rows[indices]],
+            counts=self._counts(indices),
             fractions_px=self.fractions_px[indices],
             starts=starts,
             labels=self._labels(starts),
         )
+
+    def _counts(self, indices: Tensor) -> Tensor:
+        if self._mapped is None:
+            return self.counts[self.rows[indices]]
+        counts = _converted(self._mapped, indices.reshape(-1).cpu().numpy(), self._good_on_host)
+        return counts.reshape(*indices.shape, self.size, self.size).to(self.device)
 
     def _labels(self, starts: Tensor) -> Tensor | None:
         if self.known_object is None:
@@ -179,10 +194,16 @@ def _known_object(scan: Scan, flux: float) -> NDArray[np.complex64]:
     return known
 
 
+def _converted(scan: Scan, chosen: slice | NDArray[np.integer], good: Tensor | None) -> Tensor:
+    """Bring patterns of a scan to counts in detector order on the host, 0 at bad pixels."""
+    counts = detector_order(torch.tensor(scan.counts(chosen)))
+    return counts if good is None else counts * good
+
+
 def mean_flux(scan: Scan) -> float:
     """Mean photons per frame over good pixels, float64; a few patterns are converted at a time."""
     good = np.ones((scan.N, scan.N), bool) if scan.bad_pixels is None else ~scan.bad_pixels
     total: NDArray[np.float64] = np.zeros((scan.N, scan.N))
-    for first in range(0, scan.n_patterns, _CONVERTED_AT_ONCE):
-        total += scan.counts(slice(first, first + _CONVERTED_AT_ONCE)).sum(axis=0, dtype=np.float64)
+    for some in frame_slices(scan.patterns, values=_CONVERTED_AT_ONCE * scan.N**2):
+        total += scan.counts(some).sum(axis=0, dtype=np.float64)
     return float(total[good].sum() / scan.n_patterns)

@@ -158,7 +158,7 @@ class PassFactory:
         self._scan = scan
         self.chosen = chosen
         self._precision = execution.precision
-        self._device = scan.counts.device
+        self._device = scan.device
         default = _BATCH_ON_CPU if self._device.type == "cpu" else _BATCH_ON_GPU
         self.batch_size = execution.inference_batch_size or settings.batch_size or default
         self._uniform = settings.patch_weighting == "uniform"
