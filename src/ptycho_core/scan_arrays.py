@@ -23,7 +23,8 @@ def as_patterns(value: npt.ArrayLike) -> Patterns:
     array = array.astype(array.dtype.newbyteorder("="), copy=False)
     if isinstance(array, np.memmap) and array.dtype in (np.int16, np.int32):
         # Widened, it would be in memory; with negative values it is no measurement, and refused as it is.
-        fits = all(int(array[some].min()) >= 0 for some in frame_slices(array))
+        stack = np.atleast_1d(array)
+        fits = all(int(stack[some].min()) >= 0 for some in frame_slices(stack))
         array = array.view(array.dtype.str.replace("i", "u")) if fits else array
     elif array.dtype == np.uint8:
         array = array.astype(np.uint16)

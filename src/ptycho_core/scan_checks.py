@@ -86,10 +86,11 @@ def _pattern_problems(parts: ScanParts, largest: float) -> Iterator[Problem]:
 
 def _value_problems(parts: ScanParts, patterns: _Real, largest: float) -> Iterator[Problem]:
     lowest, highest, finite = [], [], 0
-    for some in frame_slices(patterns):
-        lowest.append(np.min(patterns[some]))
-        highest.append(np.max(patterns[some]))
-        finite += int(np.count_nonzero(np.isfinite(patterns[some])))
+    stack = np.atleast_1d(patterns)  # a lone number is no stack, and has a value all the same
+    for some in frame_slices(stack):
+        lowest.append(np.min(stack[some]))
+        highest.append(np.max(stack[some]))
+        finite += int(np.count_nonzero(np.isfinite(stack[some])))
     low, high = float(np.min(lowest)), float(np.max(highest))
     if finite < patterns.size:
         bad = patterns.size - finite
