@@ -292,3 +292,10 @@ def test_counts_stay_as_they_are() -> None:
     scan = Scan(**_parts())
 
     assert scan.as_counts() is scan
+
+
+@pytest.mark.parametrize("patterns", [np.float32(0), np.float32("nan"), np.ones(3, np.float32), np.ones((0, 8, 8))])
+def test_what_is_no_stack_is_refused_by_its_shape(patterns: npt.ArrayLike) -> None:
+    """A lone number, a list, an empty stack: each is named with its shape, whatever its values."""
+    with pytest.raises(ScanError, match=r"patterns: expected a stack of square diffraction patterns"):
+        Scan(**_parts(patterns=patterns))
