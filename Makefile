@@ -20,7 +20,7 @@ $(READY): pyproject.toml constraints.txt
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps ptychodus==1.7.0
 	@touch $@
 
-demo: $(READY)  ## simulate, train, reconstruct an unseen object, evaluate (about 6 minutes on 2 cores)
+demo: $(READY)  ## simulate, train, reconstruct an unseen object, evaluate (about 3 minutes on 2 cores)
 	@$(BIN)/python -m ptycho_adapters.demo --output-dir demo_output
 
 test: lint types imports unit properties  ## everything CI runs

@@ -9,11 +9,12 @@ from __future__ import annotations
 import struct
 from typing import IO, TYPE_CHECKING
 
+from ptycho_adapters.files.byte_search import places_of
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-_BLOCK_BYTES = 1 << 20
 # Version, flags, and the sizes of name, type and extent; from version 3 on the name's character set follows.
 _HEADER = struct.Struct("<BBHHH")
 _LENGTH = struct.Struct("<I")
@@ -39,22 +40,8 @@ def longest_claim(path: Path, name: str) -> int | None:
     """
     pattern = name.encode() + b"\0"
     with path.open("rb") as stream:
-        claims = [claim for place in _find(stream, pattern) for claim in _claims(stream, place, len(pattern))]
+        claims = [claim for place in places_of(stream, pattern) for claim in _claims(stream, place, len(pattern))]
     return max(claims, default=None)
-
-
-def _find(stream: IO[bytes], pattern: bytes) -> list[int]:
-    places: list[int] = []
-    start, tail = 0, b""
-    while block := stream.read(_BLOCK_BYTES):
-        window = tail + block
-        place = window.find(pattern)
-        while place >= 0:
-            places.append(start - len(tail) + place)
-            place = window.find(pattern, place + 1)
-        start += len(block)
-        tail = window[-(len(pattern) - 1) :]
-    return places
 
 
 def _claims(stream: IO[bytes], place: int, name_bytes: int) -> Iterator[int]:

@@ -9,11 +9,12 @@ from __future__ import annotations
 import struct
 from typing import IO, TYPE_CHECKING
 
+from ptycho_adapters.files.byte_search import places_of
+
 if TYPE_CHECKING:
     from pathlib import Path
 
 _SIGNATURE = b"GCOL"
-_BLOCK_BYTES = 1 << 20
 _HEADER = struct.Struct("<4sB3xQ")
 _OBJECT = struct.Struct("<HH4xQ")
 _FREE_SPACE = 0
@@ -36,27 +37,12 @@ def heaps_are_sound(path: Path) -> bool:
     with path.open("rb") as stream:
         if not _has_long_lengths(stream.read(16)):
             return False
-        return all(_is_sound(stream, offset) for offset in _find_heaps(stream))
+        return all(_is_sound(stream, offset) for offset in places_of(stream, _SIGNATURE))
 
 
 def _has_long_lengths(superblock: bytes) -> bool:
     """Look up the size of lengths: byte 14 in a superblock of version 0 or 1, byte 10 in a later one."""
     return len(superblock) == 16 and superblock[14 if superblock[8] < 2 else 10] == 8
-
-
-def _find_heaps(stream: IO[bytes]) -> list[int]:
-    offsets: list[int] = []
-    stream.seek(0)
-    start, tail = 0, b""
-    while block := stream.read(_BLOCK_BYTES):
-        window = tail + block
-        offset = window.find(_SIGNATURE)
-        while offset >= 0:
-            offsets.append(start - len(tail) + offset)
-            offset = window.find(_SIGNATURE, offset + 1)
-        start += len(block)
-        tail = window[-(len(_SIGNATURE) - 1) :]
-    return offsets
 
 
 def _is_sound(stream: IO[bytes], offset: int) -> bool:

@@ -16,6 +16,7 @@ from ptycho_core.config.knob import (
     Effect,
     Knob,
     Phase,
+    Rule,
     UntranslatableError,
     above,
     at_least,
@@ -42,6 +43,11 @@ OTHER_GENERATOR = "the built generator has no such part"
 NOT_BUILT = "not built"
 PATCHWISE = ("unet", "cnn", "ffno")
 ONE_OBJECT = "the unrolled generator makes one object on the canvas: it has no overlapping patches"
+
+
+def of_patches(doc: str, *, phase: Phase, rules: tuple[Rule, ...] = ()) -> Knob:
+    """Declare a setting that only generators of overlapping patches can honour."""
+    return Knob(doc, effect=Effect.FIXED, why=ONE_OBJECT, part_of=PATCHWISE, phase=phase, rules=rules)
 
 
 def _side(value: object) -> object:
@@ -273,21 +279,11 @@ class Optimisation(Steps):
     output_dir: Path = OUTPUT_DIR.field(Path("training_outputs"))
     batch_size: int = BATCH_SIZE.field(16)
     mae_weight: float = Knob("weight of the mean absolute amplitude error", rules=(within(0, 1),)).field(0.0)
-    realspace_mae_weight: float = Knob(
-        "weight of the absolute error between overlapping patches",
-        rules=(at_least(0),),
-        effect=Effect.FIXED,
-        why=ONE_OBJECT,
-        part_of=PATCHWISE,
-        phase=Phase.TRAINING,
+    realspace_mae_weight: float = of_patches(
+        "weight of the absolute error between overlapping patches", phase=Phase.TRAINING, rules=(at_least(0),)
     ).field(0.0)
-    realspace_weight: float = Knob(
-        "weight of agreement between overlapping patches",
-        rules=(at_least(0),),
-        effect=Effect.FIXED,
-        why=ONE_OBJECT,
-        part_of=PATCHWISE,
-        phase=Phase.TRAINING,
+    realspace_weight: float = of_patches(
+        "weight of agreement between overlapping patches", phase=Phase.TRAINING, rules=(at_least(0),)
     ).field(0.0)
     positions_provided: bool = Knob("the scan has positions", legacy="positions.provided", effect=Effect.LEGACY).field(
         True

@@ -32,10 +32,8 @@ from ptycho_core.config.shared import (
     NEIGHBOR_COUNT,
     NEPOCHS,
     NLL_WEIGHT,
-    ONE_OBJECT,
     OTHER_GENERATOR,
     OUTPUT_DIR,
-    PATCHWISE,
     PROBE_ROUNDS,
     SCHEDULER,
     SEED,
@@ -52,6 +50,7 @@ from ptycho_core.config.shared import (
     Optimisation,
     Sampling,
     Scheduler,
+    of_patches,
 )
 from ptycho_core.errors import Problem
 
@@ -265,12 +264,10 @@ class TorchTrainingConfig(Loop, Optimisation, Sampling):
     aberration_learning_rate: float = Knob(
         "step of the probe's focus, astigmatism, coma and spherical aberration", unit="rad", rules=(above(0),)
     ).field(5e-3)
-    unmerged_weight: float = Knob(
+    unmerged_weight: float = of_patches(
         "weight of the likelihood of single patches beside that of merged ones",
+        phase=Phase.TRAINING,
         rules=(at_least(0),),
-        effect=Effect.FIXED,
-        why=ONE_OBJECT,
-        part_of=PATCHWISE,
     ).field(0.05)
     draft_weight: float = Knob(
         "weight of the likelihood after each step of the generator but the last", rules=(at_least(0),)
@@ -322,12 +319,8 @@ class TorchInferenceConfig(Evaluation, Sampling):
     probe_rounds: int | None = PROBE_ROUNDS.field(None)
     experiment_number: int = _fixed("scan of a folder", "a reconstruction reads one scan", at_least(0)).field(0)
     window: int = _fixed("border left out of figures", "figures use the covered area", at_least(0)).field(20)
-    patch_weighting: Literal["uniform", "probe"] = Knob(
-        "weight of overlapping patches",
-        effect=Effect.FIXED,
-        why=ONE_OBJECT,
-        part_of=PATCHWISE,
-        phase=Phase.RECONSTRUCTION,
+    patch_weighting: Literal["uniform", "probe"] = of_patches(
+        "weight of overlapping patches", phase=Phase.RECONSTRUCTION
     ).field("probe")
     varpro_scaling: bool = _fixed("rescale the object to the counts", _FLUX_IN_PROBE).field(False)
     log_patch_stats: bool = _fixed("write patch statistics", _NO_STATISTICS).field(False)
