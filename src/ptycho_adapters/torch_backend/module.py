@@ -71,7 +71,8 @@ class PtychoModule(LightningModule):
         pixels = self.canvas.pixels
         light = accumulate(view.weight, view.where, pixels).unflatten(1, (self.canvas.height, self.canvas.width))
         drafts, added = zip(*run_steps(self.generator, lambda: (view,), light), strict=True)
-        patches = tuple(draft.patches(view.where, size) for draft in drafts)
+        judged = drafts if self.objective.draft_weight else drafts[-1:]
+        patches = tuple(draft.patches(view.where, size) for draft in judged)
         tiny = torch.finfo(light.dtype).tiny
         return Prediction(
             single=added[-1] / view.weight.clamp_min(tiny) if self.generator.patchwise else None,

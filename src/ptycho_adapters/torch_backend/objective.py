@@ -28,7 +28,7 @@ class Prediction:
         good_pixels: (N, N) float32 or None.
         scale: scalar factor on the expected counts.
         labels: (B, C, N, N) complex64 known patches, for supervised training.
-        drafts: patches of the object after each step of the generator but the last.
+        drafts: patches of the object after each step of the generator but the last, where the objective weighs them.
     """
 
     single: Tensor | None

@@ -45,9 +45,16 @@ PATCHWISE = ("unet", "cnn", "ffno")
 ONE_OBJECT = "the unrolled generator makes one object on the canvas: it has no overlapping patches"
 
 
-def of_patches(doc: str, *, phase: Phase, rules: tuple[Rule, ...] = ()) -> Knob:
-    """Declare a setting that only generators of overlapping patches can honour."""
-    return Knob(doc, effect=Effect.FIXED, why=ONE_OBJECT, part_of=PATCHWISE, phase=phase, rules=rules)
+def only_in(architectures: tuple[str, ...], doc: str, *rules: Rule, phase: Phase = Phase.BOTH) -> Knob:
+    """Declare a setting that only some architectures can honour; at its default it is at home everywhere.
+
+    What both kinds of run read describes the network, so trained weights fit one value of it only.
+    """
+    why = ONE_OBJECT if architectures == PATCHWISE else OTHER_GENERATOR
+    of_network = phase is Phase.BOTH
+    return Knob(
+        doc, effect=Effect.FIXED, why=why, rules=rules, phase=phase, part_of=architectures, in_weights=of_network
+    )
 
 
 def _side(value: object) -> object:
@@ -217,10 +224,10 @@ class Network(Record):
         why=NOT_BUILT,
         only=("unrolled", "unet", "cnn", "ffno"),
     ).field("unrolled")
-    fno_modes: int = Knob("Fourier modes per axis, in ffno", rules=(above(0),), in_weights=True).field(12)
-    fno_width: int = Knob("channels of ffno, times n_filters_scale", rules=(above(0),), in_weights=True).field(32)
-    fno_blocks: int = Knob("Fourier blocks of ffno", rules=(above(0),), in_weights=True).field(4)
-    fno_cnn_blocks: int = Knob("convolution blocks of ffno", rules=(at_least(0),), in_weights=True).field(2)
+    fno_modes: int = only_in(("ffno",), "Fourier modes per axis, in ffno", above(0)).field(12)
+    fno_width: int = only_in(("ffno",), "channels of ffno, times n_filters_scale", above(0)).field(32)
+    fno_blocks: int = only_in(("ffno",), "Fourier blocks of ffno", above(0)).field(4)
+    fno_cnn_blocks: int = only_in(("ffno",), "convolution blocks of ffno", at_least(0)).field(2)
     learned_input_channels: int = Knob("input channels", rules=(above(0),), effect=Effect.LEGACY).field(1)
     max_hidden_channels: int | None = Knob(
         "upper limit of hidden channels", rules=(above(0),), effect=Effect.LEGACY
@@ -279,11 +286,11 @@ class Optimisation(Steps):
     output_dir: Path = OUTPUT_DIR.field(Path("training_outputs"))
     batch_size: int = BATCH_SIZE.field(16)
     mae_weight: float = Knob("weight of the mean absolute amplitude error", rules=(within(0, 1),)).field(0.0)
-    realspace_mae_weight: float = of_patches(
-        "weight of the absolute error between overlapping patches", phase=Phase.TRAINING, rules=(at_least(0),)
+    realspace_mae_weight: float = only_in(
+        PATCHWISE, "weight of the absolute error between overlapping patches", at_least(0), phase=Phase.TRAINING
     ).field(0.0)
-    realspace_weight: float = of_patches(
-        "weight of agreement between overlapping patches", phase=Phase.TRAINING, rules=(at_least(0),)
+    realspace_weight: float = only_in(
+        PATCHWISE, "weight of agreement between overlapping patches", at_least(0), phase=Phase.TRAINING
     ).field(0.0)
     positions_provided: bool = Knob("the scan has positions", legacy="positions.provided", effect=Effect.LEGACY).field(
         True

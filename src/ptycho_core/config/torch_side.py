@@ -34,6 +34,7 @@ from ptycho_core.config.shared import (
     NLL_WEIGHT,
     OTHER_GENERATOR,
     OUTPUT_DIR,
+    PATCHWISE,
     PROBE_ROUNDS,
     SCHEDULER,
     SEED,
@@ -50,7 +51,7 @@ from ptycho_core.config.shared import (
     Optimisation,
     Sampling,
     Scheduler,
-    of_patches,
+    only_in,
 )
 from ptycho_core.errors import Problem
 
@@ -72,10 +73,6 @@ def _fixed(doc: str, why: str, *rules: Rule) -> Knob:
 
 def _generator(doc: str, *rules: Rule) -> Knob:
     return _fixed(doc, OTHER_GENERATOR, *rules)
-
-
-def _part_of_cnn(doc: str) -> Knob:
-    return Knob(doc, effect=Effect.FIXED, why=OTHER_GENERATOR, part_of=("cnn",), in_weights=True)
 
 
 @attrs.frozen(kw_only=True, slots=False)
@@ -160,16 +157,16 @@ class TorchModelConfig(Network, Bottleneck):
 
     mode: Mode = MODEL_TYPE.field("Unsupervised")
     amp_activation: TorchActivation = ACTIVATION.field("silu", codec=TORCH_ACTIVATION)
-    unrolled_steps: int = Knob(
+    unrolled_steps: int = only_in(
+        ("unrolled",),
         "steps of the unrolled generator, each a move towards the data and a network on the canvas",
-        rules=(above(0),),
-        in_weights=True,
+        above(0),
     ).field(6)
-    unrolled_repeats: int = Knob(
-        "how often the later half of the unrolled steps is gone through again", rules=(at_least(0),), in_weights=True
+    unrolled_repeats: int = only_in(
+        ("unrolled",), "how often the later half of the unrolled steps is gone through again", at_least(0)
     ).field(1)
-    cnn_output_mode: Literal["amp_phase", "real_imag"] = _part_of_cnn(
-        "what the two decoders give: amplitude and phase, or bounded real and imaginary part"
+    cnn_output_mode: Literal["amp_phase", "real_imag"] = only_in(
+        ("cnn",), "what the two decoders give: amplitude and phase, or bounded real and imaginary part"
     ).field("amp_phase")
     use_shared_decoder: bool = _generator("one decoder for amplitude and phase").field(False)
     intensity_scale_trainable: bool = INTENSITY_SCALE_TRAINABLE.field(False)
@@ -188,7 +185,7 @@ class TorchModelConfig(Network, Bottleneck):
     decoder_last_amp_channels: int = _generator("amplitude channels of the last layer", above(0)).field(1)
     use_legacy_decoder_channel_override: bool = _generator("old channel count of the last layer").field(False)
     eca_encoder: bool = _generator("channel attention in the encoder").field(False)
-    cbam_encoder: bool = _part_of_cnn("channel and spatial attention in the encoder").field(True)
+    cbam_encoder: bool = only_in(("cnn",), "channel and spatial attention in the encoder").field(True)
     cbam_bottleneck: bool = _generator("block attention in the middle").field(False)
     cbam_decoder: bool = _generator("block attention in the decoder").field(False)
     eca_decoder: bool = _generator("channel attention in the decoder").field(False)
@@ -264,13 +261,17 @@ class TorchTrainingConfig(Loop, Optimisation, Sampling):
     aberration_learning_rate: float = Knob(
         "step of the probe's focus, astigmatism, coma and spherical aberration", unit="rad", rules=(above(0),)
     ).field(5e-3)
-    unmerged_weight: float = of_patches(
+    unmerged_weight: float = only_in(
+        PATCHWISE,
         "weight of the likelihood of single patches beside that of merged ones",
+        at_least(0),
         phase=Phase.TRAINING,
-        rules=(at_least(0),),
     ).field(0.05)
-    draft_weight: float = Knob(
-        "weight of the likelihood after each step of the generator but the last", rules=(at_least(0),)
+    draft_weight: float = only_in(
+        ("unrolled",),
+        "weight of the likelihood after each step of the generator but the last",
+        at_least(0),
+        phase=Phase.TRAINING,
     ).field(0.0)
     background_counts: float = Knob("floor of the expected counts", unit="counts/px", rules=(above(0),)).field(0.01)
     training_directories: tuple[Path, ...] = _fixed("folders of scans", "a training reads one scan").field(())
@@ -319,8 +320,8 @@ class TorchInferenceConfig(Evaluation, Sampling):
     probe_rounds: int | None = PROBE_ROUNDS.field(None)
     experiment_number: int = _fixed("scan of a folder", "a reconstruction reads one scan", at_least(0)).field(0)
     window: int = _fixed("border left out of figures", "figures use the covered area", at_least(0)).field(20)
-    patch_weighting: Literal["uniform", "probe"] = of_patches(
-        "weight of overlapping patches", phase=Phase.RECONSTRUCTION
+    patch_weighting: Literal["uniform", "probe"] = only_in(
+        PATCHWISE, "weight of overlapping patches", phase=Phase.RECONSTRUCTION
     ).field("probe")
     varpro_scaling: bool = _fixed("rescale the object to the counts", _FLUX_IN_PROBE).field(False)
     log_patch_stats: bool = _fixed("write patch statistics", _NO_STATISTICS).field(False)
