@@ -8,9 +8,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ptycho_adapters.torch_backend.data_consistency import asked_change
 from ptycho_adapters.torch_backend.optics import (
     amplitude_mae,
-    asked_change,
     detector_order,
     expected_counts,
     poisson_deviance,

@@ -9,9 +9,9 @@ import scipy.stats
 import torch
 from torch import Tensor
 
+from ptycho_adapters.torch_backend.data_consistency import asked_change
 from ptycho_adapters.torch_backend.optics import (
     amplitude_mae,
-    asked_change,
     back_project,
     detector_order,
     expected_counts,
@@ -254,6 +254,29 @@ def test_the_change_is_the_steepest_descent_of_the_amplitude_misfit() -> None:
 
     assert free.grad is not None
     torch.testing.assert_close(asked_change(amplitude, probe, patch), -0.5 * free.grad, rtol=1e-4, atol=1.0)
+
+
+@pytest.mark.parametrize("modes", [1, 3])
+@pytest.mark.parametrize("masked", [False, True])
+def test_the_gradient_through_the_change_is_exact(modes: int, masked: bool) -> None:
+    """The way back that is written out agrees with finite differences, in several modes and beside bad pixels."""
+    patch, probe = _noise(2, 6, 6).to(torch.complex128), 5 * _noise(2, modes, 6, 6, seed=1).to(torch.complex128)
+    amplitude = 5 * torch.rand(2, 6, 6, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+    good = (torch.rand(6, 6, generator=torch.Generator().manual_seed(3)) > 0.2).double() if masked else None
+
+    free = patch.requires_grad_(True)
+
+    assert torch.autograd.gradcheck(lambda one: asked_change(amplitude, probe, one, good), (free,))
+
+
+def test_a_gradient_that_is_not_there_is_refused() -> None:
+    """Neither the probe nor the amplitude gets a silent zero."""
+    patch, probe, amplitude = _noise(4, 4), _noise(1, 4, 4, seed=1), torch.ones(4, 4)
+
+    for wanted in (probe.clone().requires_grad_(True), probe):
+        free = amplitude.clone().requires_grad_(wanted is probe)
+        with pytest.raises(ValueError, match="no gradient with respect to amplitude or probes"):
+            asked_change(free, wanted, patch)
 
 
 def test_a_phase_of_the_whole_object_cannot_be_seen() -> None:

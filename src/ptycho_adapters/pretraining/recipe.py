@@ -22,7 +22,8 @@ from ptycho_core.probes import (
 
 _SIZES, _SIZE_SHARES = (64, 128), (0.88, 0.12)
 _TEXTURE_EDGE = 384
-_TEXTURES, _PROBES = 200, 240
+_TEXTURES, _PROBES = 600, 240
+_DEAD_LEAVES_EVERY, _BLENDED = 3, 0.3
 _SIDE = 4  # a group is a piece of scan, side x side
 _LOG_DOSE = (3.0, 7.0)
 _STEP_SHARE, _SPARSE_SHARE, _SPARSE = (0.08, 0.5), (0.5, 0.9), 0.1
@@ -71,11 +72,12 @@ class Specimen:
 
 
 def make_material(rng: np.random.Generator, *, textures: int = _TEXTURES, probes: int = _PROBES) -> Material:
-    """Draw textures (every other one dead leaves, else all classes in turn) and beams of every class."""
+    """Draw textures (every third one dead leaves, else all classes in turn) and beams of every class."""
     kinds = tuple(ObjectKind)
     made = np.empty((textures, 2, _TEXTURE_EDGE, _TEXTURE_EDGE), np.float16)
     for k in range(textures):
-        kind = ObjectKind.DEAD_LEAVES if k % 2 else kinds[k // 2 % len(kinds)]
+        turn, common = divmod(k, _DEAD_LEAVES_EVERY)
+        kind = kinds[(k - turn) % len(kinds)] if common else ObjectKind.DEAD_LEAVES
         made[k] = np.clip(OBJECTS[kind]((_TEXTURE_EDGE, _TEXTURE_EDGE), rng), 0, 1)
     beams = {size: np.stack([_beam(rng, size) for _ in range(probes)]).astype(np.complex64) for size in _SIZES}
     return Material(textures=made, probes=beams)
@@ -169,18 +171,25 @@ def _positions(
 def _transmission(
     rng: np.random.Generator, textures: NDArray[np.float16], shape: tuple[int, int]
 ) -> NDArray[np.complex64]:
-    """A window of a texture as an object of random strength, its phase around zero."""
-    height, width = shape
-    top, left = rng.integers(0, _TEXTURE_EDGE - height + 1), rng.integers(0, _TEXTURE_EDGE - width + 1)
-    window = textures[rng.integers(len(textures)), :, top : top + height, left : left + width].astype(np.float32)
-    if rng.random() < 0.3:
-        window = window[::-1]
+    """A window of a texture, or two of them blended, as an object of random strength, its phase around zero."""
+    window = _window(rng, textures, shape)
+    if rng.random() < _BLENDED:
+        share = rng.uniform(0.2, 0.8)
+        window = share * window + (1 - share) * _window(rng, textures, shape)
     phase = rng.uniform(*_PHASE_RANGE_RAD) * rng.choice([-1.0, 1.0])
     lowest = 1.0 if rng.random() < _PURE_PHASE else rng.uniform(*_LOWEST_AMPLITUDE)
     made: NDArray[np.complex64] = ((1 - (1 - lowest) * window[1]) * np.exp(1j * phase * (window[0] - 0.5))).astype(
         np.complex64
     )
     return made
+
+
+def _window(rng: np.random.Generator, textures: NDArray[np.float16], shape: tuple[int, int]) -> NDArray[np.float32]:
+    """A piece (2, H, W) of a texture, its two images sometimes exchanged."""
+    height, width = shape
+    top, left = rng.integers(0, _TEXTURE_EDGE - height + 1), rng.integers(0, _TEXTURE_EDGE - width + 1)
+    window = textures[rng.integers(len(textures)), :, top : top + height, left : left + width].astype(np.float32)
+    return window[::-1] if rng.random() < 0.3 else window
 
 
 def _faults(rng: np.random.Generator, size: int) -> NDArray[np.float32]:

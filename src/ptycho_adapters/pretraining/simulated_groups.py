@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from ptycho_adapters.pretraining.recipe import Specimen
 
 _DIM, _UNLIT = 0.05, 0.02  # of the brightest canvas pixel: weighted less, and not at all
+_FLAT_VARIANCE = 1e-3  # per pixel: an object without structure is not judged by its own nothing
 
 
 @attrs.frozen(kw_only=True, eq=False)
@@ -67,14 +68,25 @@ def expose(specimen: Specimen, photons: torch.Generator) -> SimulatedGroup:
 
 def relative_error(object_: Tensor, group: SimulatedGroup) -> Tensor:
     """Squared error of an object (1, H, W) over the target's variance, light-weighted, constant phase free."""
-    brightest = group.light.amax()
-    weight = torch.where(group.light > _UNLIT * brightest, group.light / (group.light + _DIM * brightest), 0.0)
+    weight = _say(group.light)
     overlap = (weight * object_.conj() * group.target).sum().detach()
     turned = object_ * (overlap / overlap.abs().clamp_min(1e-12))
-    mean = (weight * group.target).sum() / weight.sum()
-    variance = (weight * (group.target - mean).abs().square()).sum()
-    floor = _FLAT_VARIANCE * weight.sum()
-    return (weight * (turned - group.target).abs().square()).sum() / (variance + floor)
+    return _over_variance(turned - group.target, group.target, weight)
 
 
-_FLAT_VARIANCE = 1e-3  # per pixel: an object without structure is not judged by its own nothing
+def relative_amplitude_error(object_: Tensor, group: SimulatedGroup) -> Tensor:
+    """The same of the modulus alone, whose variance is often a small part of the object's."""
+    modulus = group.target.abs()
+    return _over_variance(object_.abs() - modulus, modulus, _say(group.light))
+
+
+def _say(light: Tensor) -> Tensor:
+    """How much each canvas pixel has to say."""
+    brightest = light.amax()
+    return torch.where(light > _UNLIT * brightest, light / (light + _DIM * brightest), 0.0)
+
+
+def _over_variance(error: Tensor, target: Tensor, weight: Tensor) -> Tensor:
+    mean = (weight * target).sum() / weight.sum()
+    variance = (weight * (target - mean).abs().square()).sum()
+    return (weight * error.abs().square()).sum() / (variance + _FLAT_VARIANCE * weight.sum())

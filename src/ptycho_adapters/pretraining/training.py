@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from ptycho_adapters.atomic import write_bytes
 from ptycho_adapters.pretraining.recipe import draw_specimen
-from ptycho_adapters.pretraining.simulated_groups import expose, relative_error
+from ptycho_adapters.pretraining.simulated_groups import expose, relative_amplitude_error, relative_error
 from ptycho_adapters.torch_backend.generators import build_generator, run_steps
 from ptycho_core.config import DataConfig, TorchModelConfig
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from ptycho_adapters.pretraining.recipe import Material, Specimen
     from ptycho_adapters.torch_backend.generators import Generator
 
-_DRAFT_WEIGHT = 0.3
+_DRAFT_WEIGHT, _AMPLITUDE_WEIGHT = 0.3, 0.25
 _SMALLEST_ERROR = 1e-5
 _LARGEST_GRADIENT = 0.5
 
@@ -46,7 +46,7 @@ class Settings:
         report_every: steps between reports.
     """
 
-    steps: int = 16000
+    steps: int = 26000
     learning_rate: float = 4e-4
     warm_up_steps: int = 300
     seed: int = 0
@@ -109,8 +109,9 @@ def _learn(generator: Generator, optimizer: Optimizer, specimen: Specimen, photo
     errors = torch.stack([relative_error(draft, group) for draft in drafts])
     # The root keeps noisy groups, whose error is large whatever the network does, from ruling the gradient.
     roots = errors.add(_SMALLEST_ERROR).sqrt()
+    amplitude = relative_amplitude_error(drafts[-1], group).add(_SMALLEST_ERROR).sqrt()
     optimizer.zero_grad()
-    (roots[-1] + _DRAFT_WEIGHT * roots[:-1].mean()).backward()
+    (roots[-1] + _DRAFT_WEIGHT * roots[:-1].mean() + _AMPLITUDE_WEIGHT * amplitude).backward()
     norm = torch.nn.utils.clip_grad_norm_(generator.parameters(), _LARGEST_GRADIENT)
     if torch.isfinite(norm):
         optimizer.step()

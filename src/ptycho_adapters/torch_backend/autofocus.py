@@ -13,7 +13,8 @@ import numpy as np
 import torch
 
 from ptycho_adapters.torch_backend.canvas import accumulate, extract
-from ptycho_adapters.torch_backend.optics import asked_change, expected_counts, light_of, poisson_deviance
+from ptycho_adapters.torch_backend.data_consistency import asked_change
+from ptycho_adapters.torch_backend.optics import expected_counts, light_of, poisson_deviance
 from ptycho_adapters.torch_backend.resident import group_canvas
 
 if TYPE_CHECKING:

@@ -34,9 +34,14 @@ def accumulate(patches: Tensor, indices: Tensor, pixels: int) -> Tensor:
     Returns:
         (B, pixels) sums.
     """
+    canvas = torch.zeros(patches.shape[0], pixels, dtype=patches.dtype, device=patches.device)
+    return add_patches(canvas, patches, indices)
+
+
+def add_patches(canvas: Tensor, patches: Tensor, indices: Tensor) -> Tensor:
+    """Add patches (B, C, N, N) onto canvases (B, pixels), which are changed in place and returned."""
     groups = patches.shape[0]
-    canvas = torch.zeros(groups, pixels, dtype=patches.dtype, device=patches.device)
-    return canvas.scatter_add(1, indices.reshape(groups, -1), patches.reshape(groups, -1))
+    return canvas.scatter_add_(1, indices.reshape(groups, -1), patches.reshape(groups, -1))
 
 
 def extract(canvas: Tensor, indices: Tensor, size: int) -> Tensor:

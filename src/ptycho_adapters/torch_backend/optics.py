@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 _NEAR = 0.5  # relative gap between rate and count below which log1p is used
-_NO_PHASE = 0.02  # photons per pixel: far below one, a far field has no phase worth keeping
 _DARK = 1e-20  # far below any count, far above what a bright rate would divide down to zero
 
 
@@ -75,14 +74,17 @@ def exit_waves(patches: Tensor, probes: Tensor) -> Tensor:
 
 def light_of(probes: Tensor) -> Tensor:
     """Intensity (..., N, N) of probes (..., modes, N, N): photons that each pixel receives."""
-    light: Tensor = (probes.real.square() + probes.imag.square()).sum(dim=-3)
-    return light
+    return sum_of_modes((probes * probes.conj()).real).contiguous()
+
+
+def sum_of_modes(values: Tensor) -> Tensor:
+    """Add (..., modes, N, N) up over modes; a lone mode is handed on without a copy."""
+    return values.squeeze(-3) if values.shape[-3] == 1 else values.sum(dim=-3)
 
 
 def detected_rate(waves: Tensor) -> Tensor:
     """Photons per pixel behind exit waves (..., modes, N, N): orthonormal far field, modes add in intensity."""
-    far: Tensor = torch.fft.fft2(waves, norm="ortho")
-    return (far.real.square() + far.imag.square()).sum(dim=-3)
+    return light_of(torch.fft.fft2(waves, norm="ortho"))
 
 
 def expected_counts(patches: Tensor, probes: Tensor, background: float) -> Tensor:
@@ -144,37 +146,6 @@ def back_project(amplitude: Tensor, probes: Tensor, regularization: float = 0.02
     intensity = main.real.square() + main.imag.square()
     floor = regularization * intensity.amax(dim=(-2, -1), keepdim=True)
     return main.conj() * wave / (intensity + floor)
-
-
-def asked_change(amplitude: Tensor, probes: Tensor, patches: Tensor, good_pixels: Tensor | None = None) -> Tensor:
-    """Change of the object that each pattern asks for, times the light on it.
-
-    The modulus of the far field is replaced by the measured one, shared among the modes in proportion; the change of
-    the exit wave times the conjugate probe is the steepest descent of the squared amplitude misfit. Summed over
-    patterns and divided by their summed light it is the least-squares step of the object (Odstrcil, Menzel &
-    Guizar-Sicairos 2018, doi:10.1364/OE.26.003108).
-
-    Args:
-        amplitude: (..., N, N) square root of counts, detector order.
-        probes: (..., modes, N, N) complex64.
-        patches: (..., N, N) complex64, the present object.
-        good_pixels: (N, N) float32, 0 where the detector says nothing; None means all are good.
-
-    Returns:
-        (..., N, N) complex64, in units of light times object.
-    """
-    return (probes.conj() * exit_wave_excess(amplitude, probes, patches, good_pixels)).sum(dim=-3)
-
-
-def exit_wave_excess(amplitude: Tensor, probes: Tensor, patches: Tensor, good_pixels: Tensor | None = None) -> Tensor:
-    """Change of the exit waves (..., modes, N, N) that brings the far field to the measured modulus."""
-    far: Tensor = torch.fft.fft2(exit_waves(patches, probes), norm="ortho")
-    rate = (far.real.square() + far.imag.square()).sum(dim=-3)
-    factor = amplitude * torch.rsqrt(rate + _NO_PHASE) - 1.0
-    if good_pixels is not None:
-        factor = factor * good_pixels
-    excess: Tensor = torch.fft.ifft2(far * factor[..., None, :, :], norm="ortho")
-    return excess
 
 
 @torch.no_grad()

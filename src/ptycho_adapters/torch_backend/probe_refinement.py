@@ -12,7 +12,8 @@ import attrs
 import torch
 
 from ptycho_adapters.torch_backend.canvas import extract
-from ptycho_adapters.torch_backend.optics import exit_wave_excess, light_of, shift_probe, subpixel_ramps
+from ptycho_adapters.torch_backend.data_consistency import exit_wave_excess
+from ptycho_adapters.torch_backend.optics import light_of, shift_probe, subpixel_ramps
 
 if TYPE_CHECKING:
     from torch import Tensor

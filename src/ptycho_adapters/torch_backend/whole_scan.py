@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ptycho_adapters.torch_backend.canvas import accumulate, extract
+from ptycho_adapters.torch_backend.canvas import add_patches, extract
 from ptycho_adapters.torch_backend.execution import network_precision
 from ptycho_adapters.torch_backend.generators import Generator, View, run_steps
 from ptycho_adapters.torch_backend.optics import expected_counts, light_of, poisson_deviance
@@ -139,7 +139,7 @@ class WholeScan:
     def _summed(self, patches: Iterable[tuple[Tensor, Tensor]]) -> Tensor:
         total = torch.zeros(1, self.canvas.pixels, device=self.probe.device)
         for values, where in patches:
-            total += accumulate(values, where, self.canvas.pixels)
+            add_patches(total, values, where)
         return total
 
 

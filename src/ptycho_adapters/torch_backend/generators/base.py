@@ -10,7 +10,7 @@ import attrs
 import torch
 from torch import Tensor, nn
 
-from ptycho_adapters.torch_backend.canvas import accumulate, extract
+from ptycho_adapters.torch_backend.canvas import add_patches, extract
 from ptycho_adapters.torch_backend.optics import visible_amplitude
 from ptycho_core.errors import ConfigError, Problem
 
@@ -138,11 +138,11 @@ def run_steps(
         memory=weight.new_zeros(groups, generator.memory_channels, height, width),
     )
     for step in generator.steps():
-        total, added = torch.zeros_like(draft.object), torch.zeros_like(draft.object)
+        total, added = torch.zeros_like(draft.object).flatten(1), torch.zeros_like(draft.object)
         for view in views():
             added = step.contribution(view, draft.patches(view.where, view.amplitude.shape[-1]))
-            total = total + accumulate(added, view.where, height * width).reshape(weight.shape)
-        draft = step.combine(total, draft)
+            total = add_patches(total, added, view.where)
+        draft = step.combine(total.reshape(weight.shape), draft)
         yield draft, added
 
 
