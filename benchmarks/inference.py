@@ -18,11 +18,13 @@ import attrs
 import numpy as np
 from charts import Panel, draw
 from harness import Figures, in_fresh_process, peak_memory_mb, write
-from machine import rates
+from machine import rates, synchronise
 
 from ptycho_core.config.execution import Precision
 
 if TYPE_CHECKING:
+    import torch
+
     from ptycho_adapters.torch_backend import TrainedModel
     from ptycho_core.config import PyTorchExecutionConfig
     from ptycho_core.scan import Scan
@@ -72,7 +74,7 @@ def measure(*, case: Case) -> Figures:
         precision=case.precision,
         inference_batch_size=case.batch_size,
     )
-    settings = TorchInferenceConfig(probe_source="model")
+    settings = TorchInferenceConfig(probe_source="model", probe_rounds=0)
     whole, stitched = [], []
     for _ in range(case.repeats + 1):
         started = time.perf_counter()
@@ -80,17 +82,18 @@ def measure(*, case: Case) -> Figures:
         whole.append(time.perf_counter() - started)
         stitched.append(result.seconds["network and stitching"])
     memory = peak_memory_mb()
-    network_s = min(_network_seconds(model, scan, execution) for _ in range(case.repeats))
-    operations = _operations(model, scan)
+    calls = [_network_calls(model, scan, execution) for _ in range(case.repeats)]
+    network_s = min(sum(call.seconds for call in one) for one in calls)
+    operations = sum(_operations(call) for call in calls[0])
     best = rates(device=case.device, threads=case.threads, fft_px=case.size)
-    rate = 1e-9 * operations * scan.n_patterns / convolution_rate(best, case.precision)
+    rate = 1e-9 * operations / convolution_rate(best, case.precision)
     return {
         "size_px": case.size,
         "patterns": scan.n_patterns,
         "precision": case.precision,
         "architecture": model.payload.pt_model_config.architecture,
         "batch_size": case.batch_size,
-        "gflop_per_pattern": 1e-9 * operations,
+        "gflop_per_pattern": 1e-9 * operations / scan.n_patterns,
         "network_patterns_per_s": scan.n_patterns / network_s,
         "network_and_stitching_patterns_per_s": scan.n_patterns / min(stitched[1:]),
         "end_to_end_patterns_per_s": scan.n_patterns / min(whole[1:]),
@@ -128,43 +131,51 @@ def _untrained(scan: Scan, architecture: str) -> TrainedModel:
     )
 
 
-def _network_seconds(model: TrainedModel, scan: Scan, execution: PyTorchExecutionConfig) -> float:
-    """Time inside the networks during one reconstruction; what surrounds them (fields, stitching) is left out."""
-    import torch  # noqa: PLC0415
+@attrs.frozen(kw_only=True, eq=False)
+class Call:
+    """One call of a network within a reconstruction."""
 
+    network: torch.nn.Module
+    inputs: tuple[torch.Tensor, ...]
+    seconds: float
+
+
+def _network_calls(model: TrainedModel, scan: Scan, execution: PyTorchExecutionConfig) -> list[Call]:
+    """Watch the networks during one reconstruction; what surrounds them (fields, stitching) is left out."""
     from ptycho_adapters.torch_backend import reconstruct  # noqa: PLC0415
     from ptycho_adapters.torch_backend.generators.canvas_unet import CanvasUNet  # noqa: PLC0415
     from ptycho_core.config import TorchInferenceConfig  # noqa: PLC0415
 
     generator = model.generator
     networks = [generator] if generator.patchwise else [m for m in generator.modules() if isinstance(m, CanvasUNet)]
-    marks: list[float] = []
+    calls: list[Call] = []
+    started: list[float] = []
 
-    def mark(*_: object) -> None:
-        if execution.accelerator == "cuda":
-            torch.cuda.synchronize()
-        marks.append(time.perf_counter())
+    def before(*_: object) -> None:
+        synchronise(execution.accelerator)
+        started.append(time.perf_counter())
 
-    hooks = [hook for m in networks for hook in (m.register_forward_pre_hook(mark), m.register_forward_hook(mark))]
-    reconstruct(model, scan, execution_config=execution, inference_config=TorchInferenceConfig(probe_source="model"))
+    def after(network: torch.nn.Module, inputs: tuple[torch.Tensor, ...], _: object) -> None:
+        synchronise(execution.accelerator)
+        calls.append(Call(network=network, inputs=inputs, seconds=time.perf_counter() - started[-1]))
+
+    hooks = [hook for m in networks for hook in (m.register_forward_pre_hook(before), m.register_forward_hook(after))]
+    settings = TorchInferenceConfig(probe_source="model", probe_rounds=0)
+    reconstruct(model, scan, execution_config=execution, inference_config=settings)
     for hook in hooks:
         hook.remove()
-    return sum(end - start for start, end in zip(marks[::2], marks[1::2], strict=True))
+    # The first pass through the steps only measures memory, on a small piece.
+    return calls[len(generator.steps()) :]
 
 
-def _operations(model: TrainedModel, scan: Scan) -> float:
-    """Floating point operations of convolutions and matrix products per pattern, counted in one reconstruction."""
+def _operations(call: Call) -> int:
+    """Count the floating point operations of a call's convolutions and matrix products."""
+    import torch  # noqa: PLC0415
     from torch.utils.flop_counter import FlopCounterMode  # noqa: PLC0415
 
-    from ptycho_adapters.torch_backend import reconstruct  # noqa: PLC0415
-    from ptycho_core.config import PyTorchExecutionConfig, TorchInferenceConfig  # noqa: PLC0415
-
-    execution = PyTorchExecutionConfig(accelerator="cpu", inference_batch_size=8)
-    with FlopCounterMode(display=False) as counter:
-        reconstruct(
-            model, scan, execution_config=execution, inference_config=TorchInferenceConfig(probe_source="model")
-        )
-    return float(counter.get_total_flops()) / scan.n_patterns
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        call.network(*(one.clone() for one in call.inputs))
+    return int(counter.get_total_flops())
 
 
 def main() -> None:

@@ -13,17 +13,19 @@ from cli_samples import tiny_scan as scan_file
 from ptycho_adapters import legacy
 from ptycho_adapters.cli import main
 from ptycho_adapters.torch_backend import reconstruct, save_archive, train
+from ptycho_adapters.torch_backend.generators import build_generator
 from ptycho_adapters.torch_backend.groups import training_groups
 from ptycho_adapters.torch_backend.memory import (
     check_patterns,
     check_residency,
     check_training,
     kept_for_gradient,
+    kept_per_pixel,
     size_of,
 )
 from ptycho_adapters.torch_backend.resident import ResidentScan, mean_flux
 from ptycho_adapters.torch_backend.trainer import build_module
-from ptycho_core.config import TorchInferenceConfig
+from ptycho_core.config import DataConfig, TorchInferenceConfig, TorchModelConfig
 from ptycho_core.memory import MemoryShortageError, resident_demand, training_demand
 from torch_sample import payload_for, quick_training, tiny_scan
 
@@ -65,6 +67,14 @@ def test_measuring_changes_nothing(tmp_path: Path) -> None:
     assert all(torch.equal(p, q) for p, q in zip(module.parameters(), before, strict=True))
     assert all(parameter.grad is None for parameter in module.parameters())
     assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_a_small_piece_says_what_a_pixel_costs() -> None:
+    """A network on canvases is asked on 32 px, which says within a twentieth what all 64 px of a pattern would."""
+    small, whole = (build_generator(TorchModelConfig(), DataConfig(N=64)) for _ in range(2))
+    whole.patchwise = True
+
+    assert kept_per_pixel(small, tiny_scan()) == pytest.approx(kept_per_pixel(whole, tiny_scan()), rel=0.05)
 
 
 def test_a_batch_that_does_not_fit_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from ptycho_core.payload import TrainingPayload
     from ptycho_core.scan import Scan
 
+_PIECE_PX = 32
 _FEWER_PATTERNS = "--n-subsample {}"
 _MEMORY_MAP = "--memory-map FOLDER"
 # More patterns of a memory-mapped scan are hardly ever looked at together.
@@ -184,15 +185,14 @@ def check_reconstruction(
     """
     height, width = np.ptp(scan.positions_px[chosen], axis=0) + scan.N + 1.0
     canvas_px = int(np.ceil(height)) * int(np.ceil(width))
-    one = _kept_for_one_pattern(generator, scan)
-    steps = max(1, len(generator.steps()))
+    kept = kept_per_pixel(generator, scan)
 
     def demand(n_patterns: int) -> MemoryDemand:
         # A share of the patterns is taken to lie all over the scan.
         return reconstruction_demand(
             ScanSize(n_patterns=n_patterns, size_px=scan.N, modes=scan.n_modes),
             canvas_px=canvas_px,
-            network_bytes_per_px=one / steps / scan.N**2,
+            network_bytes_per_px=kept,
             network_px=min(batch_size, n_patterns) * scan.N**2 if generator.patchwise else canvas_px,
         )
 
@@ -213,13 +213,22 @@ def kept_for_gradient(module: PtychoModule, groups: Tensor) -> int:
     return kept.size
 
 
-def _kept_for_one_pattern(generator: Generator, scan: Scan) -> int:
+def kept_per_pixel(generator: Generator, scan: Scan) -> float:
+    """Measure what one step of a generator would keep of a pixel for the gradient, in bytes, by running a pattern.
+
+    A generator that works on canvases takes any size, so a small piece says it.
+
+    Args:
+        generator: of the model, on the device.
+        scan: to reconstruct.
+    """
+    size = scan.N if generator.patchwise else min(scan.N, _PIECE_PX)
     device = next(generator.parameters(), torch.zeros(0)).device
     kept = _Kept(generator)
     with torch.inference_mode(mode=False), torch.enable_grad(), kept:
-        amplitude = torch.ones(1, 1, scan.N, scan.N, device=device)
-        generator(amplitude, torch.ones(1, 1, scan.n_modes, scan.N, scan.N, dtype=torch.complex64, device=device))
-    return kept.size
+        amplitude = torch.ones(1, 1, size, size, device=device)
+        generator(amplitude, torch.ones(1, 1, scan.n_modes, size, size, dtype=torch.complex64, device=device))
+    return kept.size / max(1, len(generator.steps())) / size**2
 
 
 class _Kept(torch.autograd.graph.saved_tensors_hooks):
