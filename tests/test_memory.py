@@ -52,6 +52,16 @@ def test_a_reconstruction_grows_with_its_canvas() -> None:
     assert large.parts["fields of the patterns"] == small.parts["fields of the patterns"]
 
 
+def test_images_that_are_handed_on_count_for_the_canvas() -> None:
+    """Four bytes a pixel for each of them."""
+    plain, with_channels = (
+        reconstruction_demand(SCAN, canvas_px=10**6, network_px=10, network_bytes_per_px=1.0, channels=channels)
+        for channels in (0, 7)
+    )
+
+    assert with_channels.total - plain.total == 4 * 7 * 10**6
+
+
 def demand(number: int) -> MemoryDemand:
     return MemoryDemand(parts={"things": 1000 * number, "more": 500})
 

@@ -20,8 +20,9 @@ from ptycho_adapters.torch_backend.generators import (
     generator_names,
     register_generator,
     run_steps,
+    unrolled,
 )
-from ptycho_adapters.torch_backend.generators.canvas_unet import without_checkerboard
+from ptycho_adapters.torch_backend.generators.canvas_unet import REACH_PX, CanvasUNet, without_checkerboard
 from ptycho_adapters.torch_backend.generators.unrolled import Unrolled
 from ptycho_adapters.torch_backend.optics import detector_order, light_of
 from ptycho_core.config import DataConfig, TorchModelConfig
@@ -310,3 +311,45 @@ def test_pixel_blocks_leave_no_checkerboard() -> None:
     inside = (slice(None), slice(None), slice(4, -4), slice(4, -4))
     assert float(without_checkerboard(finest)[inside].abs().max()) < 1e-5
     torch.testing.assert_close(without_checkerboard(coarse)[inside], coarse[inside], rtol=0.0, atol=6e-3)
+
+
+def test_a_canvas_beyond_a_size_is_treated_in_tiles_without_seams(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pieces with their surroundings give what the whole gives, also where the last pieces are narrow."""
+    torch.manual_seed(0)
+    step = unrolled.Refinement((8, 8, 8))
+    for parameter in step.parameters():
+        torch.nn.init.normal_(parameter, std=0.15)
+    shape = (1, 299, 343)
+    total, object_ = (torch.randn(shape, dtype=torch.complex64) for _ in range(2))
+    draft = Draft(object=object_, weight=torch.rand(shape), memory=torch.randn(1, 4, *shape[1:]))
+    seen: list[int] = []
+    step.network.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].shape[-1] * inputs[0].shape[-2]))
+
+    with torch.no_grad():
+        whole = step.combine(total, draft)
+        monkeypatch.setattr(unrolled, "LARGEST_AT_ONCE_PX", 299 * 343 - 1)
+        monkeypatch.setattr(unrolled, "TILE_PX", 112)
+        tiled = step.combine(total, draft)
+
+    assert len(seen) == 1 + 3 * 4
+    assert max(seen[1:]) < seen[0]
+    assert float((whole.object - object_).abs().std()) > 0.05
+    torch.testing.assert_close(tiled.object, whole.object, rtol=0.0, atol=1e-5)
+    torch.testing.assert_close(tiled.memory, whole.memory, rtol=0.0, atol=1e-5)
+
+
+def test_a_pixel_is_seen_no_farther_than_tiles_reach() -> None:
+    """A change of one input pixel changes outputs within the reach and nothing beyond."""
+    torch.manual_seed(0)
+    network = CanvasUNet(1, 1, (8, 8, 8)).double()
+    for parameter in network.parameters():
+        torch.nn.init.normal_(parameter, std=0.1)
+    reach, middle = REACH_PX, 130
+    canvas = torch.zeros(1, 1, 2 * middle, 2 * middle, dtype=torch.float64, requires_grad=True)
+
+    network(canvas)[0, 0, middle, middle].backward()
+
+    assert canvas.grad is not None
+    rows = canvas.grad[0, 0].abs().sum(dim=1).nonzero().flatten()
+    assert middle - reach <= int(rows.min()) < middle - reach // 2
+    assert middle + reach // 2 < int(rows.max()) <= middle + reach

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+import attrs
 import numpy as np
 import pytest
 import torch
@@ -17,6 +18,7 @@ from ptycho_adapters.torch_backend.generators import build_generator
 from ptycho_adapters.torch_backend.groups import training_groups
 from ptycho_adapters.torch_backend.memory import (
     check_patterns,
+    check_reconstruction,
     check_residency,
     check_training,
     kept_for_gradient,
@@ -26,7 +28,7 @@ from ptycho_adapters.torch_backend.memory import (
 from ptycho_adapters.torch_backend.resident import ResidentScan, mean_flux
 from ptycho_adapters.torch_backend.trainer import build_module
 from ptycho_core.config import DataConfig, TorchInferenceConfig, TorchModelConfig
-from ptycho_core.memory import MemoryShortageError, resident_demand, training_demand
+from ptycho_core.memory import MemoryDemand, MemoryShortageError, resident_demand, training_demand
 from torch_sample import payload_for, quick_training, tiny_scan
 
 if TYPE_CHECKING:
@@ -252,3 +254,20 @@ def test_commands_end_with_a_message(
     assert "at most 1 kB, which is free" in message
     assert "patterns as counts" in message
     assert not list(out.rglob("*.h5*"))
+
+
+def test_a_canvas_beyond_the_tiles_needs_no_larger_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Four times the canvas asks for four times the images, and for no more of the network than one passage of it."""
+    model = quick_training(tmp_path, {"architecture": "unrolled"})
+    asked: list[MemoryDemand] = []
+    monkeypatch.setattr(f"{MEMORY}.check_memory", lambda _what, demand, *_: asked.append(demand))
+
+    for side in (3000.0, 6000.0):
+        scan = tiny_scan()
+        spread = scan.positions_px - scan.positions_px.min(axis=0)
+        wide = attrs.evolve(scan, positions_px=spread / spread.max(axis=0) * (side - 65), object=None)
+        check_reconstruction(model.generator, wide, np.arange(36), torch.device("cpu"), batch_size=8)
+
+    small, large = asked
+    assert large.parts["network"] == small.parts["network"]
+    assert large.parts["canvas"] == pytest.approx(4 * small.parts["canvas"], rel=1e-3)

@@ -115,7 +115,7 @@ def training_demand(*, kept_bytes: int, batch_size: int, n_weights: int) -> Memo
 
 
 def reconstruction_demand(
-    scan: ScanSize, *, canvas_px: int, network_px: int, network_bytes_per_px: float
+    scan: ScanSize, *, canvas_px: int, network_px: int, network_bytes_per_px: float, channels: int = 0
 ) -> MemoryDemand:
     """Memory for a reconstruction, beside the patterns.
 
@@ -124,12 +124,13 @@ def reconstruction_demand(
         canvas_px: pixels of the object.
         network_px: pixels that the network sees at once.
         network_bytes_per_px: what one step of it would keep of a pixel for a gradient.
+        channels: float32 images of the canvas that steps hand on, old and new ones.
     """
     views = scan.pixels * (_COMPLEX64 * scan.modes + 2 * _FLOAT32 + _INT64)
     return MemoryDemand(
         parts={
             "fields of the patterns": round(_LOOSENESS * min(views, _KEPT_VIEWS)),
-            "canvas": canvas_px * (6 * _COMPLEX64 + 4 * _FLOAT32),
+            "canvas": canvas_px * (6 * _COMPLEX64 + (4 + channels) * _FLOAT32),
             "network": round(_FORWARD_SHARE * network_px * network_bytes_per_px),
         }
     )

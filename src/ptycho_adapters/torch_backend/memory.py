@@ -187,13 +187,19 @@ def check_reconstruction(
     canvas_px = int(np.ceil(height)) * int(np.ceil(width))
     kept = kept_per_pixel(generator, scan)
 
+    def network_px(n_patterns: int) -> int:
+        if generator.patchwise:
+            return min(batch_size, n_patterns) * scan.N**2
+        return canvas_px if generator.at_once_px is None else min(canvas_px, generator.at_once_px)
+
     def demand(n_patterns: int) -> MemoryDemand:
         # A share of the patterns is taken to lie all over the scan.
         return reconstruction_demand(
             ScanSize(n_patterns=n_patterns, size_px=scan.N, modes=scan.n_modes),
             canvas_px=canvas_px,
             network_bytes_per_px=kept,
-            network_px=min(batch_size, n_patterns) * scan.N**2 if generator.patchwise else canvas_px,
+            network_px=network_px(n_patterns),
+            channels=2 * generator.memory_channels,
         )
 
     remedies = [Remedy(action=_FEWER_PATTERNS, largest=len(chosen), demand=demand)]

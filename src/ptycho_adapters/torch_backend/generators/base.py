@@ -81,10 +81,12 @@ class Generator(nn.Module, ABC):
     Attributes:
         memory_channels: canvas channels that its steps hand on.
         patchwise: whether patches are made one by one and then averaged.
+        at_once_px: canvas pixels that a step treats at once where no gradient is wanted; None means all.
     """
 
     memory_channels: int = 0
     patchwise: bool = True
+    at_once_px: int | None = None
 
     @abstractmethod
     def forward(self, amplitude: Tensor, probes: Tensor) -> Tensor:

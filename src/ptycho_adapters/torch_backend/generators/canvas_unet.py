@@ -9,6 +9,7 @@ from torch.nn import functional
 _BLOCK = 2  # edge of the pixel blocks that become channels
 _SMOOTH_TAPS = (-1 / 16, 4 / 16, 10 / 16, 4 / 16, -1 / 16)
 _MULTIPLE = 8  # sizes that three levels on blocks can halve
+REACH_PX = 80  # no output pixel sees farther
 
 
 class _Residual(nn.Module):

@@ -9,6 +9,7 @@ costs a tenth of a network on patches, and neighbouring patterns agree by constr
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 import attrs
@@ -17,7 +18,8 @@ from torch import nn
 
 from ptycho_adapters.torch_backend.data_consistency import asked_change
 from ptycho_adapters.torch_backend.generators.base import Generator, View, register_generator, run_steps
-from ptycho_adapters.torch_backend.generators.canvas_unet import CanvasUNet, without_checkerboard
+from ptycho_adapters.torch_backend.generators.canvas_unet import REACH_PX, CanvasUNet, without_checkerboard
+from ptycho_adapters.torch_backend.generators.tiles import in_tiles
 from ptycho_adapters.torch_backend.optics import detector_order, light_of
 
 if TYPE_CHECKING:
@@ -26,10 +28,13 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from ptycho_adapters.torch_backend.generators.base import Draft, Step
+    from ptycho_adapters.torch_backend.generators.tiles import Images
     from ptycho_core.config import DataConfig, TorchModelConfig
 
 _MEMORY = 4
 _FEATURES = 6 + _MEMORY
+_REACH_PX = REACH_PX + 8  # network and filter; a multiple of what the network halves
+LARGEST_AT_ONCE_PX, TILE_PX = 2048**2, 1536  # a canvas beyond the first is treated in tiles of the second
 _WIDTHS_PER_SCALE = (16, 24, 32)
 _FIRST_STEP_LENGTH = 1.0
 _LARGEST_CORRECTION = 2.0
@@ -54,23 +59,27 @@ class Refinement(nn.Module):
         return asked_change(view.amplitude, view.probes, patches, view.good_pixels)
 
     def combine(self, total: Tensor, draft: Draft) -> Draft:
-        """Correct the object (B, H, W) by the change asked for and by the network."""
+        """Correct the object (B, H, W) by the change asked for and by the network; a large canvas tile by tile."""
         brightest = draft.weight.amax(dim=(-2, -1), keepdim=True)
-        change = total / (draft.weight + _DARK_SHARE * brightest)
-        light = torch.log1p(draft.weight) / _LOG_LIGHT_UNIT - _LOG_LIGHT_MIDDLE
-        features = [
-            draft.object.real - 1.0,
-            draft.object.imag,
-            change.real,
-            change.imag,
-            light,
-            draft.weight / brightest,
-        ]
-        out = self.network(torch.cat([torch.stack(features, dim=1), draft.memory], dim=1))
+        work = partial(self._corrected, brightest=brightest)
+        images = (total, draft.object, draft.weight, draft.memory)
+        if torch.is_grad_enabled() or total.shape[-2] * total.shape[-1] <= LARGEST_AT_ONCE_PX:
+            object_, memory = work(images)
+        else:
+            object_, memory = in_tiles(work, images, tile=TILE_PX, reach=_REACH_PX)
+        return attrs.evolve(draft, object=object_, memory=memory)
+
+    def _corrected(self, images: Images, *, brightest: Tensor) -> tuple[Tensor, Tensor]:
+        """Map sum of asked changes, object, light and memory of a piece of canvas to its next object and memory."""
+        total, object_, weight, memory = images
+        change = total / (weight + _DARK_SHARE * brightest)
+        light = torch.log1p(weight) / _LOG_LIGHT_UNIT - _LOG_LIGHT_MIDDLE
+        features = [object_.real - 1.0, object_.imag, change.real, change.imag, light, weight / brightest]
+        out = self.network(torch.cat([torch.stack(features, dim=1), memory], dim=1))
         with torch.autocast(out.device.type, enabled=False):
             smooth = _LARGEST_CORRECTION * without_checkerboard(out[:, :2])
         correction = torch.complex(smooth[:, 0], smooth[:, 1])
-        return attrs.evolve(draft, object=draft.object + self.length * change + correction, memory=out[:, 2:])
+        return object_ + self.length * change + correction, out[:, 2:]
 
 
 class Unrolled(Generator):
@@ -84,6 +93,7 @@ class Unrolled(Generator):
 
     memory_channels = _MEMORY
     patchwise = False
+    at_once_px: int | None = LARGEST_AT_ONCE_PX
 
     def __init__(self, widths: tuple[int, int, int], steps: int, repeats: int) -> None:
         super().__init__()
