@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import attrs
 import psutil
 import pytest
 
@@ -29,6 +30,11 @@ SCAN = ScanSize(n_patterns=100, size_px=64)
 def test_demands_are_sums_over_arrays() -> None:
     """The patterns are held three times as float32 while they are brought to the device."""
     assert resident_demand(SCAN).total == 3 * 4 * 100 * 64 * 64
+
+
+def test_counts_of_two_bytes_need_half() -> None:
+    """What was measured as uint16 stays so."""
+    assert resident_demand(attrs.evolve(SCAN, count_bytes=2)).total == resident_demand(SCAN).total // 2
 
 
 def test_a_training_grows_with_its_batch_alone() -> None:

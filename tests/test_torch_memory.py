@@ -38,8 +38,8 @@ if TYPE_CHECKING:
 
 MEMORY = "ptycho_adapters.torch_backend.memory"
 FREE = f"{MEMORY}.available_memory"
-# 36 patterns of 64 px: three float32 copies while they are prepared.
-PREPARED = 3 * 36 * 64 * 64 * 4
+# 36 patterns of 64 px, measured as uint16: three copies while they are prepared.
+PREPARED = 3 * 36 * 64 * 64 * 2
 
 
 def module_and_groups(folder: Path, **overrides: object) -> tuple[PtychoModule, torch.Tensor]:
@@ -143,6 +143,26 @@ def test_a_training_keeps_no_pattern_that_it_does_not_use(tmp_path: Path, n_subs
         assert torch.equal(found.counts, expected.counts)
         assert torch.equal(found.starts, expected.starts)
         assert torch.equal(found.fractions_px, expected.fractions_px)
+
+
+@pytest.mark.parametrize("masked", [False, True])
+def test_counts_of_two_bytes_stay_so_and_are_gathered_as_they_were(masked: bool) -> None:
+    """The largest count survives, bad pixels are 0, and what is gathered equals that of the same scan in float32."""
+    bad = np.zeros((64, 64), bool)
+    bad[3, 5] = masked
+    patterns = tiny_scan().patterns.copy()
+    patterns[0, 32, 32] = 65535
+    short = attrs.evolve(tiny_scan(), patterns=patterns, bad_pixels=bad if masked else None)
+    wide = attrs.evolve(short, patterns=patterns.astype(np.float32))
+    indices = torch.tensor([[0, 7, 35]])
+
+    found, expected = ResidentScan(short), ResidentScan(wide)
+
+    assert (found.counts.dtype, expected.counts.dtype) == (torch.uint16, torch.float32)
+    assert found.gather(indices).counts.dtype == torch.float32
+    assert torch.equal(found.gather(indices).counts, expected.gather(indices).counts)
+    assert float(found.gather(indices).counts.max()) == 65535.0
+    assert found.flux == expected.flux
 
 
 def test_a_pattern_that_is_not_kept_cannot_be_taken() -> None:

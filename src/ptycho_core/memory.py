@@ -43,11 +43,13 @@ class ScanSize:
         n_patterns: number of patterns.
         size_px: N, side of a pattern.
         modes: probe modes.
+        count_bytes: of a count on the device.
     """
 
     n_patterns: int
     size_px: int
     modes: int = 1
+    count_bytes: int = _FLOAT32
 
     @property
     def pixels(self) -> int:
@@ -90,7 +92,7 @@ class Remedy:
 
 def resident_demand(scan: ScanSize) -> MemoryDemand:
     """Memory for bringing the patterns of a scan to a device, beside the scan as read."""
-    counts = scan.pixels * _FLOAT32
+    counts = scan.pixels * scan.count_bytes
     return MemoryDemand(
         parts={"patterns as counts": counts, "copies while they are prepared": (_RESIDENT_COPIES - 1) * counts}
     )

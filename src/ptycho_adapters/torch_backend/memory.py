@@ -10,6 +10,7 @@ import torch
 from ptycho_adapters.machine import available_memory
 from ptycho_adapters.torch_backend.execution import pick_device
 from ptycho_adapters.torch_backend.groups import grouping_of
+from ptycho_adapters.torch_backend.resident import count_bytes
 from ptycho_core.memory import (
     MemoryDemand,
     Remedy,
@@ -43,7 +44,7 @@ _FEWER_GROUPS = "--n-groups {0} --n-subsample {0}"
 
 def size_of(scan: Scan, n_patterns: int) -> ScanSize:
     """Return how large a part of a scan is."""
-    return ScanSize(n_patterns=n_patterns, size_px=scan.N, modes=scan.n_modes)
+    return ScanSize(n_patterns=n_patterns, size_px=scan.N, modes=scan.n_modes, count_bytes=count_bytes(scan))
 
 
 def free_bytes(device: torch.device) -> int:
@@ -88,7 +89,9 @@ def _mapping(scan: Scan, n_patterns: int, demand: Callable[[int], MemoryDemand])
     """
     if scan.memory_mapped or n_patterns <= _MAPPED_AT_ONCE:
         return []
-    return [Remedy(action=_MEMORY_MAP, largest=2, demand=lambda _: demand(_MAPPED_AT_ONCE))]
+    # Out of a file come float32 counts, which may take as much as twice as many short ones.
+    as_many = _MAPPED_AT_ONCE * 4 // count_bytes(scan)
+    return [Remedy(action=_MEMORY_MAP, largest=2, demand=lambda _: demand(as_many))]
 
 
 def check_patterns(payload: TrainingPayload, scan: Scan, groups: TrainingGroups) -> None:

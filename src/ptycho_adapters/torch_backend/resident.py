@@ -13,6 +13,7 @@ from ptycho_adapters.torch_backend.canvas import extract, pixel_indices
 from ptycho_adapters.torch_backend.optics import detector_order, shift_probe, split_positions
 from ptycho_core.errors import Problem, ScanError
 from ptycho_core.frames import frame_slices
+from ptycho_core.scan import MeasurementDomain
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -61,8 +62,8 @@ class ResidentScan(nn.Module):
     Attributes:
         flux: mean photons per frame of the whole scan.
         size: edge of a pattern in px.
-        counts: (m, N, N) float32, detector order, 0 at bad pixels: the patterns that are kept; m = 0 for a
-            memory-mapped scan.
+        counts: (m, N, N), detector order, 0 at bad pixels: the patterns that are kept, uint16 where they were measured
+            as such, else float32; m = 0 for a memory-mapped scan.
         rows: (n,) int64, where the pattern of each scan index lies in `counts`; m, and so none, if it is not kept.
         starts: (n, 2) int64, first pixel of the patch of each scan index.
         fractions_px: (n, 2) float32, what is left of its position.
@@ -88,7 +89,8 @@ class ResidentScan(nn.Module):
         self._good_on_host = good = None if good is None else detector_order(good)
         if scan.memory_mapped:
             kept, every = kept[:0], False
-        counts = _converted(scan, slice(None) if every else kept, good)
+        chosen = slice(None) if every else kept
+        counts = _as_measured(scan, chosen, good) if count_bytes(scan) == 2 else _converted(scan, chosen, good)
         starts, fractions = split_positions(torch.tensor(scan.positions_px), scan.N)
         self.register_buffer("counts", counts, persistent=False)
         rows = np.full(scan.n_patterns, len(kept), dtype=np.int64)
@@ -117,7 +119,7 @@ class ResidentScan(nn.Module):
 
     def _counts(self, indices: Tensor) -> Tensor:
         if self._mapped is None:
-            return self.counts[self.rows[indices]]
+            return self.counts[self.rows[indices]].to(torch.float32)
         counts = _converted(self._mapped, indices.reshape(-1).cpu().numpy(), self._good_on_host)
         return counts.reshape(*indices.shape, self.size, self.size).to(self.device)
 
@@ -192,6 +194,18 @@ def _known_object(scan: Scan, flux: float) -> NDArray[np.complex64]:
     own = float(np.square(np.abs(scan.probe)).sum(dtype=np.float64))
     known: NDArray[np.complex64] = (scan.object * np.sqrt(own / flux)).astype(np.complex64)
     return known
+
+
+def count_bytes(scan: Scan) -> int:
+    """Bytes of a count on the device: those measured as uint16 stay so, unless they come out of a file; else float32."""
+    short = scan.domain is MeasurementDomain.COUNTS and scan.patterns.dtype == np.uint16
+    return 2 if short and not scan.memory_mapped else 4
+
+
+def _as_measured(scan: Scan, chosen: slice | NDArray[np.integer], good: Tensor | None) -> Tensor:
+    """Bring uint16 counts of a scan to detector order on the host, 0 at bad pixels."""
+    counts = detector_order(torch.tensor(scan.patterns[chosen]))
+    return counts if good is None else torch.where(good > 0, counts, torch.zeros_like(counts[:1]))
 
 
 def _converted(scan: Scan, chosen: slice | NDArray[np.integer], good: Tensor | None) -> Tensor:
