@@ -197,7 +197,7 @@ def _known_object(scan: Scan, flux: float) -> NDArray[np.complex64]:
 
 
 def count_bytes(scan: Scan) -> int:
-    """Bytes of a count on the device: those measured as uint16 stay so, unless they come out of a file; else float32."""
+    """Bytes of a count on the device: counts measured as uint16 stay so, unless they come out of a file."""
     short = scan.domain is MeasurementDomain.COUNTS and scan.patterns.dtype == np.uint16
     return 2 if short and not scan.memory_mapped else 4
 
