@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import attrs
@@ -17,7 +18,7 @@ from ptycho_adapters.torch_backend.optics import expected_counts, light_of, pois
 from ptycho_adapters.torch_backend.resident import Canvas, ResidentScan
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Iterable, Iterator
 
     from ptycho_core.config import PyTorchExecutionConfig, TorchInferenceConfig
 
@@ -68,7 +69,7 @@ class WholeScan:
         Returns:
             The object and the summed probe intensity on it, both flat (pixels,).
         """
-        views = self._views()
+        views = self._views
         shape = (1, self.canvas.height, self.canvas.width)
         weight = self._summed((view.weight, view.where) for view in views()).reshape(shape)
         coverage = weight
@@ -84,7 +85,7 @@ class WholeScan:
         """Compare the counts that an object (pixels,) implies with the measured ones, without a truth."""
         deviance, difference, measured = [], [], []
         good = self.scan.good_pixels
-        for view in self._made_views():
+        for view in self._views():
             patches = extract(object_[None], view.where, self.scan.size)
             expected = expected_counts(patches, view.probes, BACKGROUND_COUNTS)
             patterns = view.amplitude.shape[1]
@@ -113,14 +114,16 @@ class WholeScan:
         canvas = Canvas(height=int(height), width=int(width))
         return attrs.evolve(self, indices=self.indices[near], canvas=canvas, origin=lowest)
 
-    def _views(self) -> Callable[[], Iterable[View]]:
+    def _views(self) -> Iterable[View]:
         """Views of all patterns, kept where there is room, else made anew each time."""
         modes, size = self.probe.shape[0], self.scan.size
         bytes_per_pixel = 8 * modes + 4 + 4 + 8  # probes, amplitude, weight, canvas indices
-        if len(self.indices) * size * size * bytes_per_pixel > _KEPT_BYTES:
-            return self._made_views
-        kept = tuple(self._made_views())
-        return lambda: kept
+        fit = len(self.indices) * size * size * bytes_per_pixel <= _KEPT_BYTES
+        return self._kept_views if fit else self._made_views()
+
+    @cached_property
+    def _kept_views(self) -> tuple[View, ...]:
+        return tuple(self._made_views())
 
     def _made_views(self) -> Iterator[View]:
         for batch in self.indices.split(self.batch_size):
