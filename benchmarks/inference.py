@@ -114,7 +114,7 @@ def convolution_rate(best: Figures, precision: str) -> float:
 
 
 def _untrained(scan: Scan, architecture: str) -> TrainedModel:
-    from ptycho_adapters.torch_backend import TrainedModel  # noqa: PLC0415
+    from ptycho_adapters.torch_backend import ScanProbe, TrainedModel  # noqa: PLC0415
     from ptycho_adapters.torch_backend.generators import build_generator  # noqa: PLC0415
     from ptycho_core.payload import ScanFacts, resolve_training  # noqa: PLC0415
 
@@ -123,9 +123,7 @@ def _untrained(scan: Scan, architecture: str) -> TrainedModel:
     return TrainedModel(
         payload=payload,
         generator=build_generator(payload.pt_model_config, payload.pt_data_config).eval(),
-        probe=scan.probe,
-        start_probe=scan.probe,
-        flux=float(np.sum(np.abs(scan.probe) ** 2)),
+        probes=(ScanProbe(probe=scan.probe, start_probe=scan.probe, flux=float(np.sum(np.abs(scan.probe) ** 2))),),
         history=(),
         code_version="benchmark",
     )

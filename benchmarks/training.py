@@ -125,15 +125,15 @@ def _operations(scan: Scan, case: Case) -> float:
     import torch  # noqa: PLC0415
     from torch.utils.flop_counter import FlopCounterMode  # noqa: PLC0415
 
-    from ptycho_adapters.torch_backend.groups import training_groups  # noqa: PLC0415
+    from ptycho_adapters.torch_backend.groups import training_set  # noqa: PLC0415
     from ptycho_adapters.torch_backend.trainer import build_module  # noqa: PLC0415
 
     payload = _payload(scan, case, Path("unused"), epochs=1)
-    groups = training_groups(payload, scan, None)
-    module = build_module(payload, scan, None, groups)
-    indices = torch.tensor(groups.train[:1].astype("int64"))
+    data = training_set(payload, [scan])
+    module = build_module(payload, data)
+    indices = torch.tensor(data.groups[0].train[:1].astype("int64"))
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        module.predict_groups(indices, module.training_scan)
+        module.predict_groups(indices, module.arms.training[0])
     return float(counter.get_total_flops()) / indices.numel()
 
 

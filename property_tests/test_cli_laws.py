@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from ptycho_adapters.cli import parse
 from ptycho_adapters.commands.flags import Flag, flags
 from ptycho_adapters.commands.settings_file import read_settings
+from ptycho_adapters.commands.show_config import json_value
 from ptycho_adapters.commands.text_values import is_switch
 from ptycho_adapters.commands.train import read_request
 from ptycho_adapters.commands.usage import UsageError
@@ -100,8 +101,7 @@ def toml(settings: Mapping[str, object]) -> str:
     """Write settings as TOML; JSON's scalars and lists are TOML's too, and none has to be said as a word."""
     lines = []
     for name, value in settings.items():
-        plain = "none" if value is None else str(value) if isinstance(value, Path) else value
-        lines.append(f"{name} = {json.dumps(plain)}")
+        lines.append(f"{name} = {json.dumps('none' if value is None else json_value(value))}")
     return "\n".join(lines)
 
 

@@ -17,7 +17,7 @@ import pytest
 import torch
 from safetensors import torch as safetensors_torch
 
-from ptycho_adapters.torch_backend import EpochLosses, load_archive, reconstruct, save_archive
+from ptycho_adapters.torch_backend import EpochLosses, ScanProbe, load_archive, reconstruct, save_archive
 from ptycho_core.errors import ArchiveError
 from torch_sample import quick_training, same, tiny_scan
 
@@ -77,6 +77,20 @@ def _with_tensors(edit: Callable[[dict[str, Tensor]], object]) -> Callable[[Memb
     return change
 
 
+def _with_probe(edit: Callable[[Tensor], Tensor]) -> Callable[[Members], Members]:
+    return _with_tensors(lambda tensors: tensors.update({"probe.0": edit(tensors["probe.0"]).contiguous()}))
+
+
+def _of_version_1(members: Members) -> Members:
+    """Write the members as they were when a model had one probe."""
+    manifest = json.loads(members["manifest.json"])
+    (probe,) = manifest.pop("probes")
+    manifest |= {"format_version": 1, "flux": probe["flux"]}
+    tensors = safetensors_torch.load(members["model.safetensors"])
+    old = {name.removesuffix(".0") if "probe" in name else name: tensor for name, tensor in tensors.items()}
+    return members | {"manifest.json": json.dumps(manifest).encode(), "model.safetensors": safetensors_torch.save(old)}
+
+
 def _without(name: str) -> Callable[[Members], Members]:
     return lambda members: {key: value for key, value in members.items() if key != name}
 
@@ -99,6 +113,63 @@ def test_a_model_comes_back(model: TrainedModel, stored: Path) -> None:
     assert dict(found.payload.provenance) == dict(model.payload.provenance)
     assert (found.flux, found.code_version) == (model.flux, model.code_version)
     assert not found.generator.training
+
+
+def test_several_probes_come_back(model: TrainedModel, tmp_path: Path) -> None:
+    """Each with its name, its start and its flux, whatever its number of modes, in their order."""
+    first = attrs.evolve(model.probes[0], name="ä b")
+    other = ScanProbe(
+        name="", probe=np.repeat(first.start_probe, 2, axis=0), start_probe=first.probe, flux=3.5 * first.flux
+    )
+
+    found = load_archive(save_archive(attrs.evolve(model, probes=(first, other)), tmp_path)).probes
+
+    assert [(each.name, each.flux) for each in found] == [("ä b", first.flux), ("", 3.5 * first.flux)]
+    for one, wanted in zip(found, (first, other), strict=True):
+        assert np.array_equal(one.probe, wanted.probe)
+        assert np.array_equal(one.start_probe, wanted.start_probe)
+
+
+def test_an_archive_of_one_probe_in_the_older_form_is_read(model: TrainedModel, stored: Path) -> None:
+    """It gives the same model, whose one probe has no name."""
+    _rewrite(stored, _of_version_1(_members(stored)))
+
+    found = load_archive(stored)
+
+    assert same(found, model)
+    assert [(each.name, each.flux) for each in found.probes] == [("", model.flux)]
+    assert np.array_equal(found.start_probe, model.start_probe)
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (_with_manifest(flux=-1.0), r"manifest\.json\.probes: .*found .*-1\.0"),
+        (_with_tensors(lambda t: t.pop("start_probe")), r"start_probe\.0: expected complex64 .*, found none"),
+        (_with_tensors(lambda t: t.update(extra=torch.zeros(2))), r"\.extra: expected no such weight, found float32"),
+    ],
+)
+def test_a_wrong_part_of_an_older_archive_is_named(
+    stored: Path, damage: Callable[[Members], Members], message: str
+) -> None:
+    """The older form is checked like the present one."""
+    _rewrite(stored, damage(_of_version_1(_members(stored))))
+
+    with pytest.raises(ArchiveError, match=message):
+        load_archive(stored)
+
+
+def test_all_wrong_probes_are_listed(stored: Path) -> None:
+    """Two misfits are two lines."""
+    edit = _with_tensors(lambda t: [t.pop(name) for name in ("probe.0", "start_probe.0")])
+    _rewrite(stored, edit(_members(stored)))
+
+    with pytest.raises(ArchiveError) as error:
+        load_archive(stored)
+    assert [problem.path for problem in error.value.problems] == [
+        "model.safetensors.probe.0",
+        "model.safetensors.start_probe.0",
+    ]
 
 
 def test_it_reconstructs_as_before(model: TrainedModel, stored: Path) -> None:
@@ -150,23 +221,32 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
         (_with("manifest.json", b"{"), r"manifest\.json: expected JSON"),
         (_with("manifest.json", b"[]"), r"manifest\.json\.format: expected 'ptycho-core-model', found None"),
         (_with("manifest.json", b"\xff"), r"manifest\.json: expected JSON"),
-        (_with_manifest(format_version=2), r"manifest\.json\.format_version: expected 1, found 2"),
+        (_with_manifest(format_version=3), r"manifest\.json\.format_version: expected 1 or 2, found 3"),
         (_with_manifest(backend="tensorflow"), r"manifest\.json\.backend: expected 'pytorch', found 'tensorflow'"),
         (
             _with_manifest(generator="fno"),
             r"manifest\.json\.generator: expected 'unrolled', as config\.json, found 'fno'",
         ),
-        (_with_manifest(flux="much"), r"manifest\.json\.flux: expected a positive number of photons, found 'much'"),
-        (_with_manifest(flux=-1.0), r"manifest\.json\.flux: expected a positive"),
+        (_with_manifest(probes=[]), r"manifest\.json\.probes: expected one or more of name and flux, .*found \[\]"),
+        (_with_manifest(probes=None), r"manifest\.json\.probes: expected one or more"),
+        (_with_manifest(probes=[{"name": "a", "flux": "much"}]), r"manifest\.json\.probes: .*found .*'much'"),
+        (_with_manifest(probes=[{"name": "a", "flux": -1.0}]), r"manifest\.json\.probes: .* a positive number"),
+        (_with_manifest(probes=[{"name": 3, "flux": 1.0}]), r"manifest\.json\.probes: .*found .*3"),
+        (_with_manifest(probes=[{"flux": 1.0}]), r"manifest\.json\.probes: "),
+        (_with_manifest(probes=[{"name": "", "flux": 1.0}] * 2), r"\.probe\.1: expected complex64 .*found none"),
         (_with_manifest(history=[{"epoch": 0}]), r"manifest\.json\.history: expected rows of epoch, train"),
         (_with_manifest(history=5), r"manifest\.json\.history"),
         (_with_manifest(code_version=None), r"manifest\.json\.code_version: expected text, found None"),
         (_with("config.json", b"{}"), r"\(config\.json\):\s+- format_version: expected 1, found None"),
         (_with("config.json", b"\xff\xfe"), r"config\.json: expected UTF-8 text"),
         (_with("model.safetensors", b"nonsense"), r"model\.safetensors: expected a safetensors file"),
-        (_with_tensors(lambda t: t.pop("probe")), r"model\.safetensors\.probe: expected complex64 .*found none"),
-        (_with_tensors(lambda t: t.update(probe=t["probe"][:, :32])), r"probe: expected complex64 \(modes, 64, 64\)"),
-        (_with_tensors(lambda t: t.update(probe=t["probe"].abs())), r"probe: expected complex64 .*found float32"),
+        (_with_tensors(lambda t: t.pop("probe.0")), r"model\.safetensors\.probe\.0: expected complex64 .*found none"),
+        (_with_probe(lambda probe: probe[:, :32]), r"probe\.0: expected complex64 \(modes, 64, 64\)"),
+        (_with_probe(lambda probe: probe.abs()), r"probe\.0: expected complex64 .*found float32"),
+        (
+            _with_tensors(lambda t: t.update({"start_probe.1": t["probe.0"].clone()})),
+            r"model\.safetensors\.start_probe\.1: expected no such probe: 1 are listed, found one",
+        ),
         (_with_tensors(lambda t: t.update(extra=torch.zeros(2))), r"\.extra: expected no such weight, found float32"),
         (_with_tensors(lambda t: t.pop(_first_weight(t))), r"\.generator\..*: expected float32 .*, found none"),
         (

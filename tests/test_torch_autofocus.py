@@ -64,7 +64,7 @@ def test_bad_pixels_do_not_mislead(scan: Scan) -> None:
 def test_a_training_looks_for_the_focus_if_asked(tmp_path: Path) -> None:
     """The module starts in focus; without the search, or with a fixed probe, it starts from the probe as given."""
     moved = {
-        name: module_of(payload_for(tmp_path / name, overrides)).probe.aberrations.detach().clone()
+        name: module_of(payload_for(tmp_path / name, overrides)).probes[0].aberrations.detach().clone()
         for name, overrides in {
             "on": {},
             "off": {"probe_autofocus": False},

@@ -15,7 +15,7 @@ from ptycho_adapters.torch_backend import reconstruct
 from ptycho_adapters.torch_backend.generalist import generalist_for, pretrained_generator
 from ptycho_adapters.torch_backend.probe import TrainableProbe
 from ptycho_adapters.torch_backend.resident import ResidentScan
-from ptycho_adapters.torch_backend.trainer import starting_network
+from ptycho_adapters.torch_backend.starting_point import starting_network
 from ptycho_adapters.torch_backend.whole_scan import PassFactory
 from ptycho_core.config import PyTorchExecutionConfig, TorchInferenceConfig
 from ptycho_core.errors import ConfigError
@@ -123,7 +123,7 @@ def test_a_training_refines_the_probe_first(tmp_path: Path) -> None:
     start, rounds = {}, {"none": 0, "one": 1, "default": None}
     for name, number in rounds.items():
         settings = {**DEFAULT_NETWORK, "probe_autofocus": False, "probe_rounds": number}
-        start[name] = module_of(payload_for(tmp_path, settings), blurred).probe().detach().numpy()
+        start[name] = module_of(payload_for(tmp_path, settings), blurred).probes[0]().detach().numpy()
 
     assert _same_beam(start["none"], blurred.probe) == pytest.approx(1.0, abs=1e-5)
     assert _same_beam(start["one"], blurred.probe) < 1 - 1e-5

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from ptycho_adapters.torch_backend import TrainedModel, load_archive, save_archive
+from ptycho_adapters.torch_backend import ScanProbe, TrainedModel, load_archive, save_archive
 from ptycho_adapters.torch_backend.generators import (
     Draft,
     Generator,
@@ -237,7 +237,11 @@ def test_it_comes_back_from_an_archive(name: str, tmp_path: Path) -> None:
     amplitude, probes = _input(1, 4, 64)
     probe = probes[0, 0].numpy()
     model = TrainedModel(
-        payload=payload, generator=generator, probe=probe, start_probe=probe, flux=1e5, history=(), code_version="1"
+        payload=payload,
+        generator=generator,
+        probes=(ScanProbe(probe=probe, start_probe=probe, flux=1e5),),
+        history=(),
+        code_version="1",
     )
 
     restored = load_archive(save_archive(model, tmp_path))

@@ -162,6 +162,7 @@ SHOWN: dict[str, tuple[str, ...]] = {
     "test_torch_reconstruct.py::test_precision_changes_the_network_s_arithmetic": ("precision",),
     "test_factory.py::test_a_missing_scan_is_an_error": ("train_data_file", "test_data_file"),
     "test_torch_knobs_data.py::test_another_scan_can_be_the_validation": ("test_data_file",),
+    "test_cli_several_scans.py::test_folders_change_the_training": ("training_directories",),
     "test_factory.py::test_a_missing_archive_is_an_error": ("model_path",),
 }
 OF_RECONSTRUCTION = {"test_torch_reconstruct.py", "test_cli_run.py"}

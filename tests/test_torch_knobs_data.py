@@ -10,7 +10,14 @@ import pytest
 import torch
 
 from ptycho_adapters.torch_backend import train
-from ptycho_adapters.torch_backend.groups import EpochShuffle, TrainingGroups, group_loader, training_groups
+from ptycho_adapters.torch_backend.groups import (
+    EpochBatches,
+    GroupBatch,
+    TrainingGroups,
+    group_loader,
+    training_groups,
+    training_set,
+)
 from ptycho_adapters.torch_backend.trainer import build_module
 from ptycho_core.errors import ConfigError, ScanError
 from ptycho_core.splitting import split_region
@@ -149,7 +156,7 @@ def test_the_order_changes_from_epoch_to_epoch(tmp_path: Path) -> None:
 
     assert sorted(first[:, 0]) == sorted(second[:, 0])
     assert not np.array_equal(first, second)
-    orders = EpochShuffle(20, 5), EpochShuffle(20, 5), EpochShuffle(20, 6)
+    orders = [EpochBatches([20], batch_size=3, seed=seed) for seed in (5, 5, 6)]
     for order in orders:
         order.set_epoch(3)
     assert list(orders[0]) == list(orders[1]) != list(orders[2])
@@ -187,13 +194,13 @@ def test_another_scan_is_lit_by_its_own_flux(tmp_path: Path) -> None:
     scan = tiny_scan()
     brighter = attrs.evolve(scan, patterns=scan.patterns.astype(np.float64) * 4)
     payload = payload_for(tmp_path, {"n_groups": 36})
-    module = build_module(payload, scan, brighter, training_groups(payload, scan, brighter))
+    module = build_module(payload, training_set(payload, [scan], brighter))
 
     with torch.no_grad():
         indices = torch.tensor([[0, 1, 2, 3]])
         energies = [
             float(module.predict_groups(indices, each).probes.abs().square().sum()) / 4
-            for each in (module.training_scan, module.validation_scan)
+            for each in (*module.arms.training, *module.arms.validation)
         ]
 
     flux = float(scan.patterns.sum(axis=(1, 2), dtype=np.float64).mean())
@@ -224,10 +231,11 @@ def test_supervised_training_meets_the_known_object(tmp_path: Path) -> None:
     """Its labels are the truth in the network's scale; with them as patches the loss is nothing."""
     scan = tiny_scan()
     payload = payload_for(tmp_path, {"model_type": "supervised"})
-    groups = training_groups(payload, scan, None)
-    module = build_module(payload, scan, None, groups)
-    members = groups.train[0].astype(np.int64)
-    prediction = module.predict_groups(torch.tensor(members)[None], module.training_scan)
+    data = training_set(payload, [scan])
+    module = build_module(payload, data)
+    (arm,) = module.arms.training
+    members = data.groups[0].train[0].astype(np.int64)
+    prediction = module.predict_groups(torch.tensor(members)[None], arm)
     assert prediction.labels is not None
     assert scan.object is not None
 
@@ -235,7 +243,7 @@ def test_supervised_training_meets_the_known_object(tmp_path: Path) -> None:
     first = np.rint(starts - 31.5).astype(int)
     energy = np.sum(np.abs(scan.probe.astype(np.complex128)) ** 2)
     for label, (y, x) in zip(prediction.labels[0].numpy(), first, strict=True):
-        truth = scan.object[y : y + 64, x : x + 64] * np.sqrt(energy / module.training_scan.flux)
+        truth = scan.object[y : y + 64, x : x + 64] * np.sqrt(energy / arm.patterns.flux)
         np.testing.assert_allclose(label, truth, rtol=1e-5)
     exact = attrs.evolve(prediction, single=prediction.labels, merged=prediction.labels)
     assert float(module.objective.total(exact)[0]) == 0.0
@@ -268,14 +276,14 @@ def test_the_loader_has_its_settings(tmp_path: Path) -> None:
     settings = {"num_workers": 2, "pin_memory": True, "persistent_workers": True, "prefetch_factor": 5}
     groups = np.zeros((6, 4), np.int32)
 
-    plain = group_loader(groups, payload_for(tmp_path), shuffle=True)
-    loader = group_loader(groups, payload_for(tmp_path, {}, **settings), shuffle=True)
+    plain = group_loader([groups], payload_for(tmp_path), shuffle=True)
+    loader = group_loader([groups], payload_for(tmp_path, {}, **settings), shuffle=True)
 
     assert _settings(plain) == (0, False, False, None)
     assert _settings(loader) == (2, True, True, 5)
 
 
-def _settings(loader: DataLoader[tuple[object, ...]]) -> tuple[object, ...]:
+def _settings(loader: DataLoader[GroupBatch]) -> tuple[object, ...]:
     return loader.num_workers, loader.pin_memory, loader.persistent_workers, loader.prefetch_factor
 
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from ptycho_adapters.torch_backend.probe import soft_disc
-from ptycho_adapters.torch_backend.trainer import probe_mask
+from ptycho_adapters.torch_backend.starting_point import probe_mask
 from ptycho_core.errors import ConfigError
 from torch_sample import module_of, payload_for, quick_training
 

@@ -15,7 +15,7 @@ from ptycho_adapters import legacy
 from ptycho_adapters.cli import main
 from ptycho_adapters.torch_backend import reconstruct, save_archive, train
 from ptycho_adapters.torch_backend.generators import build_generator
-from ptycho_adapters.torch_backend.groups import training_groups
+from ptycho_adapters.torch_backend.groups import training_set
 from ptycho_adapters.torch_backend.memory import (
     check_patterns,
     check_reconstruction,
@@ -44,8 +44,8 @@ PREPARED = 3 * 36 * 64 * 64 * 2
 
 def module_and_groups(folder: Path, **overrides: object) -> tuple[PtychoModule, torch.Tensor]:
     payload = payload_for(folder, {"probe_autofocus": False, **overrides})
-    groups = training_groups(payload, tiny_scan(), None)
-    return build_module(payload, tiny_scan(), None, groups), torch.tensor(groups.train, dtype=torch.int64)
+    data = training_set(payload, [tiny_scan()])
+    return build_module(payload, data), torch.tensor(data.groups[0].train, dtype=torch.int64)
 
 
 @pytest.mark.parametrize("architecture", ["unet", "unrolled"])
@@ -130,9 +130,10 @@ def test_a_training_keeps_no_pattern_that_it_does_not_use(tmp_path: Path, n_subs
     """Only what a group uses is resident, and is found by its scan index; the flux is that of the whole scan."""
     scan = tiny_scan()
     payload = payload_for(tmp_path, {"n_subsample": n_subsample, "n_groups": 8, "probe_autofocus": False})
-    groups = training_groups(payload, scan, None)
+    data = training_set(payload, [scan])
+    (groups,) = data.groups
 
-    resident = build_module(payload, scan, None, groups).training_scan
+    resident = build_module(payload, data).arms.training[0].patterns
 
     used = np.union1d(groups.train, groups.validation)
     assert len(resident.counts) == len(used) == groups.n_patterns <= (n_subsample or 36) + 1
@@ -177,12 +178,12 @@ def test_a_pattern_that_is_not_kept_cannot_be_taken() -> None:
 def test_another_scan_to_validate_on_keeps_what_is_used_of_it(tmp_path: Path) -> None:
     """Each of two scans keeps its own patterns, and both count for the memory."""
     payload = payload_for(tmp_path, {"n_groups": 5, "gridsize": 1, "n_subsample": 7, "probe_autofocus": False})
-    groups = training_groups(payload, tiny_scan(), tiny_scan())
+    data = training_set(payload, [tiny_scan()], tiny_scan())
 
-    module = build_module(payload, tiny_scan(), tiny_scan(), groups)
+    arms = build_module(payload, data).arms
 
-    assert len(module.training_scan.counts) == len(module.validation_scan.counts) == 5
-    assert groups.n_patterns == 10
+    assert len(arms.training[0].patterns.counts) == len(arms.validation[0].patterns.counts) == 5
+    assert data.groups[0].n_patterns == 10
 
 
 def test_a_reconstruction_keeps_the_patterns_that_take_part(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -217,13 +218,13 @@ def test_a_training_on_too_many_patterns_names_fewer(
     monkeypatch.setattr(FREE, lambda: free)
 
     with pytest.raises(MemoryShortageError, match="training does not fit") as caught:
-        check_patterns(payload, scan, training_groups(payload, scan, held_out))
+        check_patterns(payload, training_set(payload, [scan], held_out))
 
     words = caught.value.problems[0].fix.split(" (needs")[0].split(" ")
     proposed = {flag[2:].replace("-", "_"): int(number) for flag, number in zip(words[::2], words[1::2], strict=True)}
     assert proposed.keys() == flags
     fewer = payload_for(tmp_path, {**overrides, **proposed})
-    check_patterns(fewer, scan, training_groups(fewer, scan, held_out))
+    check_patterns(fewer, training_set(fewer, [scan], held_out))
 
 
 def test_on_a_device_of_its_own_patterns_and_batch_count_together(
@@ -232,24 +233,24 @@ def test_on_a_device_of_its_own_patterns_and_batch_count_together(
     """Fewer patterns or a smaller batch is proposed; in the processor's memory only the batch is still to come."""
     settings = {"n_groups": 9, "neighbor_count": 6, "batch_size": 2, "probe_autofocus": False}
     payload = payload_for(tmp_path, settings)
-    groups = training_groups(payload, tiny_scan(), None)
-    module = build_module(payload, tiny_scan(), None, groups)
+    data = training_set(payload, [tiny_scan()])
+    (groups,), module = data.groups, build_module(payload, data)
     kept = kept_for_gradient(module, torch.tensor(groups.train[:1], dtype=torch.int64))
     weights = sum(parameter.numel() for parameter in module.parameters())
     batch = training_demand(kept_bytes=kept, batch_size=2, n_weights=weights).total
     patterns = resident_demand(size_of(tiny_scan(), groups.n_patterns)).total
     monkeypatch.setattr(MEMORY + ".free_bytes", lambda device: batch + patterns - 1)
-    check_training(payload, module, tiny_scan(), groups)
+    check_training(payload, module, data)
     monkeypatch.setattr(MEMORY + ".pick_device", lambda accelerator: torch.device("cuda"))
 
     with pytest.raises(MemoryShortageError, match="a batch kept for its gradient") as caught:
-        check_training(payload, module, tiny_scan(), groups)
+        check_training(payload, module, data)
 
     smaller, fewer = re.findall(r"(--batch-size|--n-subsample) (\d+)", caught.value.problems[0].fix)[:2]
     assert (smaller[0], fewer[0]) == ("--batch-size", "--n-subsample")
     mended = payload_for(tmp_path, {**settings, "n_subsample": int(fewer[1])})
-    fewer_groups = training_groups(mended, tiny_scan(), None)
-    check_training(mended, build_module(mended, tiny_scan(), None, fewer_groups), tiny_scan(), fewer_groups)
+    fewer_groups = training_set(mended, [tiny_scan()])
+    check_training(mended, build_module(mended, fewer_groups), fewer_groups)
 
 
 @pytest.mark.parametrize("command", ["train", "infer"])

@@ -14,7 +14,7 @@ from cli_samples import tiny_scan as scan_file
 from ptycho_adapters.cli import main
 from ptycho_adapters.files import read_product, read_scan, write_scan
 from ptycho_adapters.torch_backend import reconstruct, train
-from ptycho_adapters.torch_backend.groups import training_groups
+from ptycho_adapters.torch_backend.groups import training_groups, training_set
 from ptycho_adapters.torch_backend.memory import check_patterns, check_residency
 from ptycho_adapters.torch_backend.resident import ResidentScan
 from ptycho_core.config import PyTorchExecutionConfig
@@ -78,16 +78,15 @@ def test_a_mapped_stack_needs_no_room(tmp_path: Path, monkeypatch: pytest.Monkey
     """Where the stack does not fit, the map is proposed; with it, only some patterns count."""
     payload = payload_for(tmp_path)
     scan = mapped(tiny_scan(), tmp_path)
-    groups = training_groups(payload, scan, None)
     monkeypatch.setattr(AT_ONCE, 4)
     size = 64 * 64 * 4
     monkeypatch.setattr(FREE, lambda: 3 * 4 * size)
 
     with pytest.raises(MemoryShortageError, match=r"--memory-map FOLDER \(needs 197 kB\)"):
-        check_patterns(payload, tiny_scan(), groups)
+        check_patterns(payload, training_set(payload, [tiny_scan()]))
     with pytest.raises(MemoryShortageError, match=r"--memory-map FOLDER \(needs 197 kB\)"):
         check_residency(tiny_scan(), 36, payload.execution_config)
-    check_patterns(payload, scan, groups)
+    check_patterns(payload, training_set(payload, [scan]))
     check_residency(scan, 36, payload.execution_config)
     monkeypatch.setattr(FREE, lambda: 3 * 4 * size - 1)
     with pytest.raises(MemoryShortageError) as caught:

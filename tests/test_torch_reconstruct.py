@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from ptycho_adapters.torch_backend import Generator, TrainedModel, reconstruct
+from ptycho_adapters.torch_backend import Generator, ScanProbe, TrainedModel, reconstruct
 from ptycho_core import subpixel
 from ptycho_core.config import DataConfig, PyTorchExecutionConfig, TorchInferenceConfig
 from ptycho_core.errors import ConfigError, DependencyError, ScanError
@@ -84,12 +84,14 @@ def _model(folder: Path, generator: Generator, scan: Scan) -> TrainedModel:
     return TrainedModel(
         payload=payload_for(folder),
         generator=generator,
-        probe=probe,
-        start_probe=probe,
-        flux=flux,
+        probes=(ScanProbe(probe=probe, start_probe=probe, flux=flux),),
         history=(),
         code_version="test",
     )
+
+
+def _with_probes(model: TrainedModel, *probes: npt.NDArray[np.complex64]) -> TrainedModel:
+    return attrs.evolve(model, probes=tuple(attrs.evolve(model.probes[0], probe=probe) for probe in probes))
 
 
 def _exact(folder: Path) -> TrainedModel:
@@ -228,7 +230,7 @@ def test_the_probe_is_the_one_asked_for(tmp_path: Path, wanted: str) -> None:
     refined = np.roll(model.probe, 3, axis=-1)
     settings = TorchInferenceConfig(probe_source=wanted)  # type: ignore[arg-type]
 
-    result = reconstruct(attrs.evolve(model, probe=refined), tiny_scan(), inference_config=settings)
+    result = reconstruct(_with_probes(model, refined), tiny_scan(), inference_config=settings)
 
     probe = refined / result.scale if wanted == "model" else tiny_scan().probe
     assert result.probe_source == wanted
@@ -240,8 +242,25 @@ def test_the_better_fitting_probe_is_found(tmp_path: Path) -> None:
     model, scan = _exact(tmp_path), tiny_scan()
     moved = np.roll(scan.probe, 5, axis=-1)
 
-    assert reconstruct(attrs.evolve(model, probe=np.roll(model.probe, 5, axis=-1)), scan).probe_source == "scan"
+    assert reconstruct(_with_probes(model, np.roll(model.probe, 5, axis=-1)), scan).probe_source == "scan"
     assert reconstruct(model, attrs.evolve(scan, probe=moved)).probe_source == "model"
+
+
+def test_the_best_of_several_probes_is_found(tmp_path: Path) -> None:
+    """Among those of a model the one that explains the patterns is taken, at the scan's flux, and told by number."""
+    model, scan = _exact(tmp_path), tiny_scan()
+    right, wrong = model.probe, [np.roll(model.probe, shift, axis=-1) for shift in (5, -7)]
+    off = attrs.evolve(scan, probe=np.roll(scan.probe, 4, axis=-2))
+    louder = attrs.evolve(model.probes[0], probe=3 * right, flux=9 * model.flux)
+    several = attrs.evolve(model, probes=(*_with_probes(model, *wrong).probes, louder))
+
+    asked = reconstruct(several, off, inference_config=TorchInferenceConfig(probe_source="model"))
+    own = reconstruct(_with_probes(model, *wrong), scan)
+
+    for result in (asked, reconstruct(several, off)):
+        assert (result.probe_source, result.probe_number) == ("model", 2)
+        np.testing.assert_allclose(result.probe, right / result.scale, atol=1e-4 * np.abs(right).max() / result.scale)
+    assert (own.probe_source, own.probe_number) == ("scan", None)
 
 
 @pytest.mark.parametrize("setting", ["n_subsample", "n_groups"])
@@ -364,7 +383,7 @@ def test_the_probe_is_refined_if_asked(tmp_path: Path, source: str) -> None:
     """With patches that are right, rounds of refinement bring a wrong probe to the one that made the counts."""
     scan = tiny_scan()
     wrong = (scan.probe * np.exp(4j * np.linspace(-1, 1, 64) ** 2)).astype(np.complex64)
-    model, told = attrs.evolve(_exact(tmp_path), probe=wrong), attrs.evolve(scan, probe=wrong)
+    model, told = _with_probes(_exact(tmp_path), wrong), attrs.evolve(scan, probe=wrong)
 
     results = [
         reconstruct(

@@ -14,7 +14,7 @@ import torch
 from lightning import Callback, LightningModule, Trainer
 
 from ptycho_adapters.torch_backend.checkpoints import checkpoint_callbacks
-from ptycho_adapters.torch_backend.groups import training_groups
+from ptycho_adapters.torch_backend.groups import GroupBatch, training_set
 from ptycho_adapters.torch_backend.trained_model import TrainedModel
 from ptycho_adapters.torch_backend.trainer import build_module, train
 from ptycho_core.config import PyTorchExecutionConfig
@@ -23,10 +23,9 @@ from ptycho_core.payload import ScanFacts, TrainingPayload, resolve_training
 from ptycho_core.simulation import SimulationConfig, simulate
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     import numpy.typing as npt
-    from torch import Tensor
     from torch.optim import Optimizer
 
     from ptycho_adapters.torch_backend.module import PtychoModule
@@ -88,7 +87,7 @@ def module_of(payload: TrainingPayload, scan: Scan | None = None) -> PtychoModul
     scan = scan or tiny_scan()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(payload.pt_training_config.seed)
-        return build_module(payload, scan, None, training_groups(payload, scan, None))
+        return build_module(payload, training_set(payload, [scan]))
 
 
 class Observer(Callback):
@@ -98,6 +97,7 @@ class Observer(Callback):
         trainers: the one Trainer.
         rates: learning rate of every parameter group at every optimiser step.
         batches: groups of scan indices of every training batch.
+        scans: number of the scan of every training batch.
         held_out: the same of every validation batch.
         threads: torch's CPU threads at every training batch.
         deterministic: at every training batch, whether torch wants deterministic kernels, and whether it only warns.
@@ -108,6 +108,7 @@ class Observer(Callback):
         self.trainers: list[Trainer] = []
         self.rates: list[dict[str, float]] = []
         self.batches: list[npt.NDArray[np.int64]] = []
+        self.scans: list[int] = []
         self.held_out: list[npt.NDArray[np.int64]] = []
         self.threads: list[int] = []
         self.deterministic: list[tuple[bool, bool]] = []
@@ -122,10 +123,11 @@ class Observer(Callback):
         self.rates.append({group["name"]: float(group["lr"]) for group in optimizer.param_groups})
 
     def on_train_batch_start(
-        self, trainer: Trainer, pl_module: LightningModule, batch: list[Tensor], batch_idx: int
+        self, trainer: Trainer, pl_module: LightningModule, batch: GroupBatch, batch_idx: int
     ) -> None:
         """Take down the batch and torch's switches."""
-        self.batches.append(batch[0].numpy())
+        self.batches.append(batch.indices.numpy())
+        self.scans.append(batch.scan)
         self.threads.append(torch.get_num_threads())
         self.deterministic.append(
             (torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled())
@@ -135,15 +137,15 @@ class Observer(Callback):
         self,
         trainer: Trainer,
         pl_module: LightningModule,
-        batch: list[Tensor],
+        batch: GroupBatch,
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
         """Take down the batch."""
-        self.held_out.append(batch[0].numpy())
+        self.held_out.append(batch.indices.numpy())
 
     def on_train_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: object, batch: list[Tensor], batch_idx: int
+        self, trainer: Trainer, pl_module: LightningModule, outputs: object, batch: GroupBatch, batch_idx: int
     ) -> None:
         """Take down the bounded gradients, which stay until the next step."""
         network = (p for name, p in pl_module.named_parameters() if name.startswith("generator."))
@@ -169,8 +171,10 @@ class Observed:
         return found
 
 
-def observed_training(payload: TrainingPayload, *, validation: Scan | None = None) -> Observed:
-    """Train on the tiny scan with one more callback that only looks on."""
+def observed_training(
+    payload: TrainingPayload, scans: Sequence[Scan] = (), *, validation: Scan | None = None
+) -> Observed:
+    """Train, by default on the tiny scan, with one more callback that only looks on."""
     observer = Observer()
 
     def watched(given: TrainingPayload, *, validates: bool) -> list[Callback]:
@@ -178,7 +182,7 @@ def observed_training(payload: TrainingPayload, *, validation: Scan | None = Non
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("ptycho_adapters.torch_backend.trainer.checkpoint_callbacks", watched)
-        model = train(payload, tiny_scan(), validation=validation)
+        model = train(payload, scans or tiny_scan(), validation=validation)
     return Observed(model=model, trainer=observer.trainers[0], observer=observer)
 
 
@@ -192,7 +196,8 @@ def same(first: TrainedModel, second: TrainedModel) -> bool:
     """Whether two trainings gave bit-identical results."""
     return (
         np.array_equal(weights(first), weights(second))
-        and np.array_equal(first.probe, second.probe)
+        and len(first.probes) == len(second.probes)
+        and all(np.array_equal(one.probe, two.probe) for one, two in zip(first.probes, second.probes, strict=True))
         and first.history == second.history
     )
 

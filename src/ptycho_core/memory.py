@@ -90,11 +90,14 @@ class Remedy:
     smallest: int = 1
 
 
-def resident_demand(scan: ScanSize) -> MemoryDemand:
-    """Memory for bringing the patterns of a scan to a device, beside the scan as read."""
-    counts = scan.pixels * scan.count_bytes
+def resident_demand(*scans: ScanSize) -> MemoryDemand:
+    """Memory for bringing the patterns of scans to a device, one scan after the other, beside the scans as read."""
+    counts = [scan.pixels * scan.count_bytes for scan in scans]
     return MemoryDemand(
-        parts={"patterns as counts": counts, "copies while they are prepared": (_RESIDENT_COPIES - 1) * counts}
+        parts={
+            "patterns as counts": sum(counts),
+            "copies while they are prepared": (_RESIDENT_COPIES - 1) * max(counts, default=0),
+        }
     )
 
 

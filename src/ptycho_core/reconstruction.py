@@ -22,7 +22,8 @@ class Reconstruction:
         coverage: (H, W) float32, summed probe intensity on each pixel in photons; 0 where nothing was measured.
         origin_px: canvas (y, x) of pixel [0, 0], in the frame of the scan's positions.
         probe: (modes, N, N) complex64, the illumination used, in the scale of the scan's own probe.
-        probe_source: whether that is the model's refined probe or the scan's own.
+        probe_source: whether that is a refined probe of the model or the scan's own.
+        probe_number: which one of the model's probes, counted from 0; None for the scan's own, or where it is unknown.
         positions_px: (n, 2) float64 positions (y, x) that were reconstructed.
         pattern_indices: (n,) int64 scan indices of those positions.
         scale: factor on the network's object that was applied on the way out; the network works at a probe whose
@@ -44,6 +45,7 @@ class Reconstruction:
     gauge: Mapping[str, str] = attrs.field(factory=dict, converter=FrozenMapping[str])
     metrics: Mapping[str, float] = attrs.field(factory=dict, converter=FrozenMapping[float])
     r_factors: NDArray[np.float64] | None = None
+    probe_number: int | None = None
     seconds: Mapping[str, float] = attrs.field(factory=dict, converter=FrozenMapping[float])
 
     @property

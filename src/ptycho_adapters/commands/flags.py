@@ -49,7 +49,9 @@ SECTIONS: Mapping[str, str] = MappingProxyType(
 )
 """Sections of the help and of configuration files, with their titles."""
 
-_OF_FILES = frozenset({"train_data_file", "test_data_file", "output_dir", "model_path", "resume"})
+_OF_FILES = frozenset(
+    {"train_data_file", "training_directories", "test_data_file", "output_dir", "model_path", "resume"}
+)
 _OF_DATA = frozenset({"n_groups", "sequential_sampling", "validation_fraction"})
 _OF_EXECUTION = frozenset({"seed"})
 _OF_TRAINING = frozenset({"learning_rate", "accum_steps"})

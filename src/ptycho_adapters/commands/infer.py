@@ -21,8 +21,9 @@ from ptycho_core.payload import ArchiveFacts, InferenceFacts, resolve_inference
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
+    from ptycho_adapters.torch_backend import ScanProbe
     from ptycho_core.config.table import FieldInfo
     from ptycho_core.payload import InferencePayload, TrainingPayload
     from ptycho_core.reconstruction import Reconstruction
@@ -163,7 +164,7 @@ def _reconstruct(request: RunRequest, archive: Path | None, scan: Scan) -> None:
     summary = Summary(
         command="infer",
         title=f"reconstructed {source}: {len(result.pattern_indices)} patterns of {scan.N} px",
-        figures=figures(result),
+        figures=figures(result, model.probes),
         inputs={"model_path": archive or weights_path(), "test_data_file": source},
         settings=dict(payload.overrides_applied),
     )
@@ -171,17 +172,24 @@ def _reconstruct(request: RunRequest, archive: Path | None, scan: Scan) -> None:
     console.tell(console.summary(summary.title, summary.figures, files))
 
 
-def figures(result: Reconstruction) -> dict[str, object]:
-    """Return what a reconstruction reports about itself."""
+def figures(result: Reconstruction, probes: Sequence[ScanProbe]) -> dict[str, object]:
+    """Return what a reconstruction reports about itself, and which probe of several of the model it took."""
     height, width = result.object.shape
     stage = result.seconds.get("network and stitching", 0.0)
     speed = {"patterns_per_s": len(result.pattern_indices) / stage} if stage > 0 else {}
     return {
         **result.metrics,
         "probe_source": result.probe_source,
+        **_probe_of_scan(result.probe_number, probes),
         "height_px": height,
         "width_px": width,
         "covered_fraction": float(result.covered.mean()),
         **speed,
         "seconds": sum(result.seconds.values()),
     }
+
+
+def _probe_of_scan(number: int | None, probes: Sequence[ScanProbe]) -> dict[str, object]:
+    if number is None or len(probes) == 1:
+        return {}
+    return {"probe_of_scan": f"{number + 1} {probes[number].name}".rstrip()}

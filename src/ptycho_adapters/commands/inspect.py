@@ -254,8 +254,9 @@ def _model_sheet(path: Path) -> Sheet:
             "generator": config.architecture,
             "size_px": model.payload.pt_data_config.N,
             "weights": weights,
-            "probe_modes": len(model.probe),
-            "photons_per_frame": model.flux,
+            "scans": [each.name or str(number) for number, each in enumerate(model.probes, start=1)],
+            "probe_modes": [len(each.probe) for each in model.probes],
+            "photons_per_frame": [each.flux for each in model.probes],
             "code_version": model.code_version,
         },
         "training": {

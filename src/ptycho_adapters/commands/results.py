@@ -81,7 +81,7 @@ class Summary:
 
 
 def write_training_pictures(model: TrainedModel, summary: Summary, folder: Path) -> list[Path]:
-    """Write `probe.png`, `loss.png` and `summary.json` of a training.
+    """Write `probe.png` of the first scan, `loss.png` and `summary.json` of a training.
 
     Returns:
         The files.
@@ -93,10 +93,11 @@ def write_training_pictures(model: TrainedModel, summary: Summary, folder: Path)
     if any(row.validation is not None for row in model.history):
         curves["held out"] = [math.nan if row.validation is None else row.validation for row in model.history]
     unit = _LOSS_UNIT[main_term_name(model.payload)]
+    title = "Refined probe" + (f" of the first of {len(model.probes)} scans" if len(model.probes) > 1 else "")
     probe, loss, report = folder / "probe.png", folder / "loss.png", folder / SUMMARY_NAME
     commit_files(
         {
-            probe: lambda path: write_probe_png(model.probe, path, title="Refined probe"),
+            probe: lambda path: write_probe_png(model.probe, path, title=title),
             loss: lambda path: write_loss_png(epochs, dict(curves), path, unit=unit),
             report: lambda path: _write(path, summary.to_json()),
         }
@@ -132,9 +133,10 @@ def product_of(reconstruction: Reconstruction, model: TrainedModel, scan: Scan, 
 def _run_details(reconstruction: Reconstruction, model: TrainedModel, payload: InferencePayload) -> RunDetails:
     from ptycho_adapters.torch_backend.objective import main_term_name  # noqa: PLC0415 - torch takes seconds
 
-    refined = reconstruction.probe_source == "model"
+    number = reconstruction.probe_number
+    first = None if number is None else _at_flux_of(reconstruction.probe, model.probes[number].start_probe)
     return RunDetails(
-        first_probe=_at_flux_of(reconstruction.probe, model.start_probe) if refined else None,
+        first_probe=first,
         r_factors=reconstruction.r_factors,
         held_out_losses=[math.nan if row.validation is None else row.validation for row in model.history],
         loss_unit=_LOSS_UNIT[main_term_name(model.payload)],

@@ -89,9 +89,10 @@ def _read_float(text: str) -> object:
 
 
 def _read_items(text: str, annotation: object) -> object:
-    members = get_args(annotation)
-    parts = [part.strip() for part in text.split(",")] if text.strip() else []
-    return tuple(read_text(part, members[0]) for part in parts)
+    member = get_args(annotation)[0]
+    # A path may begin and end with anything, and an empty one would be the present folder.
+    parts = [part if member is Path else part.strip() for part in text.split(",")] if text.strip() else []
+    return tuple(read_text(part, member) for part in parts) if all(parts) else text
 
 
 def _read_array(path: Path) -> NDArray[np.generic]:

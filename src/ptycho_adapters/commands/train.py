@@ -12,8 +12,9 @@ import numpy as np
 
 from ptycho_adapters.commands import console
 from ptycho_adapters.commands.run_request import RunRequest, add_run_options
-from ptycho_adapters.commands.scan_input import existing, read_measured
+from ptycho_adapters.commands.scan_input import existing
 from ptycho_adapters.commands.show_config import show_settings
+from ptycho_adapters.commands.training_scans import read_training_scans, read_validation_scan, training_files
 from ptycho_adapters.factory import create_training_payload
 from ptycho_adapters.scan_facts import read_scan_facts
 from ptycho_core.config.table import TRAINING
@@ -22,15 +23,16 @@ from ptycho_core.payload import resolve_training
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
 
+    from ptycho_adapters.commands.training_scans import TrainingFiles
     from ptycho_adapters.torch_backend import TrainedModel
     from ptycho_core.payload import TrainingPayload
     from ptycho_core.scan import Scan
 
-HELP = "train a model on a scan"
+HELP = "train a model on one scan or several"
 USAGE = "ptycho train --train-data-file FILE --output-dir FOLDER --n-groups INTEGER [flags]"
 REQUIRED: Final = frozenset({"train_data_file", "output_dir", "n_groups"})
 _HINTS = MappingProxyType(
@@ -38,7 +40,8 @@ _HINTS = MappingProxyType(
         "train_data_file": "required",
         "output_dir": "required",
         "n_groups": "required",
-        "test_data_file": "default: a region of the scan is held out instead",
+        "training_directories": "default: none",
+        "test_data_file": "default: a region of every scan is held out instead",
         "N": "default: as the scan",
         "nphotons": "default: as the scan says, else 1e9",
     }
@@ -63,14 +66,12 @@ def run(typed: Mapping[str, object]) -> None:
         return
     source, folder = request.required_path("train_data_file"), request.required_path("output_dir")
     preview = _resolved(request, existing(source, "Training data"), folder)
-    scan = read_measured(source, request, preview)
-    held_out = request.path("test_data_file")
-    validation = (
-        None if held_out is None else read_measured(existing(held_out, "Test data"), request.of_other_scan(), preview)
-    )
-    _check_groups(request, preview, scan, validation)
-    model, seconds = _train(request, make_payload(request), scan, validation)
-    _report(model, seconds, scan, request)
+    files = training_files(request, preview)
+    scans = read_training_scans(files, request, preview)
+    validation = read_validation_scan(files, request, preview)
+    _check_groups(request, preview, scans, validation)
+    model, seconds = _train(request, make_payload(request), scans, validation)
+    _report(model, seconds, files, scans, request)
 
 
 def read_request(typed: Mapping[str, object]) -> RunRequest:
@@ -107,42 +108,53 @@ def _show(request: RunRequest) -> None:
         show_settings(request, facts, _resolved(request, source, folder) if source is not None and ready else None)
 
 
-def _check_groups(request: RunRequest, payload: TrainingPayload, scan: Scan, validation: Scan | None) -> None:
+def _check_groups(
+    request: RunRequest, payload: TrainingPayload, scans: Sequence[Scan], validation: Scan | None
+) -> None:
     """Draw the groups once before anything is written; a scan that is too small for them is the user's to mend."""
-    from ptycho_adapters.torch_backend.groups import training_groups  # noqa: PLC0415 - torch takes seconds
+    from ptycho_adapters.torch_backend.groups import training_set  # noqa: PLC0415 - torch takes seconds
 
     with request.resolving():
-        training_groups(payload, scan, validation)
+        training_set(payload, scans, validation)
 
 
 def _train(
-    request: RunRequest, payload: TrainingPayload, scan: Scan, validation: Scan | None
+    request: RunRequest, payload: TrainingPayload, scans: Sequence[Scan], validation: Scan | None
 ) -> tuple[TrainedModel, float]:
     from ptycho_adapters.torch_backend import train  # noqa: PLC0415 - torch takes seconds
 
     if payload.execution_config.enable_progress_bar:
-        console.note(f"training on {scan.n_patterns} patterns of {scan.N} px")
+        several = f" in {len(scans)} scans" if len(scans) > 1 else ""
+        console.note(f"training on {_size(scans)}{several}")
     started = time.perf_counter()
     with request.resolving():
-        model = train(payload, scan, validation=validation)
+        model = train(payload, scans, validation=validation)
     return model, time.perf_counter() - started
 
 
-def _report(model: TrainedModel, seconds: float, scan: Scan, request: RunRequest) -> None:
+def _size(scans: Sequence[Scan]) -> str:
+    return f"{sum(scan.n_patterns for scan in scans)} patterns of {scans[0].N} px"
+
+
+def _report(
+    model: TrainedModel, seconds: float, files: TrainingFiles, scans: Sequence[Scan], request: RunRequest
+) -> None:
     from ptycho_adapters.commands.results import Summary, write_training_pictures  # noqa: PLC0415 - see above
     from ptycho_adapters.torch_backend import save_archive  # noqa: PLC0415
 
-    source, folder = request.required_path("train_data_file"), request.required_path("output_dir")
+    first, *further = files.train
+    folder = request.required_path("output_dir")
+    several = f" and {len(further)} more scan{'s' * (len(further) > 1)}" if further else ""
     summary = Summary(
         command="train",
-        title=f"trained on {source}: {scan.n_patterns} patterns of {scan.N} px",
+        title=f"trained on {first}{several}: {_size(scans)}",
         figures=figures(model, seconds),
-        inputs={"train_data_file": source},
+        inputs={"train_data_file": first, **{f"scan_{number}": path for number, path in enumerate(further, start=2)}},
         settings=dict(model.payload.overrides_applied),
     )
     archive = save_archive(model, folder)
-    files = [archive, *write_training_pictures(model, summary, folder)]
-    console.tell(console.summary(summary.title, summary.figures, files))
+    written = [archive, *write_training_pictures(model, summary, folder)]
+    console.tell(console.summary(summary.title, summary.figures, written))
 
 
 def figures(model: TrainedModel, seconds: float) -> dict[str, object]:
@@ -156,8 +168,13 @@ def figures(model: TrainedModel, seconds: float) -> dict[str, object]:
         figures["training_loss"] = history[-1].train
         if history[-1].validation is not None:
             figures["held_out_loss"] = history[-1].validation
+    if len(model.probes) > 1:
+        figures["scans"] = len(model.probes)
+    for number, each in enumerate(model.probes, start=1):
+        figures["probe_change" if number == 1 else f"probe_change_{number}"] = probe_change(
+            each.probe, each.start_probe
+        )
     return figures | {
-        "probe_change": probe_change(model.probe, model.start_probe),
         "seconds": seconds,
         "patterns_per_s": patterns / seconds,
     }

@@ -1,5 +1,6 @@
 """Readers and writers: one typed pair per format, and one `read_scan` that picks by content."""
 
+from ptycho_adapters.files.folders import scan_files
 from ptycho_adapters.files.probe_sources import probe_from_file, probe_from_model
 from ptycho_adapters.files.products import read_product, write_product
 from ptycho_adapters.files.reading import FileFacts, ProbeSetting, ProbeSource, ScanFormat
@@ -16,6 +17,7 @@ __all__ = [
     "read_file_facts",
     "read_product",
     "read_scan",
+    "scan_files",
     "write_product",
     "write_scan",
 ]

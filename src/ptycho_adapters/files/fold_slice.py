@@ -82,6 +82,12 @@ def read_fold_slice_scan(path: Path, request: ReadRequest) -> Scan:
     return scan_of(parts, path, request)
 
 
+def is_parameters_of_a_pair(path: Path) -> bool:
+    """Tell by the names whether a file goes with one that holds the patterns, without looking into either."""
+    name = path.stem.removesuffix(_PARAMETERS_END)
+    return name != path.stem and path.with_name(name + _DATA_END + path.suffix).is_file()
+
+
 def _pair(path: Path, request: ReadRequest) -> tuple[Path, Path]:
     """Give the files with the patterns and with the parameters."""
     with collecting(path) as file:

@@ -11,7 +11,7 @@ try:
     from ptycho_adapters.torch_backend.generalist import generalist_for
     from ptycho_adapters.torch_backend.generators import Generator, register_generator
     from ptycho_adapters.torch_backend.reconstruct import reconstruct
-    from ptycho_adapters.torch_backend.trained_model import EpochLosses, TrainedModel
+    from ptycho_adapters.torch_backend.trained_model import EpochLosses, ScanProbe, TrainedModel
     from ptycho_adapters.torch_backend.trainer import train
 except ModuleNotFoundError as error:
     raise missing(error) from None
@@ -19,6 +19,7 @@ except ModuleNotFoundError as error:
 __all__ = [
     "EpochLosses",
     "Generator",
+    "ScanProbe",
     "TrainedModel",
     "generalist_for",
     "load_archive",

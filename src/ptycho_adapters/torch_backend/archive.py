@@ -20,15 +20,13 @@ from safetensors import torch as safetensors_torch
 
 from ptycho_adapters.atomic import atomic_path
 from ptycho_adapters.torch_backend.generators import build_generator
-from ptycho_adapters.torch_backend.trained_model import EpochLosses, TrainedModel
+from ptycho_adapters.torch_backend.trained_model import EpochLosses, ScanProbe, TrainedModel
 from ptycho_core.errors import ArchiveError, ConfigError, Problem, raise_if_any
 from ptycho_core.payload_json import payload_from_json, payload_to_json
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
-    import numpy as np
-    from numpy.typing import NDArray
     from torch import Tensor
 
     from ptycho_adapters.torch_backend.generators import Generator
@@ -36,11 +34,12 @@ if TYPE_CHECKING:
 
 ARCHIVE_NAME = "wts.h5.zip"
 FORMAT = "ptycho-core-model"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+_ONE_SCAN = 1  # the version in which a model had one probe, without a name
 BACKEND = "pytorch"
 _MANIFEST, _CONFIG, _WEIGHTS = "manifest.json", "config.json", "model.safetensors"
 _GENERATOR = "generator."
-_PROBES = ("probe", "start_probe")
+_PROBE, _START_PROBE = "probe", "start_probe"
 _ROW = tuple(field.name for field in attrs.fields(EpochLosses))
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 
@@ -97,15 +96,15 @@ def load_archive(path: str | Path) -> TrainedModel:
         problems = error.problems if isinstance(error, ConfigError) else _one(_CONFIG, "UTF-8 text", str(error))
         raise ArchiveError(f"{source} ({_CONFIG})", problems) from error
     tensors = _read_tensors(source, members[_WEIGHTS])
+    if manifest["format_version"] == _ONE_SCAN:
+        manifest, tensors = _with_list_of_probes(manifest, tensors)
+    _raise(source, _manifest_problems(manifest))
     generator = _build(source, payload, str(manifest["generator"]))
     _load_weights(source, generator, tensors)
-    size = payload.pt_data_config.N
     return TrainedModel(
         payload=payload,
         generator=generator.eval(),
-        probe=_probe(source, tensors, "probe", size),
-        start_probe=_probe(source, tensors, "start_probe", size),
-        flux=float(manifest["flux"]),
+        probes=_read_probes(source, manifest["probes"], tensors, payload.pt_data_config.N),
         history=tuple(EpochLosses(**row) for row in manifest["history"]),
         code_version=str(manifest["code_version"]),
     )
@@ -123,14 +122,17 @@ def _manifest(model: TrainedModel) -> dict[str, object]:
         "backend": BACKEND,
         "generator": model.payload.pt_model_config.architecture,
         "code_version": model.code_version,
-        "flux": model.flux,
+        "probes": [{"name": each.name, "flux": each.flux} for each in model.probes],
         "history": [attrs.asdict(row) for row in model.history],
     }
 
 
 def _tensors(model: TrainedModel) -> dict[str, Tensor]:
     weights = {_GENERATOR + name: value.contiguous() for name, value in model.generator.state_dict().items()}
-    return weights | {"probe": torch.tensor(model.probe), "start_probe": torch.tensor(model.start_probe)}
+    for number, each in enumerate(model.probes):
+        weights[f"{_PROBE}.{number}"] = torch.tensor(each.probe)
+        weights[f"{_START_PROBE}.{number}"] = torch.tensor(each.start_probe)
+    return weights
 
 
 def _read_members(source: Path) -> dict[str, bytes]:
@@ -158,24 +160,35 @@ def _read_manifest(source: Path, content: bytes) -> Mapping[str, Any]:
         manifest = json.loads(content)
     except ValueError as error:
         raise ArchiveError(f"{source} ({_MANIFEST})", _one(_MANIFEST, "JSON", str(error))) from error
-    expected = {"format": FORMAT, "format_version": FORMAT_VERSION, "backend": BACKEND}
+    expected = {"format": (FORMAT,), "format_version": (_ONE_SCAN, FORMAT_VERSION), "backend": (BACKEND,)}
     found = manifest if isinstance(manifest, dict) else {}
     _raise(
         source,
         [
-            Problem(path=f"{_MANIFEST}.{key}", expected=repr(value), found=repr(found.get(key)))
-            for key, value in expected.items()
-            if found.get(key) != value
+            Problem(path=f"{_MANIFEST}.{key}", expected=" or ".join(map(repr, known)), found=repr(found.get(key)))
+            for key, known in expected.items()
+            if found.get(key) not in known
         ],
     )
-    _raise(source, _manifest_problems(found))
     return found
 
 
+def _with_list_of_probes(
+    manifest: Mapping[str, Any], tensors: Mapping[str, Tensor]
+) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Bring the parts of an archive of one probe into the present form."""
+    probes = {name: f"{name}.0" for name in (_PROBE, _START_PROBE)}
+    return (
+        {**manifest, "probes": [{"name": "", "flux": manifest.get("flux")}]},
+        {probes.get(name, name): tensor for name, tensor in tensors.items()},
+    )
+
+
 def _manifest_problems(manifest: Mapping[str, Any]) -> Iterator[Problem]:
-    flux = manifest.get("flux")
-    if not _is_number(flux) or not 0 < flux < math.inf:
-        yield Problem(path=f"{_MANIFEST}.flux", expected="a positive number of photons", found=repr(flux))
+    probes = manifest.get("probes")
+    if not isinstance(probes, list) or not probes or not all(map(_is_probe, probes)):
+        expected = "one or more of name and flux, a positive number of photons"
+        yield Problem(path=f"{_MANIFEST}.probes", expected=expected, found=repr(probes)[:80])
     for key in ("code_version", "generator"):
         if not isinstance(manifest.get(key), str):
             yield Problem(path=f"{_MANIFEST}.{key}", expected="text", found=repr(manifest.get(key)))
@@ -188,6 +201,13 @@ def _is_epoch(row: object) -> bool:
     if not isinstance(row, dict) or row.keys() != {*_ROW}:
         return False
     return all(_is_number(value) or (key == "validation" and value is None) for key, value in row.items())
+
+
+def _is_probe(entry: object) -> bool:
+    if not isinstance(entry, dict) or entry.keys() != {"name", "flux"} or not isinstance(entry["name"], str):
+        return False
+    flux = entry["flux"]
+    return _is_number(flux) and 0 < flux < math.inf
 
 
 def _is_number(value: object) -> TypeGuard[float]:
@@ -213,7 +233,7 @@ def _read_tensors(source: Path, content: bytes) -> dict[str, Tensor]:
 
 def _load_weights(source: Path, generator: Generator, tensors: Mapping[str, Tensor]) -> None:
     wanted = {_GENERATOR + name: value for name, value in generator.state_dict().items()}
-    stored = {name: value for name, value in tensors.items() if name not in _PROBES}
+    stored = {name: value for name, value in tensors.items() if not name.startswith((f"{_PROBE}.", f"{_START_PROBE}."))}
     _raise(source, _weight_problems(wanted, stored))
     generator.load_state_dict({name.removeprefix(_GENERATOR): value for name, value in stored.items()})
 
@@ -230,13 +250,32 @@ def _describe(tensor: Tensor) -> str:
     return f"{str(tensor.dtype).removeprefix('torch.')} {tuple(tensor.shape)}"
 
 
-def _probe(source: Path, tensors: Mapping[str, Tensor], name: str, size: int) -> NDArray[np.complex64]:
-    tensor = tensors.get(name)
+def _read_probes(
+    source: Path, listed: list[Mapping[str, Any]], tensors: Mapping[str, Tensor], size: int
+) -> tuple[ScanProbe, ...]:
+    wanted = [f"{kind}.{number}" for number in range(len(listed)) for kind in (_PROBE, _START_PROBE)]
+    stored = {name for name in tensors if name.startswith((f"{_PROBE}.", f"{_START_PROBE}."))}
+    problems = [problem for name in wanted for problem in _probe_problems(name, tensors.get(name), size)]
+    problems += [
+        Problem(path=f"{_WEIGHTS}.{name}", expected=f"no such probe: {len(listed)} are listed", found="one")
+        for name in sorted(stored - {*wanted})
+    ]
+    _raise(source, problems)
+    return tuple(
+        ScanProbe(
+            name=str(entry["name"]),
+            probe=tensors[f"{_PROBE}.{number}"].numpy(),
+            start_probe=tensors[f"{_START_PROBE}.{number}"].numpy(),
+            flux=float(entry["flux"]),
+        )
+        for number, entry in enumerate(listed)
+    )
+
+
+def _probe_problems(name: str, tensor: Tensor | None, size: int) -> Iterator[Problem]:
     if tensor is None or tensor.dtype != torch.complex64 or tensor.ndim != 3 or tensor.shape[1:] != (size, size):
         found = "none" if tensor is None else _describe(tensor)
-        raise ArchiveError(str(source), _one(f"{_WEIGHTS}.{name}", f"complex64 (modes, {size}, {size})", found))
-    probe: NDArray[np.complex64] = tensor.numpy()
-    return probe
+        yield Problem(path=f"{_WEIGHTS}.{name}", expected=f"complex64 (modes, {size}, {size})", found=found)
 
 
 def _one(path: str, expected: str, found: str) -> list[Problem]:

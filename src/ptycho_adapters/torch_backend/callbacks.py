@@ -13,8 +13,7 @@ from tqdm import tqdm
 from ptycho_adapters.torch_backend.schedule import Clock, Progress, learning_rate_factor
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
+    from ptycho_adapters.torch_backend.groups import GroupBatch
     from ptycho_core.config import TorchTrainingConfig
 
 _BAR_FORMAT = "{desc} {percentage:3.0f}% |{bar}| {elapsed} done, {remaining} left{postfix}"
@@ -55,7 +54,7 @@ class Schedule(Callback):
             self._clock = Clock()
 
     def on_train_batch_start(
-        self, trainer: Trainer, pl_module: LightningModule, batch: list[Tensor], batch_idx: int
+        self, trainer: Trainer, pl_module: LightningModule, batch: GroupBatch, batch_idx: int
     ) -> None:
         """Set the learning rates."""
         del pl_module, batch, batch_idx
@@ -158,7 +157,7 @@ class ProgressBar(Callback):
         )
 
     def on_train_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: object, batch: list[Tensor], batch_idx: int
+        self, trainer: Trainer, pl_module: LightningModule, outputs: object, batch: GroupBatch, batch_idx: int
     ) -> None:
         """Advance; no value is read from the device."""
         del pl_module, outputs, batch, batch_idx

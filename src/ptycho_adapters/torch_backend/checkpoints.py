@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 CHECKPOINT_FOLDER = "checkpoints"
 _LISTED_WEIGHTS = 5
+_PROBES = "illumination."
 
 
 def monitored_metric(execution: PyTorchExecutionConfig, loss_name: str, *, validates: bool) -> str:
@@ -98,7 +99,8 @@ def check_resumable(path: Path, module: PtychoModule) -> None:
     """Look into a checkpoint before a run is taken up from it; nothing in it is executed.
 
     Raises:
-        ConfigError: the file is missing, is no checkpoint, or holds other weights than the module.
+        ConfigError: the file is missing, is no checkpoint, is of another number of scans, or holds other weights than
+            the module.
     """
     try:
         content: object = torch.load(path, map_location="cpu", weights_only=True)
@@ -106,6 +108,11 @@ def check_resumable(path: Path, module: PtychoModule) -> None:
         problem = Problem(path="resume", expected="a checkpoint that a training wrote", found=f"{path}: {error}")
         raise ConfigError("training", [problem]) from error
     stored = content.get("state_dict") if isinstance(content, dict) else None
+    held = sum(name.startswith(_PROBES) and name.endswith(".pixels") for name in stored or ())
+    if held not in (0, len(module.probes)):
+        scans = len(module.probes)
+        expected, found = f"a checkpoint of a training on {scans} scan{'s' * (scans > 1)}", f"{path}: one on {held}"
+        raise ConfigError("training", [Problem(path="resume", expected=expected, found=found)])
     shapes = {name: tuple(value.shape) for name, value in stored.items()} if isinstance(stored, dict) else {}
     wanted = {name: tuple(value.shape) for name, value in module.state_dict().items()}
     differing = sorted(name for name in wanted.keys() | shapes.keys() if wanted.get(name) != shapes.get(name))

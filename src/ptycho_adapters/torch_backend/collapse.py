@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections import deque
+from collections import defaultdict, deque
 from contextlib import contextmanager
 from enum import StrEnum
 from typing import TYPE_CHECKING
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from lightning import LightningModule, Trainer
     from torch import Tensor
     from torch.utils.hooks import RemovableHandle
+
+    from ptycho_adapters.torch_backend.groups import GroupBatch
 
 _EVERY_N_STEPS = 50
 _PATTERNS = 16
@@ -124,7 +126,7 @@ class CollapseDetector(Callback):
     def __init__(self, every_n_steps: int = _EVERY_N_STEPS) -> None:
         self.looks = 0
         self._every_n_steps = every_n_steps
-        self._recent: deque[Tensor] = deque()
+        self._recent: defaultdict[int, deque[Tensor]] = defaultdict(deque)
         self._last_look = 0
         self._told: set[Collapse] = set()
 
@@ -134,15 +136,14 @@ class CollapseDetector(Callback):
         self._last_look = trainer.global_step
 
     def on_train_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: object, batch: list[Tensor], batch_idx: int
+        self, trainer: Trainer, pl_module: LightningModule, outputs: object, batch: GroupBatch, batch_idx: int
     ) -> None:
-        """Remember the last few groups of scan indices."""
+        """Remember the last few groups of each scan."""
         del trainer, pl_module, outputs, batch_idx
-        if self._recent and self._recent[0].shape[1:] != batch[0].shape[1:]:
-            self._recent.clear()
-        self._recent.append(batch[0])
-        while sum(groups.numel() for groups in self._recent) - self._recent[0].numel() >= _PATTERNS:
-            self._recent.popleft()
+        recent = self._recent[batch.scan]
+        recent.append(batch.indices)
+        while sum(groups.numel() for groups in recent) - recent[0].numel() >= _PATTERNS:
+            recent.popleft()
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Look, if enough steps have passed."""
@@ -151,25 +152,27 @@ class CollapseDetector(Callback):
             return
         self._last_look = trainer.global_step
         self.looks += 1
-        for collapse in symptoms(pl_module, torch.cat(list(self._recent))).collapses():
-            if collapse not in self._told:
-                self._told.add(collapse)
-                # Attributed to this module, whose warnings the command line always shows.
-                warnings.warn(f"step {trainer.global_step}: {collapse}", CollapseWarning, stacklevel=1)
+        for scan, recent in sorted(self._recent.items()):
+            for collapse in symptoms(pl_module, torch.cat(list(recent)), scan).collapses():
+                if collapse not in self._told:
+                    self._told.add(collapse)
+                    # Attributed to this module, whose warnings the command line always shows.
+                    warnings.warn(f"step {trainer.global_step}: {collapse}", CollapseWarning, stacklevel=1)
 
 
 @torch.no_grad()
-def symptoms(module: PtychoModule, indices: Tensor) -> Symptoms:
+def symptoms(module: PtychoModule, indices: Tensor, scan: int = 0) -> Symptoms:
     """Measure the patches that a network makes of its training patterns, each taken on its own.
 
     Args:
         module: what is trained.
         indices: (B, C) scan indices.
+        scan: number of the scan that they are of.
     """
-    scan = module.training_scan
-    group = scan.gather(indices)
-    probes = group.probes(module.probe())
-    amplitude = visible_amplitude(group.counts.sqrt(), probes, scan.good_pixels)
+    patterns = module.arms.training[scan].patterns
+    group = patterns.gather(indices)
+    probes = group.probes(module.probes[scan]())
+    amplitude = visible_amplitude(group.counts.sqrt(), probes, patterns.good_pixels)
     with _unit_spreads(module.generator) as spreads:
         patches = module.generator(amplitude, probes).flatten(0, 1)
     light = probes.abs().square().sum(dim=2).flatten(0, 1).mean(dim=0)

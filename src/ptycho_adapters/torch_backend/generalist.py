@@ -11,7 +11,7 @@ from safetensors.torch import load
 from ptycho_adapters.pretraining.weights import generalist_payload, weights_path
 from ptycho_adapters.torch_backend.generators import build_generator
 from ptycho_adapters.torch_backend.resident import mean_flux
-from ptycho_adapters.torch_backend.trained_model import TrainedModel
+from ptycho_adapters.torch_backend.trained_model import ScanProbe, TrainedModel
 from ptycho_core.config import DataConfig, TorchModelConfig
 from ptycho_core.version import VERSION
 
@@ -35,9 +35,7 @@ def generalist_for(scan: Scan) -> TrainedModel:
     return TrainedModel(
         payload=payload,
         generator=pretrained_generator(),
-        probe=probe,
-        start_probe=probe,
-        flux=flux,
+        probes=(ScanProbe(name=scan.metadata.name, probe=probe, start_probe=probe, flux=flux),),
         history=(),
         code_version=VERSION,
         probe_refined=False,

@@ -22,13 +22,13 @@ from ptycho_core.memory import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from numpy.typing import NDArray
     from torch import Tensor
 
     from ptycho_adapters.torch_backend.generators import Generator
-    from ptycho_adapters.torch_backend.groups import TrainingGroups
+    from ptycho_adapters.torch_backend.groups import TrainingSet
     from ptycho_adapters.torch_backend.module import PtychoModule
     from ptycho_core.config import PyTorchExecutionConfig
     from ptycho_core.payload import TrainingPayload
@@ -67,69 +67,86 @@ def check_residency(scan: Scan, n_patterns: int, execution: PyTorchExecutionConf
     """
     device = pick_device(execution.accelerator)
 
-    def demand(number: int) -> MemoryDemand:
-        return resident_demand(size_of(scan, _resident(scan, number)))
+    def demand(numbers: Sequence[int]) -> MemoryDemand:
+        return _resident([scan], numbers)
 
-    remedies = [Remedy(action=_FEWER_PATTERNS, largest=n_patterns, demand=demand), *_mapping(scan, n_patterns, demand)]
-    check_memory("reconstruction", demand(n_patterns), free_bytes(device), remedies)
-
-
-def _resident(scan: Scan, n_patterns: int) -> int:
-    """Return how many of so many patterns are in memory together: of a memory-mapped scan only some."""
-    return min(n_patterns, _MAPPED_AT_ONCE) if scan.memory_mapped else n_patterns
+    fewer = Remedy(action=_FEWER_PATTERNS, largest=n_patterns, demand=lambda number: demand([number]))
+    remedies = [fewer, *_mapping([scan], [n_patterns], demand)]
+    check_memory("reconstruction", demand([n_patterns]), free_bytes(device), remedies)
 
 
-def _mapping(scan: Scan, n_patterns: int, demand: Callable[[int], MemoryDemand]) -> list[Remedy]:
-    """Return the remedy of leaving the patterns in a file, for a scan whose patterns are not.
+def _resident(scans: Sequence[Scan], numbers: Sequence[int]) -> MemoryDemand:
+    """Return what so many patterns of each scan take: of a memory-mapped scan only some are in memory together."""
+    return resident_demand(
+        *(
+            size_of(scan, min(number, _MAPPED_AT_ONCE) if scan.memory_mapped else number)
+            for scan, number in zip(scans, numbers, strict=True)
+        )
+    )
+
+
+def _mapping(
+    scans: Sequence[Scan], numbers: Sequence[int], demand: Callable[[Sequence[int]], MemoryDemand]
+) -> list[Remedy]:
+    """Return the remedy of leaving the patterns in files, for scans whose patterns are not.
 
     Args:
-        scan: that does not fit.
-        n_patterns: patterns that take part.
-        demand: what is needed at a number of patterns on the device.
+        scans: that do not fit.
+        numbers: of patterns of each that take part.
+        demand: what is needed at a number of patterns of each on the device.
     """
-    if scan.memory_mapped or n_patterns <= _MAPPED_AT_ONCE:
+    if all(scan.memory_mapped or number <= _MAPPED_AT_ONCE for scan, number in zip(scans, numbers, strict=True)):
         return []
     # Out of a file come float32 counts, which may take as much as twice as many short ones.
-    as_many = _MAPPED_AT_ONCE * 4 // count_bytes(scan)
+    as_many = [
+        min(number, _MAPPED_AT_ONCE) * 4 // count_bytes(scan) for scan, number in zip(scans, numbers, strict=True)
+    ]
     return [Remedy(action=_MEMORY_MAP, largest=2, demand=lambda _: demand(as_many))]
 
 
-def check_patterns(payload: TrainingPayload, scan: Scan, groups: TrainingGroups) -> None:
-    """Refuse a training whose patterns do not fit on the device beside each other; the scan is there already.
+def check_patterns(payload: TrainingPayload, data: TrainingSet) -> None:
+    """Refuse a training whose patterns do not fit on the device beside each other; the scans are there already.
 
     Args:
         payload: of the training.
-        scan: to train on.
-        groups: only their patterns are brought to the device.
+        data: only the patterns of its groups are brought to the device.
 
     Raises:
         MemoryShortageError: they do not fit.
     """
     device = pick_device(payload.execution_config.accelerator)
 
-    def demand(n_patterns: int) -> MemoryDemand:
-        return resident_demand(size_of(scan, _resident(scan, n_patterns)))
+    def demand(numbers: Sequence[int]) -> MemoryDemand:
+        return _resident(data.scans, numbers)
 
-    remedies = [*_fewer_patterns(payload, groups, demand), *_mapping(scan, groups.n_patterns, demand)]
-    check_memory("training", demand(groups.n_patterns), free_bytes(device), remedies)
+    now = _numbers(data)
+    remedies = [*_fewer_patterns(payload, data, demand), *_mapping(data.scans, now, demand)]
+    check_memory("training", demand(now), free_bytes(device), remedies)
+
+
+def _numbers(data: TrainingSet) -> list[int]:
+    """Return how many patterns of each scan are trained or validated on, another scan's with those of the first."""
+    return [groups.n_patterns for groups in data.groups]
 
 
 def _fewer_patterns(
-    payload: TrainingPayload, groups: TrainingGroups, demand: Callable[[int], MemoryDemand]
+    payload: TrainingPayload, data: TrainingSet, demand: Callable[[Sequence[int]], MemoryDemand]
 ) -> list[Remedy]:
     """Return the ways to train on fewer patterns; without oversampling there is at most one group for each.
 
     Args:
         payload: of the training.
-        groups: as they are drawn now.
-        demand: what is needed at a number of patterns on the device.
+        data: groups as they are drawn now.
+        demand: what is needed at a number of patterns of each scan on the device.
     """
-    grouping, now = grouping_of(payload), groups.n_patterns
+    grouping, now = grouping_of(payload), max(_numbers(data))
 
     def of_subsample(n_subsample: int) -> MemoryDemand:
         # Either side of the border to the held-out region has at least one whole group.
-        held_out = n_subsample if groups.apart else grouping.C
-        return demand(min(now, max(n_subsample, grouping.C) + held_out))
+        each = max(n_subsample, grouping.C)
+        return demand(
+            [min(g.n_patterns, each + (n_subsample if g.apart else grouping.C)) for g in data.groups],
+        )
 
     oversampled = grouping.enable_oversampling and grouping.C > 1
     needed = grouping.C if oversampled else max(grouping.C, grouping.n_groups)
@@ -138,36 +155,35 @@ def _fewer_patterns(
     return [fewer] if oversampled else [fewer, both]
 
 
-def check_training(payload: TrainingPayload, module: PtychoModule, scan: Scan, groups: TrainingGroups) -> None:
+def check_training(payload: TrainingPayload, module: PtychoModule, data: TrainingSet) -> None:
     """Refuse a training whose batches do not fit; patterns and network are there already.
 
     Args:
         payload: of the training.
         module: as it will be trained, on the CPU.
-        scan: to train on.
-        groups: whose batches are meant.
+        data: whose batches are meant.
 
     Raises:
         MemoryShortageError: a batch and its gradient do not fit.
     """
     device = pick_device(payload.execution_config.accelerator)
-    kept = kept_for_gradient(module, torch.tensor(groups.train[:1], dtype=torch.int64))
+    kept = max(
+        kept_for_gradient(module, torch.tensor(groups.train[:1], dtype=torch.int64), scan)
+        for scan, groups in enumerate(data.groups)
+    )
     weights = sum(parameter.numel() for parameter in module.parameters())
-    batch_size = min(payload.pt_training_config.batch_size, len(groups.train))
+    batch_size = min(payload.pt_training_config.batch_size, max(len(groups.train) for groups in data.groups))
+    now = _numbers(data)
     moves = device.type != "cpu"
 
-    def demand(*, groups_in_batch: int = batch_size, n_patterns: int = groups.n_patterns) -> MemoryDemand:
+    def demand(*, groups_in_batch: int = batch_size, numbers: Sequence[int] = now) -> MemoryDemand:
         batch = training_demand(kept_bytes=kept, batch_size=groups_in_batch, n_weights=weights)
         # On a device of its own, the patterns still have to be moved, those of a map batch by batch.
-        return (
-            MemoryDemand(parts={**resident_demand(size_of(scan, _resident(scan, n_patterns))).parts, **batch.parts})
-            if moves
-            else batch
-        )
+        return MemoryDemand(parts={**_resident(data.scans, numbers).parts, **batch.parts}) if moves else batch
 
     smaller = Remedy(action="--batch-size {}", largest=batch_size, demand=lambda number: demand(groups_in_batch=number))
-    fewer = _fewer_patterns(payload, groups, lambda number: demand(n_patterns=number)) if moves else []
-    mapped = _mapping(scan, groups.n_patterns, lambda number: demand(n_patterns=number)) if moves else []
+    fewer = _fewer_patterns(payload, data, lambda numbers: demand(numbers=numbers)) if moves else []
+    mapped = _mapping(data.scans, now, lambda numbers: demand(numbers=numbers)) if moves else []
     check_memory("training", demand(), free_bytes(device), [smaller, *fewer, *mapped])
 
 
@@ -209,16 +225,17 @@ def check_reconstruction(
     check_memory("reconstruction", demand(len(chosen)), free_bytes(device), remedies)
 
 
-def kept_for_gradient(module: PtychoModule, groups: Tensor) -> int:
+def kept_for_gradient(module: PtychoModule, groups: Tensor, scan: int = 0) -> int:
     """Measure what the training keeps of some groups for the gradient, in bytes, by running them through it.
 
     Args:
         module: as it will be trained.
         groups: (B, C) scan indices.
+        scan: number of the scan that they are of.
     """
     kept = _Kept(module)
     with kept, torch.enable_grad():
-        module.objective.total(module.predict_groups(groups, module.training_scan))
+        module.objective.total(module.predict_groups(groups, module.arms.training[scan]))
     return kept.size
 
 

@@ -20,7 +20,9 @@ _AGC_FLOOR = 1e-3
 
 
 def build_optimizer(module: PtychoModule, config: TorchTrainingConfig) -> Optimizer:
-    """Build the configured optimiser with a group each for network, probe pixels, aberrations and scale.
+    """Build the configured optimiser with a group each for network, probe pixels, aberrations and scales.
+
+    A step leaves a probe alone that none of its patterns were seen under: it has no gradient then.
 
     Args:
         module: owns the parameters.
@@ -33,11 +35,11 @@ def build_optimizer(module: PtychoModule, config: TorchTrainingConfig) -> Optimi
     groups: list[dict[str, object]] = [_group("network", module.generator.parameters(), config.learning_rate)]
     if config.probe_trainable:
         groups += [
-            _group("probe", [module.probe.pixels], probe_rate),
-            _group("aberrations", [module.probe.aberrations], config.aberration_learning_rate),
+            _group("probe", [probe.pixels for probe in module.probes], probe_rate),
+            _group("aberrations", [probe.aberrations for probe in module.probes], config.aberration_learning_rate),
         ]
-    if module.log_scale.requires_grad:
-        groups.append(_group("scale", [module.log_scale], probe_rate))
+    if all(scale.requires_grad for scale in module.log_scales):
+        groups.append(_group("scale", module.log_scales, probe_rate))
     for group in groups[1:]:
         group["weight_decay"] = 0.0
     betas = (config.adam_beta1, config.adam_beta2)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal
 import attrs
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from ptycho_adapters.torch_backend.autofocus import focus_probe
 from ptycho_adapters.torch_backend.execution import check_hardware, cpu_threads, pick_device
@@ -21,12 +22,8 @@ from ptycho_core.errors import Problem, ScanError, raise_if_any
 from ptycho_core.reconstruction import Reconstruction
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from ptycho_adapters.torch_backend.trained_model import TrainedModel
     from ptycho_core.scan import Scan
-
-ProbeSource = Literal["model", "scan"]
 
 _STAGES = ("prepare", "network and stitching", "judge")
 _JUDGED_PATTERNS = 64
@@ -44,7 +41,7 @@ def reconstruct(
     """Reconstruct a scan with a trained model.
 
     Args:
-        model: network and refined probe.
+        model: network and refined probes.
         scan: patterns of the size that the model was trained on.
         execution_config: device, precision, batch size; defaults apply when it is None.
         inference_config: probe source, weighting and which patterns to use; defaults apply when it is None.
@@ -66,7 +63,7 @@ def reconstruct(
     chosen = chosen_patterns(scan, settings, None if data_config is None else data_config.subsample_seed)
     check_residency(scan, len(chosen), execution)
     with torch.inference_mode(), cpu_threads(execution.num_threads):
-        run, source = _prepared_pass(model, scan, chosen, execution, settings)
+        run, taken = _prepared_pass(model, scan, chosen, execution, settings)
         clock.append(time.perf_counter())
         object_, coverage = run.stitch()
         clock.append(time.perf_counter())
@@ -82,7 +79,8 @@ def reconstruct(
         coverage=torch.where(lit, coverage, torch.zeros_like(coverage)).reshape(shape).cpu().numpy(),
         origin_px=(origin_y, origin_x),
         probe=(run.probe.cpu().numpy() / scale).astype(np.complex64),
-        probe_source=source,
+        probe_source=taken.source,
+        probe_number=taken.number,
         positions_px=scan.positions_px[chosen],
         pattern_indices=chosen,
         scale=scale,
@@ -98,16 +96,17 @@ def _prepared_pass(
     chosen: NDArray[np.int64],
     execution: PyTorchExecutionConfig,
     settings: TorchInferenceConfig,
-) -> tuple[WholeScan, ProbeSource]:
+) -> tuple[WholeScan, CandidateProbe]:
     """Put network and patterns on the device, choose the probe and, if asked, refine it."""
     device = pick_device(execution.accelerator)
     generator = model.generator.to(device).eval()
     resident = ResidentScan(scan, patterns=chosen).to(device)
-    probes = candidate_probes(model, scan, resident.flux)
     make_pass = PassFactory(generator, resident, chosen, execution, settings)
     check_reconstruction(generator, scan, chosen, device, batch_size=make_pass.batch_size)
-    source = _choose(settings.probe_source, probes, make_pass) if model.probe_refined else "scan"
-    return _with_refined_probe(make_pass(probes[source], chosen), probe_rounds(model, settings)), source
+    wanted = settings.probe_source if model.probe_refined else "scan"
+    probes = [each for each in candidate_probes(model, scan, resident.flux) if wanted in ("auto", each.source)]
+    taken = _best_of(probes, make_pass)
+    return _with_refined_probe(make_pass(taken.probe, chosen), probe_rounds(model, settings)), taken
 
 
 def chosen_patterns(scan: Scan, settings: TorchInferenceConfig, subsample_seed: int | None = None) -> NDArray[np.int64]:
@@ -126,13 +125,32 @@ def chosen_patterns(scan: Scan, settings: TorchInferenceConfig, subsample_seed: 
     return np.sort(chosen)
 
 
-def candidate_probes(model: TrainedModel, scan: Scan, flux: float) -> dict[ProbeSource, NDArray[np.complex64]]:
-    """Both probes at the scan's flux: the refined one of the model and the scan's own."""
+@attrs.frozen(kw_only=True, eq=False)
+class CandidateProbe:
+    """A probe that a scan may have been taken with.
+
+    Attributes:
+        source: whose it is.
+        number: of the probe among those of the model; None for the scan's own.
+        probe: (modes, N, N) complex64, at the scan's flux.
+    """
+
+    source: Literal["model", "scan"]
+    number: int | None
+    probe: NDArray[np.complex64]
+
+
+def candidate_probes(model: TrainedModel, scan: Scan, flux: float) -> list[CandidateProbe]:
+    """All probes at the scan's flux: the refined ones of the model, and the scan's own."""
     own = float(np.square(np.abs(scan.probe)).sum(dtype=np.float64))
-    return {
-        "model": (model.probe * np.sqrt(flux / model.flux)).astype(np.complex64),
-        "scan": (scan.probe * np.sqrt(flux / own)).astype(np.complex64),
-    }
+    refined = [
+        CandidateProbe(
+            source="model", number=number, probe=(each.probe * np.sqrt(flux / each.flux)).astype(np.complex64)
+        )
+        for number, each in enumerate(model.probes)
+    ]
+    measured = (scan.probe * np.sqrt(flux / own)).astype(np.complex64)
+    return [*refined, CandidateProbe(source="scan", number=None, probe=measured)]
 
 
 def _check(model: TrainedModel, scan: Scan) -> None:
@@ -145,18 +163,17 @@ def _check(model: TrainedModel, scan: Scan) -> None:
     raise_if_any(ScanError, "reconstruction", problems)
 
 
-def _choose(
-    wanted: Literal["auto", "model", "scan"], probes: dict[ProbeSource, NDArray[np.complex64]], make_pass: PassFactory
-) -> ProbeSource:
-    """Take the probe that was asked for, or the one under which some of the patterns are explained better."""
-    if wanted != "auto":
-        return wanted
+def _best_of(probes: list[CandidateProbe], make_pass: PassFactory) -> CandidateProbe:
+    """Take the probe under which some of the patterns are explained best."""
+    if len(probes) == 1:
+        return probes[0]
     few = make_pass.chosen[:_JUDGED_PATTERNS]
-    deviance: dict[ProbeSource, float] = {}
-    for source, probe in probes.items():
-        run = make_pass(probe, few)
-        deviance[source] = run.judge(run.stitch()[0]).metrics["deviance_per_px"]
-    return min(deviance, key=lambda source: deviance[source])
+
+    def deviance(candidate: CandidateProbe) -> float:
+        run = make_pass(candidate.probe, few)
+        return run.judge(run.stitch()[0]).metrics["deviance_per_px"]
+
+    return min(probes, key=deviance)
 
 
 def probe_rounds(model: TrainedModel, settings: TorchInferenceConfig) -> int:

@@ -166,15 +166,6 @@ def group_canvas(starts: NDArray[np.int64], groups: NDArray[np.int32], size: int
     return Canvas(height=int(extent[0]) + size, width=int(extent[1]) + size)
 
 
-@attrs.frozen(kw_only=True, eq=False)
-class Arms:
-    """Patterns to train and to validate on, often the same scan, and a canvas that holds any group of either."""
-
-    training: ResidentScan
-    validation: ResidentScan
-    canvas: Canvas
-
-
 def _known_object(scan: Scan, flux: float) -> NDArray[np.complex64]:
     """Object of a labelled scan in the network's scale, where the probe's energy is the mean flux."""
     problem = Problem(

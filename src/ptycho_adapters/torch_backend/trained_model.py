@@ -34,31 +34,59 @@ class EpochLosses:
 
 
 @attrs.frozen(kw_only=True, eq=False)
+class ScanProbe:
+    """The illumination of one scan that a model was trained on.
+
+    Attributes:
+        name: of the scan, for people; may be empty.
+        probe: (modes, N, N) complex64, refined.
+        start_probe: (modes, N, N) complex64, what the training started from, at the same flux.
+        flux: photons per frame that it was refined at.
+    """
+
+    name: str = ""
+    probe: NDArray[np.complex64]
+    start_probe: NDArray[np.complex64]
+    flux: float
+
+
+@attrs.frozen(kw_only=True, eq=False)
 class TrainedModel:
     """What a training leaves behind.
 
     Attributes:
         payload: everything the training was told.
         generator: the network, in evaluation mode, on the CPU.
-        probe: (modes, N, N) complex64, the refined illumination.
-        start_probe: (modes, N, N) complex64, the illumination the training started from, at the same flux.
-        flux: photons per frame that the probe was refined at.
+        probes: of every scan that it was trained on, in their order; at least one.
         history: losses by epoch.
         code_version: version of the code that trained it.
-        probe_refined: whether the probe was learned along with the network; False for weights that know no scan.
+        probe_refined: whether the probes were learned along with the network; False for weights that know no scan.
     """
 
     payload: TrainingPayload
     generator: Generator
-    probe: NDArray[np.complex64]
-    start_probe: NDArray[np.complex64]
-    flux: float
+    probes: tuple[ScanProbe, ...] = attrs.field(validator=attrs.validators.min_len(1))
     history: tuple[EpochLosses, ...]
     code_version: str
     probe_refined: bool = True
 
+    @property
+    def probe(self) -> NDArray[np.complex64]:
+        """Refined illumination of the first scan, (modes, N, N)."""
+        return self.probes[0].probe
+
+    @property
+    def start_probe(self) -> NDArray[np.complex64]:
+        """What that of the first scan started from, (modes, N, N), at the same flux."""
+        return self.probes[0].start_probe
+
+    @property
+    def flux(self) -> float:
+        """Photons per frame of the first scan."""
+        return self.probes[0].flux
+
     def plot(self) -> Figure:
-        """Draw the probe before and after the training, and the losses.
+        """Draw the probe of the first scan before and after the training, and the losses.
 
         Raises:
             DependencyError: matplotlib is not installed.
@@ -75,6 +103,7 @@ class TrainedModel:
             "weights": sum(parameter.numel() for parameter in self.generator.parameters()),
             "size [px]": (self.payload.pt_data_config.N,) * 2,
             "probe": f"{len(self.probe)} modes, {self.flux:.3g} photons",
+            "scans": len(self.probes),
             "epochs": len(self.history),
             "training loss": None if last is None else last.train,
             "held-out loss": None if last is None else last.validation,

@@ -8,13 +8,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import attrs
 import numpy as np
 import torch
 from lightning import Callback, Trainer
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 
-from ptycho_adapters.torch_backend.autofocus import focus_probe
+from ptycho_adapters.torch_backend.arms import arms_of
 from ptycho_adapters.torch_backend.callbacks import GradientNorm, LossHistory, ProgressBar, Schedule
 from ptycho_adapters.torch_backend.checkpoints import check_resumable, checkpoint_callbacks, keep_best
 from ptycho_adapters.torch_backend.collapse import CollapseDetector
@@ -25,31 +24,21 @@ from ptycho_adapters.torch_backend.execution import (
     run_logger,
     trainer_arguments,
 )
-from ptycho_adapters.torch_backend.generalist import fits_generalist, pretrained_generator
-from ptycho_adapters.torch_backend.generators import Generator, build_generator
-from ptycho_adapters.torch_backend.groups import TrainingGroups, group_loader, training_groups
+from ptycho_adapters.torch_backend.groups import TrainingSet, group_loader, training_set
 from ptycho_adapters.torch_backend.memory import check_patterns, check_training
 from ptycho_adapters.torch_backend.module import PtychoModule
 from ptycho_adapters.torch_backend.objective import main_term_name
-from ptycho_adapters.torch_backend.probe import TrainableProbe, soft_disc
-from ptycho_adapters.torch_backend.probe_refinement import ROUNDS_BEFORE_A_TRAINING, refine_probe
-from ptycho_adapters.torch_backend.resident import Arms, ResidentScan, group_canvas
 from ptycho_adapters.torch_backend.schedule import parse_duration_s
-from ptycho_adapters.torch_backend.trained_model import EpochLosses, TrainedModel
-from ptycho_adapters.torch_backend.whole_scan import PassFactory
+from ptycho_adapters.torch_backend.starting_point import starting_network, starting_probe
+from ptycho_adapters.torch_backend.trained_model import EpochLosses, ScanProbe, TrainedModel
 from ptycho_core.errors import ConfigError, Problem, ScanError, raise_if_any
+from ptycho_core.scan import Scan
 from ptycho_core.version import VERSION
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from numpy.typing import NDArray
-    from torch import Tensor
+    from collections.abc import Iterator, Sequence
 
     from ptycho_core.payload import TrainingPayload
-    from ptycho_core.scan import Scan
-
-_log = logging.getLogger(__name__)
 
 # Warnings that ask nothing of the caller: group indices need no loader processes, a rerun into a folder and a run that
 # holds nothing out are meant so, and the last one is between Lightning and torch.
@@ -61,152 +50,102 @@ _ABOUT_ITSELF = (
 )
 
 
-def train(payload: TrainingPayload, scan: Scan, *, validation: Scan | None = None) -> TrainedModel:
-    """Train a generator, and the probe along with it, on one scan.
+def train(payload: TrainingPayload, scan: Scan | Sequence[Scan], *, validation: Scan | None = None) -> TrainedModel:
+    """Train a generator on one or several scans, and along with it the probe of each.
 
-    Progress goes to standard error, logs and checkpoints into the payload's output folder.
+    Several scans share the network and nothing else: each has its own probe, which starts from the scan's and is
+    focused and refined by itself, and its own flux, bad pixels and groups. The scans take turns batch by batch.
+    Numbers of groups and patterns and the share held out are meant for each scan. Progress goes to standard error,
+    logs and checkpoints into the payload's output folder.
 
     Args:
-        payload: resolved settings.
-        scan: patterns to learn from.
-        validation: another scan of the same instrument to validate on; by default a region of `scan` is held out.
+        payload: resolved settings. The files that it names are for the caller to read.
+        scan: patterns to learn from; a sequence of scans is learned from together.
+        validation: another scan of the same instrument to validate on, under the probe of the first scan; by default a
+            region of every scan is held out.
 
     Returns:
         The trained model, on the CPU.
 
     Raises:
-        ScanError: the scan does not fit the payload.
+        ScanError: a scan does not fit the payload; every misfit is listed.
         ConfigError: the payload asks for what cannot be done.
         DependencyError: the accelerator is not there, or a logger's package is not installed.
         MemoryShortageError: the patterns or a batch do not fit into the memory that is free.
     """
-    _check(payload, scan, validation)
-    config = payload.pt_training_config
-    groups = training_groups(payload, scan, validation)
+    scans = (scan,) if isinstance(scan, Scan) else tuple(scan)
+    _check(payload, scans, validation)
+    data = training_set(payload, scans, validation)
     with process_state_restored(), _quiet_lightning(), cpu_threads(payload.execution_config.num_threads):
-        torch.manual_seed(config.seed)
-        check_patterns(payload, scan, groups)
-        module = build_module(payload, scan, validation, groups)
-        check_training(payload, module, scan, groups)
+        torch.manual_seed(payload.pt_training_config.seed)
+        check_patterns(payload, data)
+        module = build_module(payload, data)
+        check_training(payload, module, data)
         history = LossHistory()
-        trainer = build_trainer(payload, history, validates=bool(len(groups.validation)))
-        resume = payload.execution_config.resume
-        if resume is not None:
-            check_resumable(resume, module)
-        trainer.fit(
-            module,
-            group_loader(groups.train, payload, shuffle=not config.sequential_sampling),
-            group_loader(groups.validation, payload, shuffle=False) if len(groups.validation) else None,
-            ckpt_path=None if resume is None else str(resume),
-        )
-        _raise_if_interrupted(trainer)
+        trainer = build_trainer(payload, history, validates=data.validates)
+        _fit(trainer, module, payload, data)
         keep_best(trainer, module)
-    return _trained(payload, scan, module, history)
+    return _trained(payload, scans, module, history)
 
 
-def build_module(payload: TrainingPayload, scan: Scan, validation: Scan | None, groups: TrainingGroups) -> PtychoModule:
-    """Build generator, probe and resident data.
+def build_module(payload: TrainingPayload, data: TrainingSet) -> PtychoModule:
+    """Build generator, probes and resident data.
 
     Raises:
         ScanError: supervised training without a known object.
         ConfigError: the probe's mask leaves no light, or no generator of that name is registered.
     """
-    model = payload.pt_model_config
     main = main_term_name(payload)
-    labelled = main == "supervised"
-    resident = ResidentScan(scan, patterns=groups.of_training_scan(), labelled=labelled)
-    held_out = resident
-    if validation is not None:
-        held_out = ResidentScan(validation, patterns=groups.of_validation_scan(), labelled=labelled)
-    canvases = [group_canvas(resident.starts_on_host(), groups.train, scan.N)]
-    if len(groups.validation):
-        canvases.append(group_canvas(held_out.starts_on_host(), groups.validation, scan.N))
-    mask = probe_mask(payload)
-    if mask is not None and not (mask.numpy() * scan.probe).any():
-        problem = Problem(path="probe_mask", expected="a mask that lets light pass", found="one that stops all of it")
-        raise ConfigError("training", [problem])
-    settings = payload.pt_training_config
+    arms = arms_of(data, labelled=main == "supervised")
     start = starting_network(payload)
-    probe = _starting_probe(payload, scan, resident, np.unique(groups.train).astype(np.int64), start)
-    canvas = attrs.evolve(canvases[0], height=max(c.height for c in canvases), width=max(c.width for c in canvases))
+    probes = [
+        starting_probe(payload, scan, arm.patterns, groups.train, start)
+        for scan, groups, arm in zip(data.scans, data.groups, arms.training, strict=True)
+    ]
     return PtychoModule(
         start.generator,
-        probe,
-        Arms(training=resident, validation=held_out, canvas=canvas),
-        settings,
+        probes,
+        arms,
+        payload.pt_training_config,
         main=main,
-        scale_trainable=model.intensity_scale_trainable,
+        scale_trainable=payload.pt_model_config.intensity_scale_trainable,
     )
 
 
-@attrs.frozen(kw_only=True, eq=False)
-class StartingNetwork:
-    """A generator, and whether its weights know diffraction patterns already."""
-
-    generator: Generator
-    pretrained: bool
-
-
-def starting_network(payload: TrainingPayload) -> StartingNetwork:
-    """Build the generator with the weights that a training starts from.
-
-    Raises:
-        ConfigError: the shipped weights are asked for and do not fit, or no generator of that name is registered.
-    """
-    model, wanted = payload.pt_model_config, payload.pt_training_config.initial_weights
-    fits = fits_generalist(model)
-    if wanted == "generalist" and not fits:
-        steps = f"{model.unrolled_steps} steps, {model.unrolled_repeats} repeats"
-        found = f"{model.architecture}, {steps}, n_filters_scale {model.n_filters_scale}"
-        expected = "the default network, which the package's weights fit"
-        raise ConfigError("training", [Problem(path="initial_weights", expected=expected, found=found)])
-    if wanted != "random" and fits:
-        return StartingNetwork(generator=pretrained_generator().train(), pretrained=True)
-    return StartingNetwork(generator=build_generator(model, payload.pt_data_config), pretrained=False)
+def _fit(trainer: Trainer, module: PtychoModule, payload: TrainingPayload, data: TrainingSet) -> None:
+    """Run the epochs, from the start or from a checkpoint."""
+    resume = payload.execution_config.resume
+    if resume is not None:
+        check_resumable(resume, module)
+    in_order = payload.pt_training_config.sequential_sampling
+    held_out = [groups.validation for groups in data.groups]
+    trainer.fit(
+        module,
+        group_loader([groups.train for groups in data.groups], payload, shuffle=not in_order),
+        group_loader(held_out, payload, shuffle=False) if data.validates else None,
+        ckpt_path=None if resume is None else str(resume),
+    )
+    if trainer.interrupted:
+        raise KeyboardInterrupt
 
 
-def _starting_probe(
-    payload: TrainingPayload, scan: Scan, resident: ResidentScan, patterns: NDArray[np.int64], start: StartingNetwork
-) -> TrainableProbe:
-    """The scan's probe; if it is to be trained, focused and, under a network that can, refined."""
-    settings, mask = payload.pt_training_config, probe_mask(payload)
-    probe = TrainableProbe(scan.probe, resident.flux, mask)
-    if not settings.probe_trainable:
-        return probe
-    if settings.probe_autofocus:
-        focus = focus_probe(probe, resident, patterns, settings.background_counts)
-        _log.info("focus of the probe changed by %.2f rad (root mean square)", focus)
-    rounds = settings.probe_rounds
-    if rounds is None:
-        rounds = ROUNDS_BEFORE_A_TRAINING if start.pretrained else 0
-    if rounds == 0:
-        return probe
-    make_pass = PassFactory(start.generator, resident, patterns, payload.execution_config, payload.pt_inference_config)
-    with torch.no_grad():
-        refined = refine_probe(make_pass(probe().numpy(), patterns), rounds)
-    return TrainableProbe(refined.numpy(), resident.flux, mask)
-
-
-def probe_mask(payload: TrainingPayload) -> Tensor | None:
-    """Mask that the configuration multiplies to the probe."""
-    model = payload.pt_model_config
-    if not model.probe_mask:
-        return None
-    if model.probe_mask_tensor is not None:
-        return torch.tensor(np.asarray(model.probe_mask_tensor, dtype=np.float32))
-    size = payload.pt_data_config.N
-    return soft_disc(size, model.probe_mask_diameter or size / 2, model.probe_mask_sigma)
-
-
-def _check(payload: TrainingPayload, scan: Scan, validation: Scan | None) -> None:
+def _check(payload: TrainingPayload, scans: Sequence[Scan], validation: Scan | None) -> None:
     expected = f"{payload.pt_data_config.N} px patterns, as the payload says"
-    scans = {"scan": scan} if validation is None else {"scan": scan, "validation": validation}
+    several = len(scans) != 1
+    named = {f"scans[{number}]" if several else "scan": one for number, one in enumerate(scans)}
     problems = [
         Problem(path=f"{name}.N", expected=expected, found=f"{one.N} px")
-        for name, one in scans.items()
+        for name, one in (named if validation is None else named | {"validation": validation}).items()
         if payload.pt_data_config.N != one.N
     ]
+    if not scans:
+        problems.append(Problem(path="scans", expected="at least one", found="none"))
     raise_if_any(ScanError, "training", problems)
+    devices = payload.execution_config.devices
+    if several and devices != 1:
+        # Each device would wait for gradients of probes that only another one's patterns were seen under.
+        problem = Problem(path="devices", expected="1 for a training on several scans", found=repr(devices))
+        raise ConfigError("training", [problem])
     check_hardware(payload.execution_config)
 
 
@@ -236,24 +175,16 @@ def build_trainer(payload: TrainingPayload, history: LossHistory, *, validates: 
         raise ConfigError("training", [problem]) from error
 
 
-def _raise_if_interrupted(trainer: Trainer) -> None:
-    if trainer.interrupted:
-        raise KeyboardInterrupt
-
-
 @torch.no_grad()
-def _trained(payload: TrainingPayload, scan: Scan, module: PtychoModule, history: LossHistory) -> TrainedModel:
+def _trained(
+    payload: TrainingPayload, scans: Sequence[Scan], module: PtychoModule, history: LossHistory
+) -> TrainedModel:
     module = module.cpu().eval()
-    probe = module.probe() * (0.5 * module.log_scale).exp()
-    flux = module.training_scan.flux
-    energy = float(np.square(np.abs(scan.probe)).sum(dtype=np.float64))
     mode = module.loss_name
     return TrainedModel(
         payload=payload,
         generator=module.generator,
-        probe=probe.numpy(),
-        start_probe=(scan.probe * np.sqrt(flux / energy)).astype(np.complex64),
-        flux=flux,
+        probes=tuple(_scan_probe(scan, module, number) for number, scan in enumerate(scans)),
         history=tuple(
             EpochLosses(
                 epoch=epoch,
@@ -264,6 +195,18 @@ def _trained(payload: TrainingPayload, scan: Scan, module: PtychoModule, history
             for epoch, steps, values in history.rows
         ),
         code_version=VERSION,
+    )
+
+
+def _scan_probe(scan: Scan, module: PtychoModule, number: int) -> ScanProbe:
+    flux = module.arms.training[number].patterns.flux
+    refined = module.probes[number]() * (0.5 * module.log_scales[number]).exp()
+    energy = float(np.square(np.abs(scan.probe)).sum(dtype=np.float64))
+    return ScanProbe(
+        name=scan.metadata.name,
+        probe=refined.numpy(),
+        start_probe=(scan.probe * np.sqrt(flux / energy)).astype(np.complex64),
+        flux=flux,
     )
 
 

@@ -274,7 +274,10 @@ class TorchTrainingConfig(Loop, Optimisation, Sampling):
         phase=Phase.TRAINING,
     ).field(0.0)
     background_counts: float = Knob("floor of the expected counts", unit="counts/px", rules=(above(0),)).field(0.01)
-    training_directories: tuple[Path, ...] = _fixed("folders of scans", "a training reads one scan").field(())
+    training_directories: tuple[Path, ...] = Knob(
+        "folders whose scan files are trained on together with train_data_file, each under a probe of its own",
+        phase=Phase.TRAINING,
+    ).field(())
     framework: Literal["Default", "Lightning"] = _fixed("training loop", _LIGHTNING).field("Lightning")
     orchestrator: Literal["Mlflow", "Lightning"] = _fixed("who starts the loop", _LIGHTNING).field("Lightning")
     epochs_fine_tune: int = _fixed("epochs of fine tuning", _ONE_STAGE, at_least(0)).field(0)
