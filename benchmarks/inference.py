@@ -18,12 +18,12 @@ import attrs
 import numpy as np
 from charts import Panel, draw
 from harness import Figures, in_fresh_process, peak_memory_mb, write
-from machine import rates, synchronise
+from machine import rates
 
 from ptycho_core.config.execution import Precision
 
 if TYPE_CHECKING:
-    import torch
+    from networks import Call
 
     from ptycho_adapters.torch_backend import TrainedModel
     from ptycho_core.config import PyTorchExecutionConfig
@@ -84,7 +84,7 @@ def measure(*, case: Case) -> Figures:
     memory = peak_memory_mb()
     calls = [_network_calls(model, scan, execution) for _ in range(case.repeats)]
     network_s = min(sum(call.seconds for call in one) for one in calls)
-    operations = sum(_operations(call) for call in calls[0])
+    operations = sum(call.operations() for call in calls[0])
     best = rates(device=case.device, threads=case.threads, fft_px=case.size)
     rate = 1e-9 * operations / convolution_rate(best, case.precision)
     return {
@@ -129,51 +129,18 @@ def _untrained(scan: Scan, architecture: str) -> TrainedModel:
     )
 
 
-@attrs.frozen(kw_only=True, eq=False)
-class Call:
-    """One call of a network within a reconstruction."""
-
-    network: torch.nn.Module
-    inputs: tuple[torch.Tensor, ...]
-    seconds: float
-
-
 def _network_calls(model: TrainedModel, scan: Scan, execution: PyTorchExecutionConfig) -> list[Call]:
-    """Watch the networks during one reconstruction; what surrounds them (fields, stitching) is left out."""
+    """Watch the networks during one reconstruction."""
+    from networks import watched  # noqa: PLC0415 - in the fresh process only
+
     from ptycho_adapters.torch_backend import reconstruct  # noqa: PLC0415
-    from ptycho_adapters.torch_backend.generators.canvas_unet import CanvasUNet  # noqa: PLC0415
     from ptycho_core.config import TorchInferenceConfig  # noqa: PLC0415
 
-    generator = model.generator
-    networks = [generator] if generator.patchwise else [m for m in generator.modules() if isinstance(m, CanvasUNet)]
-    calls: list[Call] = []
-    started: list[float] = []
-
-    def before(*_: object) -> None:
-        synchronise(execution.accelerator)
-        started.append(time.perf_counter())
-
-    def after(network: torch.nn.Module, inputs: tuple[torch.Tensor, ...], _: object) -> None:
-        synchronise(execution.accelerator)
-        calls.append(Call(network=network, inputs=inputs, seconds=time.perf_counter() - started[-1]))
-
-    hooks = [hook for m in networks for hook in (m.register_forward_pre_hook(before), m.register_forward_hook(after))]
     settings = TorchInferenceConfig(probe_source="model", probe_rounds=0)
-    reconstruct(model, scan, execution_config=execution, inference_config=settings)
-    for hook in hooks:
-        hook.remove()
+    with watched(model.generator, execution.accelerator) as calls:
+        reconstruct(model, scan, execution_config=execution, inference_config=settings)
     # The first pass through the steps only measures memory, on a small piece.
-    return calls[len(generator.steps()) :]
-
-
-def _operations(call: Call) -> int:
-    """Count the floating point operations of a call's convolutions and matrix products."""
-    import torch  # noqa: PLC0415
-    from torch.utils.flop_counter import FlopCounterMode  # noqa: PLC0415
-
-    with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        call.network(*(one.clone() for one in call.inputs))
-    return int(counter.get_total_flops())
+    return calls[len(model.generator.steps()) :]
 
 
 def main() -> None:

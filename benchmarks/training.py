@@ -2,7 +2,8 @@
 
 The time of a short run is taken off that of a longer one, so that start-up does not count; Lightning's own cost per
 step does. Beside the figures stand the machine's own rates, measured in the same process, and the share of its
-convolution rate that the training reaches, taking a step for three passes of the network forward.
+convolution rate that the training reaches, taking a step for three passes of the network forward: over the whole step,
+and over the networks alone, forward and backward on the step's canvases.
 """
 
 from __future__ import annotations
@@ -20,11 +21,13 @@ from harness import Figures, in_fresh_process, peak_memory_mb, write
 from inference import convolution_rate
 from machine import rates, synchronise
 
+from ptycho_core.config.execution import Precision
+
 if TYPE_CHECKING:
+    from networks import Call
+
     from ptycho_core.payload import TrainingPayload
     from ptycho_core.scan import Scan
-
-_FORWARD_PASSES_PER_STEP = 3  # one forward, and the two gradients of every convolution
 
 
 @attrs.frozen(kw_only=True)
@@ -45,7 +48,7 @@ class Case:
     size: int
     threads: int
     device: str
-    precision: str
+    precision: Precision
     architecture: str
     gridsize: int
     batch_size: int
@@ -70,6 +73,7 @@ class Case:
 def measure(*, case: Case) -> Figures:
     """Train twice on a simulated scan and compare the times."""
     import torch  # noqa: PLC0415 - in the fresh process only
+    from networks import FORWARD_PASSES_PER_STEP  # noqa: PLC0415
 
     from ptycho_core.simulation import SimulationConfig, simulate  # noqa: PLC0415
 
@@ -80,9 +84,11 @@ def measure(*, case: Case) -> Figures:
     memory = peak_memory_mb()
     per_step = (long - short) / (3 * case.steps)
     patterns = case.batch_size * case.gridsize**2
-    operations = _operations(scan, case)
+    calls = _network_calls(scan, case)
+    operations = sum(call.operations() for call in calls)
+    network_s = sum(call.training_seconds(case.precision) for call in calls)
     best = rates(device=case.device, threads=case.threads, fft_px=case.size)
-    reached = 1e-9 * _FORWARD_PASSES_PER_STEP * operations * patterns / per_step
+    share = 1e-9 * FORWARD_PASSES_PER_STEP * operations / convolution_rate(best, case.precision)
     return {
         "size_px": case.size,
         "precision": case.precision,
@@ -90,10 +96,11 @@ def measure(*, case: Case) -> Figures:
         "gridsize": case.gridsize,
         "batch_size": case.batch_size,
         "patterns_per_step": patterns,
-        "gflop_per_pattern_forward": 1e-9 * operations,
+        "gflop_per_pattern_forward": 1e-9 * operations / patterns,
         "steps_per_s": 1 / per_step,
         "patterns_per_s": patterns / per_step,
-        "share_of_convolution_rate": reached / convolution_rate(best, case.precision),
+        "share_of_convolution_rate": share / per_step,
+        "share_of_convolution_rate_in_the_network": share / network_s,
         "peak_memory_mb": memory,
         "peak_device_memory_mb": torch.cuda.max_memory_allocated() / 1e6 if case.device == "cuda" else None,
         "machine": best,
@@ -120,21 +127,21 @@ def _seconds(scan: Scan, case: Case, *, epochs: int) -> float:
         return time.perf_counter() - started
 
 
-def _operations(scan: Scan, case: Case) -> float:
-    """Floating point operations of convolutions and matrix products per pattern in one pass forward."""
+def _network_calls(scan: Scan, case: Case) -> list[Call]:
+    """Watch the networks during the prediction of one batch."""
     import torch  # noqa: PLC0415
-    from torch.utils.flop_counter import FlopCounterMode  # noqa: PLC0415
+    from networks import watched  # noqa: PLC0415
 
     from ptycho_adapters.torch_backend.groups import training_set  # noqa: PLC0415
     from ptycho_adapters.torch_backend.trainer import build_module  # noqa: PLC0415
 
     payload = _payload(scan, case, Path("unused"), epochs=1)
     data = training_set(payload, [scan])
-    module = build_module(payload, data)
-    indices = torch.tensor(data.groups[0].train[:1].astype("int64"))
-    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+    module = build_module(payload, data).to(case.device)
+    indices = torch.tensor(data.groups[0].train[: case.batch_size].astype("int64"), device=case.device)
+    with torch.no_grad(), watched(module.generator, case.device) as calls:
         module.predict_groups(indices, module.arms.training[0])
-    return float(counter.get_total_flops()) / indices.numel()
+    return calls
 
 
 def main() -> None:
