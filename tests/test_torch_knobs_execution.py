@@ -17,7 +17,7 @@ from ptycho_adapters.torch_backend import reconstruct, train
 from ptycho_adapters.torch_backend.callbacks import LossHistory
 from ptycho_adapters.torch_backend.execution import accelerator_name, pick_device
 from ptycho_adapters.torch_backend.trainer import build_trainer
-from ptycho_core.config import PyTorchExecutionConfig
+from ptycho_core.config import PyTorchExecutionConfig, TorchInferenceConfig
 from ptycho_core.errors import ConfigError, DependencyError
 from torch_sample import metrics_rows, observed_training, payload_for, quick_training, same, tiny_scan, weights
 
@@ -136,6 +136,23 @@ def test_the_bar_is_shown_on_standard_error_alone(tmp_path: Path, capfd: pytest.
 
     assert re.search(r"training.*100 ?%", loud.err)
     assert (loud.out, silent.out, silent.err) == ("", "", "")
+
+
+@pytest.mark.parametrize("shown", [True, False])
+def test_rounds_of_the_probe_have_a_bar(tmp_path: Path, capfd: pytest.CaptureFixture[str], shown: bool) -> None:
+    """Before a training and before a reconstruction, on standard error, where a bar is wanted."""
+    model = quick_training(tmp_path, {"probe_rounds": 1}, enable_progress_bar=shown)
+    training = capfd.readouterr()
+    reconstruct(
+        model,
+        tiny_scan(),
+        execution_config=PyTorchExecutionConfig(enable_progress_bar=shown),
+        inference_config=TorchInferenceConfig(probe_rounds=1),
+    )
+    reconstruction = capfd.readouterr()
+
+    assert ["probe" in each.err for each in (training, reconstruction)] == [shown, shown]
+    assert training.out == reconstruction.out == ""
 
 
 def test_checkpoints_are_written_when_asked_for(tmp_path: Path) -> None:

@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import math
-import sys
 from typing import TYPE_CHECKING, Any
 
 import torch
 from lightning import Callback, LightningModule, Trainer
-from tqdm import tqdm
 
+from ptycho_adapters.torch_backend.bars import fraction_bar
 from ptycho_adapters.torch_backend.schedule import Clock, Progress, learning_rate_factor
 
 if TYPE_CHECKING:
+    from tqdm import tqdm
+
     from ptycho_adapters.torch_backend.groups import GroupBatch
     from ptycho_core.config import TorchTrainingConfig
-
-_BAR_FORMAT = "{desc} {percentage:3.0f}% |{bar}| {elapsed} done, {remaining} left{postfix}"
-_BAR_INTERVAL_S, _LOG_INTERVAL_S = 0.2, 20.0  # a terminal redraws one line; a log file gets a new one
 
 # A probe that moves before the network can tell object from noise is led astray; its aberrations are few and may
 # start early.
@@ -146,15 +144,7 @@ class ProgressBar(Callback):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Open the bar."""
         del pl_module
-        self._bar = tqdm(
-            total=1.0,
-            initial=self._schedule.progress(trainer).fraction,
-            desc="training",
-            bar_format=_BAR_FORMAT,
-            file=sys.stderr,
-            mininterval=_BAR_INTERVAL_S if sys.stderr.isatty() else _LOG_INTERVAL_S,
-            dynamic_ncols=True,
-        )
+        self._bar = fraction_bar("training", self._schedule.progress(trainer).fraction)
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: object, batch: GroupBatch, batch_idx: int

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import attrs
 import torch
 
+from ptycho_adapters.torch_backend.bars import counted
 from ptycho_adapters.torch_backend.canvas import extract
 from ptycho_adapters.torch_backend.data_consistency import exit_wave_excess
 from ptycho_adapters.torch_backend.optics import light_of, shift_probe, subpixel_ramps
@@ -27,19 +28,20 @@ _DARK_SHARE = 0.05  # of the largest summed object intensity, added to the divis
 
 
 @torch.no_grad()
-def refine_probe(start: WholeScan, rounds: int) -> Tensor:
+def refine_probe(start: WholeScan, rounds: int, *, show_progress: bool = False) -> Tensor:
     """Refine the probe of a pass.
 
     Args:
         start: network, patterns and first probe; if there are many patterns, those around their middle are used.
         rounds: network passes, each followed by a few probe steps; 0 leaves the probe as it is.
+        show_progress: on standard error.
 
     Returns:
         (modes, N, N) complex64, of the same energy.
     """
     few = start.around_the_middle(_PATTERNS)
     probe = start.probe
-    for _ in range(rounds):
+    for _ in counted(rounds, "probe", shown=show_progress):
         object_, _ = attrs.evolve(few, probe=probe).stitch()
         for _ in range(_STEPS_PER_ROUND):
             probe = _stepped(few, probe, object_[None])

@@ -106,7 +106,8 @@ def _prepared_pass(
     wanted = settings.probe_source if model.probe_refined else "scan"
     probes = [each for each in candidate_probes(model, scan, resident.flux) if wanted in ("auto", each.source)]
     taken = _best_of(probes, make_pass)
-    return _with_refined_probe(make_pass(taken.probe, chosen), probe_rounds(model, settings)), taken
+    run, rounds = make_pass(taken.probe, chosen), probe_rounds(model, settings)
+    return _with_refined_probe(run, rounds, show_progress=execution.enable_progress_bar), taken
 
 
 def chosen_patterns(scan: Scan, settings: TorchInferenceConfig, subsample_seed: int | None = None) -> NDArray[np.int64]:
@@ -183,14 +184,14 @@ def probe_rounds(model: TrainedModel, settings: TorchInferenceConfig) -> int:
     return 0 if model.probe_refined else ROUNDS_BEFORE_A_RECONSTRUCTION
 
 
-def _with_refined_probe(run: WholeScan, rounds: int) -> WholeScan:
+def _with_refined_probe(run: WholeScan, rounds: int, *, show_progress: bool) -> WholeScan:
     """Focus the probe, then refine it under the network."""
     if rounds == 0:
         return run
     probe = TrainableProbe(run.probe.cpu().numpy(), run.scan.flux).to(run.probe.device)
     focus_probe(probe, run.scan, run.indices.cpu().numpy(), BACKGROUND_COUNTS)
     focused = attrs.evolve(run, probe=probe())
-    return attrs.evolve(run, probe=refine_probe(focused, rounds))
+    return attrs.evolve(run, probe=refine_probe(focused, rounds, show_progress=show_progress))
 
 
 def _outward_scale(probe: NDArray[np.complex64], scan: Scan) -> float:

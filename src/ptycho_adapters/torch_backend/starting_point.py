@@ -88,7 +88,8 @@ def starting_probe(
         return probe
     make_pass = PassFactory(start.generator, resident, patterns, payload.execution_config, payload.pt_inference_config)
     with torch.no_grad():
-        refined = refine_probe(make_pass(probe().numpy(), patterns), rounds)
+        show = payload.execution_config.enable_progress_bar
+        refined = refine_probe(make_pass(probe().numpy(), patterns), rounds, show_progress=show)
     return TrainableProbe(refined.numpy(), resident.flux, mask)
 
 
