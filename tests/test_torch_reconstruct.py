@@ -116,7 +116,7 @@ def test_exact_patches_give_the_truth(tmp_path: Path, weighting: str) -> None:
     truth = _truth_below(result, scan)
     np.testing.assert_allclose(result.object[result.covered], truth[result.covered], atol=2e-6)
     assert (result.object[~result.covered] == 1).all()
-    assert result.covered.mean() > 0.4
+    assert result.covered.mean() > 0.35
 
 
 def test_the_canvas_holds_every_patch_and_no_more(tmp_path: Path) -> None:
@@ -141,7 +141,7 @@ def test_coverage_is_the_light_on_each_pixel(tmp_path: Path, weighting: str) -> 
     for (y, x), rest in zip(_starts(scan) - np.array(result.origin_px), rests, strict=True):
         light[y : y + 64, x : x + 64] += (np.abs(shift_probe(probe, rest)) ** 2).sum(axis=0)
     np.testing.assert_allclose(result.coverage[result.covered], light[result.covered], rtol=1e-4)
-    np.testing.assert_array_equal(result.covered, light > 1e-2 * light.max())
+    np.testing.assert_array_equal(result.covered, light > 3e-2 * light.max())
 
 
 @pytest.mark.parametrize("factor", [0.5, 3.0])

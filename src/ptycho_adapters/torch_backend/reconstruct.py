@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 _STAGES = ("prepare", "network and stitching", "judge")
 _JUDGED_PATTERNS = 64
-_COVERED = 1e-2  # of the largest coverage: below it, a pixel has seen too little light for a value worth showing
+_COVERED = 3e-2  # of the largest coverage: below it, a pixel has seen too little light for a value worth showing
 
 
 def reconstruct(
