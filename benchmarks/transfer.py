@@ -1,7 +1,8 @@
 """One pass over scans that the model was not trained for: `python benchmarks/transfer.py --help`.
 
-Simulated: every class of probe and of object, the probe known exactly, or known only up to aberrations. Measured, where
-a scan and a reference are given: with the probe stored in the file, and with a refined one. Nothing is trained here.
+Simulated: every class of probe and of object, the probe known exactly, or known only up to aberrations. Photographs are
+a class that no pretraining saw: the phase is one picture, the amplitude another. Measured, where a scan and a reference
+are given: with the probe stored in the file, and with a refined one. Nothing is trained here.
 """
 
 from __future__ import annotations
@@ -18,17 +19,25 @@ from quality import one_pass, reference_judge, region, shown, truth_judge
 
 from ptycho_core.objects import ObjectKind
 from ptycho_core.probes import ProbeKind, aberrate
-from ptycho_core.simulation import SimulationConfig, simulate
+from ptycho_core.simulation import SimulationConfig, simulate, simulate_scan
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from numpy.typing import NDArray
 
-def simulated(*, archive: Path, config: SimulationConfig, error_rad: float) -> Figures:
+_PHOTOGRAPH = "photograph"
+
+
+def simulated(*, archive: Path, config: SimulationConfig, photograph: bool, error_rad: float) -> Figures:
     """Reconstruct a simulated scan with its own probe, which may be wrong."""
     from ptycho_adapters.torch_backend import load_archive  # noqa: PLC0415 - in the fresh process only
 
     scan = simulate(config)
+    if photograph:
+        object_ = photographs(config)
+        rng = np.random.default_rng(config.seed)
+        scan = simulate_scan(object_, scan.probe, scan.positions_px, rng=rng, background=config.background)
     judge = truth_judge(scan)
     if error_rad > 0:
         guess = aberrate(scan.probe.astype(np.complex128), np.random.default_rng(config.seed), strength_rad=error_rad)
@@ -37,7 +46,7 @@ def simulated(*, archive: Path, config: SimulationConfig, error_rad: float) -> F
     return {
         "scan": "simulated",
         "probe": str(config.probe_kind),
-        "object": str(config.object_kind),
+        "object": _PHOTOGRAPH if photograph else str(config.object_kind),
         "photons": config.photons,
         "probe_aberration_rad": config.aberration_rad,
         "probe_error_rad": error_rad,
@@ -46,6 +55,20 @@ def simulated(*, archive: Path, config: SimulationConfig, error_rad: float) -> F
         "r_factor": result.metrics["r_factor"],
         "scores": judge.scores(result.object, result.origin_px),
     }
+
+
+def photographs(config: SimulationConfig) -> NDArray[np.complex128]:
+    """An object of the size and the contrast of a configuration: the phase is one photograph, the amplitude another."""
+    from skimage import data, transform  # noqa: PLC0415 - in the fresh process only
+
+    shape = (config.object_size_px, config.object_size_px)
+    phase, amplitude = (
+        (picture - picture.min()) / np.ptp(picture)
+        for picture in (transform.resize(one, shape, anti_aliasing=True) for one in (data.camera(), data.moon()))
+    )
+    modulus = config.amplitude_min + (1 - config.amplitude_min) * amplitude
+    object_: NDArray[np.complex128] = modulus * np.exp(1j * config.phase_range_rad * (phase - 0.5))
+    return object_
 
 
 def measured(*, archive: Path, scan_file: Path, reference: Path, probe: Path | None, margin_px: int, area) -> Figures:  # type: ignore[no-untyped-def] # noqa: ANN001
@@ -91,7 +114,7 @@ def main() -> None:
     parser.add_argument("--archive", type=Path, required=True, help="our trained model")
     parser.add_argument("--size", type=int, default=64, help="side of a pattern, as the model was trained [px]")
     parser.add_argument("--probes", nargs="+", default=list(ProbeKind), choices=list(ProbeKind))
-    parser.add_argument("--objects", nargs="+", default=list(ObjectKind), choices=list(ObjectKind))
+    parser.add_argument("--objects", nargs="+", default=[*ObjectKind, _PHOTOGRAPH], choices=[*ObjectKind, _PHOTOGRAPH])
     parser.add_argument("--errors", type=float, nargs="+", default=[0.0, 0.3, 0.6, 1.0], help="of the probe [rad]")
     parser.add_argument("--photons", type=float, default=1e6)
     parser.add_argument("--object-size", type=int, default=192, help="px")
@@ -104,11 +127,20 @@ def main() -> None:
     base = SimulationConfig(N=asked.size, photons=asked.photons, object_size_px=asked.object_size, seed=11)
     base = attrs.evolve(base, step_px=asked.size / 10, aberration_rad=0.4)
     cases = [
-        in_fresh_process(simulated, {"archive": asked.archive, "config": config, "error_rad": error})
+        in_fresh_process(
+            simulated,
+            {
+                "archive": asked.archive,
+                "config": config,
+                "photograph": object_ == _PHOTOGRAPH,
+                "error_rad": error,
+            },
+        )
         for probe in asked.probes
         for object_, errors in ((kind, asked.errors if kind == asked.objects[0] else [0.0]) for kind in asked.objects)
         for error in errors
-        for config in (attrs.evolve(base, probe_kind=probe, object_kind=object_),)
+        for known in (base.object_kind if object_ == _PHOTOGRAPH else object_,)
+        for config in (attrs.evolve(base, probe_kind=probe, object_kind=known),)
     ]
     if asked.scan is not None and asked.reference is not None:
         real = {"archive": asked.archive, "scan_file": asked.scan, "reference": asked.reference}
