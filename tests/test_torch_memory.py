@@ -72,11 +72,11 @@ def test_measuring_changes_nothing(tmp_path: Path) -> None:
 
 
 def test_a_small_piece_says_what_a_pixel_costs() -> None:
-    """A network on canvases is asked on 32 px, which says within a twentieth what all 64 px of a pattern would."""
+    """A network on canvases is asked on 32 px, which says within a tenth what all 64 px of a pattern would."""
     small, whole = (build_generator(TorchModelConfig(), DataConfig(N=64)) for _ in range(2))
     whole.patchwise = True
 
-    assert kept_per_pixel(small, tiny_scan()) == pytest.approx(kept_per_pixel(whole, tiny_scan()), rel=0.05)
+    assert kept_per_pixel(small, tiny_scan()) == pytest.approx(kept_per_pixel(whole, tiny_scan()), rel=0.1)
 
 
 def test_a_batch_that_does_not_fit_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
