@@ -221,7 +221,7 @@ def test_the_change_asked_for_meets_the_data() -> None:
     patch = _noise(16, 16)
     phase = _noise(1, 16, 16).real
     probe = 1e3 * torch.polar(1.0 + torch.rand(1, 16, 16, generator=torch.Generator().manual_seed(1)), phase)
-    amplitude = 1e3 * torch.rand(16, 16, generator=torch.Generator().manual_seed(2))
+    amplitude = 1e3 * (0.05 + torch.rand(16, 16, generator=torch.Generator().manual_seed(2)))
 
     corrected = patch + asked_change(amplitude, probe, patch) / light_of(probe)
 
@@ -254,6 +254,18 @@ def test_the_change_is_the_steepest_descent_of_the_amplitude_misfit() -> None:
 
     assert free.grad is not None
     torch.testing.assert_close(asked_change(amplitude, probe, patch), -0.5 * free.grad, rtol=1e-4, atol=1.0)
+
+
+@pytest.mark.parametrize("rate", [0.03, 0.1, 0.3, 1.0, 10.0])
+def test_photon_noise_asks_for_nothing_on_average(rate: float) -> None:
+    """A pixel that expects a tenth of a photon is not pulled to darkness by the many looks that find none."""
+    counts = torch.poisson(torch.full((40_000, 1, 1), rate), generator=torch.Generator().manual_seed(0))
+    probe, patch = torch.full((1, 1, 1), rate**0.5, dtype=torch.complex64), torch.ones(1, 1, dtype=torch.complex64)
+
+    change = asked_change(counts.sqrt(), probe, patch) / rate
+
+    # The bare roots of counts, over the root of the rate, would give -0.83, -0.69, -0.50, -0.23 and -0.01.
+    assert abs(float(change.real.mean())) < 0.1
 
 
 @pytest.mark.parametrize("modes", [1, 3])

@@ -28,7 +28,8 @@ def main() -> None:
     parser.add_argument("--num-threads", type=int, default=1, help="CPU threads (default: 1)")
     asked = parser.parse_args()
     settings = Settings(steps=asked.steps, learning_rate=asked.learning_rate, seed=asked.seed)
-    notes = {name: str(value) for name, value in vars(asked).items() if name != "output"} | {"version": VERSION}
+    facts = vars(asked) | {"first": asked.first and asked.first.name, "version": VERSION}
+    notes = {name: str(value) for name, value in facts.items() if name != "output"}
     with cpu_threads(asked.num_threads), asked.output.with_suffix(".jsonl").open("w") as log:
         material = make_material(np.random.default_rng((settings.seed, 0)))
         for generator, report in pretrain(settings, material, first=_read(asked.first)):

@@ -20,12 +20,12 @@ from ptycho_core.probes import (
     zone_plate_probe,
 )
 
-_SIZES, _SIZE_SHARES = (64, 128), (0.88, 0.12)
+_SIZES, _SIZE_SHARES = (64, 128), (0.8, 0.2)
 _TEXTURE_EDGE = 384
 _TEXTURES, _PROBES = 600, 240
-_DEAD_LEAVES_EVERY, _BLENDED = 3, 0.3
+_DEAD_LEAVES_EVERY, _BLENDED, _UNRELATED = 3, 0.3, 0.35
 _SIDE = 4  # a group is a piece of scan, side x side
-_LOG_DOSE = (3.0, 7.0)
+_LOG_DOSE = (2.8, 7.0)
 _STEP_SHARE, _SPARSE_SHARE, _SPARSE = (0.08, 0.5), (0.5, 0.9), 0.1
 _PHASE_RANGE_RAD = (0.15, 2.5)
 _LOWEST_AMPLITUDE, _PURE_PHASE = (0.5, 1.0), 0.2
@@ -176,6 +176,8 @@ def _transmission(
     if rng.random() < _BLENDED:
         share = rng.uniform(0.2, 0.8)
         window = share * window + (1 - share) * _window(rng, textures, shape)
+    if rng.random() < _UNRELATED:  # else the network expects to see each edge of the phase in the amplitude too
+        window[1] = _window(rng, textures, shape)[1]
     phase = rng.uniform(*_PHASE_RANGE_RAD) * rng.choice([-1.0, 1.0])
     lowest = 1.0 if rng.random() < _PURE_PHASE else rng.uniform(*_LOWEST_AMPLITUDE)
     made: NDArray[np.complex64] = ((1 - (1 - lowest) * window[1]) * np.exp(1j * phase * (window[0] - 0.5))).astype(

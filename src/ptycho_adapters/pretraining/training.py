@@ -14,9 +14,11 @@ from safetensors.torch import save
 from tqdm import tqdm
 
 from ptycho_adapters.atomic import write_bytes
+from ptycho_adapters.pretraining.muon import Muon, split_parameters
 from ptycho_adapters.pretraining.recipe import draw_specimen
 from ptycho_adapters.pretraining.simulated_groups import expose, relative_amplitude_error, relative_error
 from ptycho_adapters.torch_backend.generators import build_generator, run_steps
+from ptycho_adapters.torch_backend.generators.unrolled import Unrolled
 from ptycho_core.config import DataConfig, TorchModelConfig
 
 if TYPE_CHECKING:
@@ -24,12 +26,12 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from torch import Tensor
-    from torch.optim import Optimizer
 
     from ptycho_adapters.pretraining.recipe import Material, Specimen
     from ptycho_adapters.torch_backend.generators import Generator
 
-_DRAFT_WEIGHT, _AMPLITUDE_WEIGHT = 0.3, 0.25
+_DRAFT_WEIGHT, _AMPLITUDE_WEIGHT = 0.3, 0.4
+_REPEATS = (1, 2)  # in turn: the weights then serve either
 _SMALLEST_ERROR = 1e-5
 _LARGEST_GRADIENT = 0.5
 
@@ -40,7 +42,7 @@ class Settings:
 
     Attributes:
         steps: groups that are seen.
-        learning_rate: of Adam, at its highest; a cosine takes it to zero.
+        learning_rate: of Muon for the kernels and Adam for the rest, at its highest; a cosine takes it to zero.
         warm_up_steps: over which the learning rate rises.
         seed: of draws, photons and first weights.
         report_every: steps between reports.
@@ -81,14 +83,15 @@ def pretrain(
     """
     torch.manual_seed(settings.seed)
     generator = build_generator(TorchModelConfig(), DataConfig()) if first is None else first
-    optimizer = torch.optim.Adam(generator.parameters(), lr=settings.learning_rate)
+    optimizers = _Optimizers(generator)
     rng, photons = np.random.default_rng((settings.seed, 1)), torch.Generator().manual_seed(settings.seed)
     recent: list[Tensor] = []
     started = time.perf_counter()
     for step in tqdm(range(settings.steps), unit="group", mininterval=5):
-        for group in optimizer.param_groups:
-            group["lr"] = settings.learning_rate * _schedule(step, settings)
-        recent.append(_learn(generator, optimizer, draw_specimen(rng, material), photons))
+        if isinstance(generator, Unrolled):
+            generator.repeats = _REPEATS[step % len(_REPEATS)]
+        recent.append(_learn(generator, draw_specimen(rng, material), photons))
+        optimizers.step(settings.learning_rate * _schedule(step, settings))
         if len(recent) == settings.report_every or step == settings.steps - 1:
             error = float(torch.stack(recent).median())
             recent.clear()
@@ -101,8 +104,27 @@ def save_weights(generator: Generator, path: Path, notes: Mapping[str, str]) -> 
     write_bytes(path, save(state, metadata=dict(notes)))
 
 
-def _learn(generator: Generator, optimizer: Optimizer, specimen: Specimen, photons: torch.Generator) -> Tensor:
-    """Take one step; return the relative squared error of the last draft."""
+class _Optimizers:
+    """Muon for the kernels, Adam for biases and step lengths."""
+
+    def __init__(self, generator: Generator) -> None:
+        self._parameters = list(generator.parameters())
+        kernels, rest = split_parameters(self._parameters)
+        self._muon, self._adam = Muon(kernels), torch.optim.Adam(rest)
+
+    def step(self, learning_rate: float) -> None:
+        """Change the parameters by their gradients, unless those are not finite."""
+        norm = torch.nn.utils.clip_grad_norm_(self._parameters, _LARGEST_GRADIENT)
+        if not torch.isfinite(norm):
+            return
+        for group in self._adam.param_groups:
+            group["lr"] = learning_rate
+        self._adam.step()
+        self._muon.step(learning_rate)
+
+
+def _learn(generator: Generator, specimen: Specimen, photons: torch.Generator) -> Tensor:
+    """Leave the gradients of one group's loss; return the relative squared error of the last draft."""
     group = expose(specimen, photons)
     with torch.autocast("cpu", torch.bfloat16):
         drafts = [draft.object for draft, _ in run_steps(generator, lambda: (group.view,), group.light)]
@@ -110,11 +132,8 @@ def _learn(generator: Generator, optimizer: Optimizer, specimen: Specimen, photo
     # The root keeps noisy groups, whose error is large whatever the network does, from ruling the gradient.
     roots = errors.add(_SMALLEST_ERROR).sqrt()
     amplitude = relative_amplitude_error(drafts[-1], group).add(_SMALLEST_ERROR).sqrt()
-    optimizer.zero_grad()
+    generator.zero_grad()
     (roots[-1] + _DRAFT_WEIGHT * roots[:-1].mean() + _AMPLITUDE_WEIGHT * amplitude).backward()
-    norm = torch.nn.utils.clip_grad_norm_(generator.parameters(), _LARGEST_GRADIENT)
-    if torch.isfinite(norm):
-        optimizer.step()
     return errors[-1].detach()
 
 

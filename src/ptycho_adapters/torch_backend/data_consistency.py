@@ -17,16 +17,19 @@ if TYPE_CHECKING:
     from torch import Tensor
     from torch.autograd.function import FunctionCtx
 
-_NO_PHASE = 0.02  # photons per pixel: far below one, a far field has no phase worth keeping
+_OFFSET = 0.375  # photons per pixel: Anscombe's, the root of counts with it has nearly even variance and little bias
 
 
 def asked_change(amplitude: Tensor, probes: Tensor, patches: Tensor, good_pixels: Tensor | None = None) -> Tensor:
     """Change of the object that each pattern asks for, times the light on it.
 
     The modulus of the far field is replaced by the measured one, shared among the modes in proportion; the change of
-    the exit wave times the conjugate probe is the steepest descent of the squared amplitude misfit. Summed over
+    the exit wave times the conjugate probe is the steepest descent of the squared misfit of moduli. Summed over
     patterns and divided by their summed light it is the least-squares step of the object (Odstrcil, Menzel &
     Guizar-Sicairos 2018, doi:10.1364/OE.26.003108).
+
+    A modulus here is the root of photons + 3/8 (Anscombe 1948, doi:10.1093/biomet/35.3-4.246). Without that offset a
+    pixel that expects a tenth of a photon and mostly counts none would ask for darkness at every look.
 
     Args:
         amplitude: (..., N, N) square root of counts, detector order.
@@ -55,13 +58,15 @@ class _Excess:
     Attributes:
         far: (..., modes, N, N) far field.
         inverse: (..., N, N) one over its modulus.
+        measured: (..., N, N) measured modulus.
         factor: (..., N, N) measured over present modulus, less one; 0 at bad pixels.
     """
 
     def __init__(self, amplitude: Tensor, probes: Tensor, patches: Tensor, good_pixels: Tensor | None) -> None:
         self.far: Tensor = torch.fft.fft2(exit_waves(patches, probes), norm="ortho")
-        self.inverse = torch.rsqrt(sum_of_modes((self.far * self.far.conj()).real) + _NO_PHASE)
-        self.factor = _where_good(amplitude * self.inverse - 1.0, good_pixels)
+        self.inverse = torch.rsqrt(sum_of_modes((self.far * self.far.conj()).real) + _OFFSET)
+        self.measured = (amplitude.square() + _OFFSET).sqrt()
+        self.factor = _where_good(self.measured * self.inverse - 1.0, good_pixels)
 
     def waves(self) -> Tensor:
         """Give the change of the exit waves."""
@@ -80,16 +85,16 @@ class _AskedChange(torch.autograd.Function):
             raise ValueError(message)
         excess = _Excess(amplitude, probes, patches, good_pixels)
         mask = () if good_pixels is None else (good_pixels,)
-        ctx.save_for_backward(excess.far, excess.inverse, excess.factor, amplitude, probes, *mask)
+        ctx.save_for_backward(excess.far, excess.inverse, excess.factor, excess.measured, probes, *mask)
         return sum_of_modes(probes.conj() * excess.waves())
 
     @staticmethod
     @once_differentiable
     def backward(ctx: FunctionCtx, gradient: Tensor) -> tuple[Tensor, None, None, None]:
         """Adjoint of the derivative: far + dfar changes it by factor * dfar and, along far, by the factor's slope."""
-        far, inverse, factor, amplitude, probes, *mask = ctx.saved_tensors  # type: ignore[attr-defined]
+        far, inverse, factor, measured, probes, *mask = ctx.saved_tensors  # type: ignore[attr-defined]
         asked = torch.fft.fft2(exit_waves(gradient, probes), norm="ortho")
-        slope = _where_good(amplitude * inverse * inverse.square(), mask[0] if mask else None)
+        slope = _where_good(measured * inverse * inverse.square(), mask[0] if mask else None)
         along = slope * sum_of_modes((far.conj() * asked).real)
         back = torch.fft.ifft2(_each_mode(factor) * asked - _each_mode(along) * far, norm="ortho")
         return sum_of_modes(probes.conj() * back), None, None, None

@@ -42,17 +42,17 @@ def generalist_for(scan: Scan) -> TrainedModel:
     )
 
 
-def pretrained_generator() -> Generator:
-    """Build the default network with the shipped weights, in evaluation mode."""
-    generator = build_generator(TorchModelConfig(), DataConfig())
+def pretrained_generator(model: TorchModelConfig | None = None) -> Generator:
+    """Build a network that the shipped weights fit, by default the default one, with them, in evaluation mode."""
+    generator = build_generator(TorchModelConfig() if model is None else model, DataConfig())
     generator.load_state_dict(shipped_weights())
     return generator.eval()
 
 
 def fits_generalist(model: TorchModelConfig) -> bool:
-    """Tell whether a network of this configuration can take the shipped weights."""
+    """Tell whether a network of this configuration can take the shipped weights, however often it repeats steps."""
     default = TorchModelConfig()
-    names = ("architecture", "unrolled_steps", "unrolled_repeats", "n_filters_scale")
+    names = ("architecture", "unrolled_steps", "n_filters_scale")
     return all(getattr(model, name) == getattr(default, name) for name in names)
 
 

@@ -45,12 +45,11 @@ def starting_network(payload: TrainingPayload) -> StartingNetwork:
     model, wanted = payload.pt_model_config, payload.pt_training_config.initial_weights
     fits = fits_generalist(model)
     if wanted == "generalist" and not fits:
-        steps = f"{model.unrolled_steps} steps, {model.unrolled_repeats} repeats"
-        found = f"{model.architecture}, {steps}, n_filters_scale {model.n_filters_scale}"
+        found = f"{model.architecture}, {model.unrolled_steps} steps, n_filters_scale {model.n_filters_scale}"
         expected = "the default network, which the package's weights fit"
         raise ConfigError("training", [Problem(path="initial_weights", expected=expected, found=found)])
     if wanted != "random" and fits:
-        return StartingNetwork(generator=pretrained_generator().train(), pretrained=True)
+        return StartingNetwork(generator=pretrained_generator(model).train(), pretrained=True)
     return StartingNetwork(generator=build_generator(model, payload.pt_data_config), pretrained=False)
 
 

@@ -164,7 +164,7 @@ class TorchModelConfig(Network, Bottleneck):
     ).field(6)
     unrolled_repeats: int = only_in(
         ("unrolled",), "how often the later half of the unrolled steps is gone through again", at_least(0)
-    ).field(1)
+    ).field(2)
     cnn_output_mode: Literal["amp_phase", "real_imag"] = only_in(
         ("cnn",), "what the two decoders give: amplitude and phase, or bounded real and imaginary part"
     ).field("amp_phase")

@@ -88,7 +88,7 @@ class Unrolled(Generator):
     Args:
         widths: channels of the three levels of each network.
         steps: number of steps with weights of their own.
-        repeats: how often the later half is repeated.
+        repeats: how often the later half is repeated; it may be changed at any time.
     """
 
     memory_channels = _MEMORY
@@ -97,7 +97,7 @@ class Unrolled(Generator):
 
     def __init__(self, widths: tuple[int, int, int], steps: int, repeats: int) -> None:
         super().__init__()
-        self._repeats = repeats
+        self.repeats = repeats
         self.refinements = nn.ModuleList(Refinement(widths) for _ in range(steps))
 
     def forward(self, amplitude: Tensor, probes: Tensor) -> Tensor:
@@ -118,7 +118,7 @@ class Unrolled(Generator):
     def steps(self) -> Sequence[Step]:
         """Give the refinement steps in the order in which they are run."""
         own = tuple(module for module in self.refinements if isinstance(module, Refinement))
-        return own + self._repeats * own[len(own) // 2 :]
+        return own + self.repeats * own[len(own) // 2 :]
 
 
 @register_generator("unrolled")
