@@ -13,15 +13,18 @@ import torch
 from safetensors import safe_open
 
 from ptycho_adapters.pretraining import __main__ as command
-from ptycho_adapters.pretraining import training
 from ptycho_adapters.pretraining.recipe import Material, Specimen, draw_specimen, make_material
 from ptycho_adapters.pretraining.simulated_groups import expose, relative_error
 from ptycho_adapters.pretraining.training import Settings, pretrain, save_weights
 from ptycho_adapters.torch_backend.generators import run_steps
+from ptycho_adapters.torch_backend.generators.unrolled import Unrolled
 from ptycho_core import subpixel
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
+
+    from ptycho_adapters.torch_backend.generators.base import Step
 
 
 @pytest.fixture(scope="module")
@@ -148,10 +151,13 @@ def test_the_network_is_trained_with_either_number_of_repeats(
 ) -> None:
     """One and two, in turn."""
     seen = []
-    run = training.run_steps
-    monkeypatch.setattr(
-        training, "run_steps", lambda generator, *rest: seen.append(generator.repeats) or run(generator, *rest)
-    )
+    steps = Unrolled.steps
+
+    def watched(generator: Unrolled) -> Sequence[Step]:
+        seen.append(generator.repeats)
+        return steps(generator)
+
+    monkeypatch.setattr(Unrolled, "steps", watched)
 
     [*pretrain(Settings(steps=4), material)]
 

@@ -16,6 +16,7 @@ from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
 from ptycho_adapters.torch_backend import reconstruct, train
 from ptycho_adapters.torch_backend.callbacks import LossHistory
 from ptycho_adapters.torch_backend.execution import accelerator_name, pick_device
+from ptycho_adapters.torch_backend.schedule import TimeLimit
 from ptycho_adapters.torch_backend.trainer import build_trainer
 from ptycho_core.config import PyTorchExecutionConfig, TorchInferenceConfig
 from ptycho_core.errors import ConfigError, DependencyError
@@ -30,7 +31,7 @@ pytest_plugins = ("torch_fixtures",)
 
 
 def _trainer(folder: Path, **execution: object) -> Trainer:
-    return build_trainer(payload_for(folder, {}, **execution), LossHistory(), validates=True)
+    return build_trainer(payload_for(folder, {}, **execution), LossHistory(), TimeLimit(), validates=True)
 
 
 def _checkpoints(folder: Path) -> list[str]:
@@ -278,6 +279,17 @@ def test_a_time_limit_ends_the_run_cleanly(tmp_path: Path) -> None:
     rates = [rates["network"] for rates in run.observer.rates]
     assert rates[0] == pytest.approx(2e-3, rel=0.05)
     assert rates[-1] < 0.1 * rates[0]
+
+
+def test_a_time_limit_counts_the_rounds_of_the_probe(tmp_path: Path) -> None:
+    """However many are asked for, half of the time is left for the training."""
+    settings = {"epochs": 100_000, "n_groups": 2, "probe_rounds": 100_000}
+    started = time.monotonic()
+
+    run = observed_training(payload_for(tmp_path, settings, max_time="00:00:00:04"))
+
+    assert time.monotonic() - started < 10.0
+    assert len(run.model.history) > 1
 
 
 def test_a_run_is_taken_up_where_it_stopped(tmp_path: Path) -> None:

@@ -35,7 +35,6 @@ class TrainerArguments(TypedDict):
     enable_checkpointing: bool
     enable_progress_bar: bool
     enable_model_summary: bool
-    max_time: str | None
     log_every_n_steps: int
     num_sanity_val_steps: int
 
@@ -56,7 +55,6 @@ def trainer_arguments(execution: PyTorchExecutionConfig) -> TrainerArguments:
         enable_checkpointing=execution.enable_checkpointing,
         enable_progress_bar=False,  # the run has its own bar, on standard error
         enable_model_summary=False,
-        max_time=execution.max_time,
         log_every_n_steps=1,
         num_sanity_val_steps=0,
     )

@@ -17,6 +17,8 @@ from ptycho_adapters.torch_backend.data_consistency import exit_wave_excess
 from ptycho_adapters.torch_backend.optics import light_of, shift_probe, subpixel_ramps
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from torch import Tensor
 
     from ptycho_adapters.torch_backend.whole_scan import WholeScan
@@ -28,13 +30,16 @@ _DARK_SHARE = 0.05  # of the largest summed object intensity, added to the divis
 
 
 @torch.no_grad()
-def refine_probe(start: WholeScan, rounds: int, *, show_progress: bool = False) -> Tensor:
+def refine_probe(
+    start: WholeScan, rounds: int, *, show_progress: bool = False, enough: Callable[[], bool] = lambda: False
+) -> Tensor:
     """Refine the probe of a pass.
 
     Args:
         start: network, patterns and first probe; if there are many patterns, those around their middle are used.
         rounds: network passes, each followed by a few probe steps; 0 leaves the probe as it is.
         show_progress: on standard error.
+        enough: asked before each round; no more are made once it says so.
 
     Returns:
         (modes, N, N) complex64, of the same energy.
@@ -42,6 +47,8 @@ def refine_probe(start: WholeScan, rounds: int, *, show_progress: bool = False) 
     few = start.around_the_middle(_PATTERNS)
     probe = start.probe
     for _ in counted(rounds, "probe", shown=show_progress):
+        if enough():
+            break
         object_, _ = attrs.evolve(few, probe=probe).stitch()
         for _ in range(_STEPS_PER_ROUND):
             probe = _stepped(few, probe, object_[None])

@@ -85,6 +85,27 @@ class Clock:
         return time.monotonic() - self._start
 
 
+class TimeLimit:
+    """What a run may take, from the moment that this is made.
+
+    Args:
+        duration: DD:HH:MM:SS, or None for no limit.
+    """
+
+    def __init__(self, duration: str | None = None) -> None:
+        self._limit_s = None if duration is None else parse_duration_s(duration)
+        self._clock = Clock()
+
+    @property
+    def left_s(self) -> float | None:
+        """Seconds left, at least one millisecond, so that a step can still be taken; None without a limit."""
+        return None if self._limit_s is None else max(1e-3, self._limit_s - self._clock.elapsed_s)
+
+    def has_spent(self, share: float) -> bool:
+        """Tell whether this share of the time is over."""
+        return self._limit_s is not None and self._clock.elapsed_s >= share * self._limit_s
+
+
 def parse_duration_s(text: str) -> float:
     """Seconds of a DD:HH:MM:SS duration."""
     days, hours, minutes, seconds = (int(part) for part in text.split(":"))

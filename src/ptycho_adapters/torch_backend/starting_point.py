@@ -18,6 +18,8 @@ from ptycho_adapters.torch_backend.whole_scan import PassFactory
 from ptycho_core.errors import ConfigError, Problem
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from numpy.typing import NDArray
     from torch import Tensor
 
@@ -54,7 +56,12 @@ def starting_network(payload: TrainingPayload) -> StartingNetwork:
 
 
 def starting_probe(
-    payload: TrainingPayload, scan: Scan, resident: ResidentScan, groups: NDArray[np.int32], start: StartingNetwork
+    payload: TrainingPayload,
+    scan: Scan,
+    resident: ResidentScan,
+    groups: NDArray[np.int32],
+    start: StartingNetwork,
+    enough: Callable[[], bool] = lambda: False,
 ) -> TrainableProbe:
     """Give a scan's probe; if it is to be trained, focused and, under a network that can, refined.
 
@@ -64,6 +71,7 @@ def starting_probe(
         resident: its patterns.
         groups: (G, C) scan indices that are trained on; no other pattern is looked at.
         start: the network.
+        enough: ends the rounds of refinement once it says so.
 
     Raises:
         ConfigError: the probe's mask leaves no light.
@@ -88,7 +96,7 @@ def starting_probe(
     make_pass = PassFactory(start.generator, resident, patterns, payload.execution_config, payload.pt_inference_config)
     with torch.no_grad():
         show = payload.execution_config.enable_progress_bar
-        refined = refine_probe(make_pass(probe().numpy(), patterns), rounds, show_progress=show)
+        refined = refine_probe(make_pass(probe().numpy(), patterns), rounds, show_progress=show, enough=enough)
     return TrainableProbe(refined.numpy(), resident.flux, mask)
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import warnings
 from contextlib import contextmanager
+from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -28,7 +30,7 @@ from ptycho_adapters.torch_backend.groups import TrainingSet, group_loader, trai
 from ptycho_adapters.torch_backend.memory import check_patterns, check_training
 from ptycho_adapters.torch_backend.module import PtychoModule
 from ptycho_adapters.torch_backend.objective import main_term_name
-from ptycho_adapters.torch_backend.schedule import parse_duration_s
+from ptycho_adapters.torch_backend.schedule import TimeLimit
 from ptycho_adapters.torch_backend.starting_point import starting_network, starting_probe
 from ptycho_adapters.torch_backend.trained_model import EpochLosses, ScanProbe, TrainedModel
 from ptycho_core.errors import ConfigError, Problem, ScanError, raise_if_any
@@ -40,6 +42,7 @@ if TYPE_CHECKING:
 
     from ptycho_core.payload import TrainingPayload
 
+_MOST_FOR_PROBES = 0.5  # of the time that a run may take
 # Warnings that ask nothing of the caller: group indices need no loader processes, a rerun into a folder and a run that
 # holds nothing out are meant so, and the last one is between Lightning and torch.
 _ABOUT_ITSELF = (
@@ -73,23 +76,29 @@ def train(payload: TrainingPayload, scan: Scan | Sequence[Scan], *, validation: 
         DependencyError: the accelerator is not there, or a logger's package is not installed.
         MemoryShortageError: the patterns or a batch do not fit into the memory that is free.
     """
+    limit = TimeLimit(payload.execution_config.max_time)
     scans = (scan,) if isinstance(scan, Scan) else tuple(scan)
     _check(payload, scans, validation)
     data = training_set(payload, scans, validation)
     with process_state_restored(), _quiet_lightning(), cpu_threads(payload.execution_config.num_threads):
         torch.manual_seed(payload.pt_training_config.seed)
         check_patterns(payload, data)
-        module = build_module(payload, data)
+        module = build_module(payload, data, limit)
         check_training(payload, module, data)
         history = LossHistory()
-        trainer = build_trainer(payload, history, validates=data.validates)
+        trainer = build_trainer(payload, history, limit, validates=data.validates)
         _fit(trainer, module, payload, data)
         keep_best(trainer, module)
     return _trained(payload, scans, module, history)
 
 
-def build_module(payload: TrainingPayload, data: TrainingSet) -> PtychoModule:
+def build_module(payload: TrainingPayload, data: TrainingSet, limit: TimeLimit | None = None) -> PtychoModule:
     """Build generator, probes and resident data.
+
+    Args:
+        payload: resolved settings.
+        data: scans and groups.
+        limit: of the whole run; refining all probes takes at most half of it.
 
     Raises:
         ScanError: supervised training without a known object.
@@ -97,10 +106,11 @@ def build_module(payload: TrainingPayload, data: TrainingSet) -> PtychoModule:
     """
     main = main_term_name(payload)
     arms = arms_of(data, labelled=main == "supervised")
-    start = starting_network(payload)
+    start, limit = starting_network(payload), limit or TimeLimit()
+    shares = np.linspace(0.0, _MOST_FOR_PROBES, len(data.scans) + 1)[1:].tolist()
     probes = [
-        starting_probe(payload, scan, arm.patterns, groups.train, start)
-        for scan, groups, arm in zip(data.scans, data.groups, arms.training, strict=True)
+        starting_probe(payload, scan, arm.patterns, groups.train, start, partial(limit.has_spent, share))
+        for scan, groups, arm, share in zip(data.scans, data.groups, arms.training, shares, strict=True)
     ]
     return PtychoModule(
         start.generator,
@@ -149,7 +159,7 @@ def _check(payload: TrainingPayload, scans: Sequence[Scan], validation: Scan | N
     check_hardware(payload.execution_config)
 
 
-def build_trainer(payload: TrainingPayload, history: LossHistory, *, validates: bool) -> Trainer:
+def build_trainer(payload: TrainingPayload, history: LossHistory, limit: TimeLimit, *, validates: bool) -> Trainer:
     """Build the Trainer with everything that happens around the steps.
 
     Raises:
@@ -157,8 +167,8 @@ def build_trainer(payload: TrainingPayload, history: LossHistory, *, validates: 
         DependencyError: a logger's or an accelerator's package is not installed.
     """
     execution, config = payload.execution_config, payload.pt_training_config
-    max_time_s = None if execution.max_time is None else parse_duration_s(execution.max_time)
-    schedule = Schedule(config, max_time_s=max_time_s)
+    left_s = limit.left_s
+    schedule = Schedule(config, max_time_s=left_s)
     callbacks: list[Callback] = [schedule, history, CollapseDetector()]
     if execution.enable_progress_bar:
         callbacks.append(ProgressBar(schedule))
@@ -168,7 +178,8 @@ def build_trainer(payload: TrainingPayload, history: LossHistory, *, validates: 
     logger = run_logger(execution, Path(config.output_dir), config)
     arguments = trainer_arguments(execution)
     try:
-        return Trainer(max_epochs=config.epochs, callbacks=callbacks, logger=logger, **arguments)
+        max_time = None if left_s is None else timedelta(seconds=left_s)
+        return Trainer(max_epochs=config.epochs, max_time=max_time, callbacks=callbacks, logger=logger, **arguments)
     except (MisconfigurationException, ValueError) as error:
         asked = ", ".join(f"{key}={arguments[key]!r}" for key in ("accelerator", "devices", "strategy", "precision"))
         problem = Problem(path="execution_config", expected="what this machine can do", found=f"{asked}: {error}")

@@ -96,7 +96,8 @@ class PyTorchExecutionConfig(Explicit, Loop, Steps, Bottleneck, Evaluation):
     ffno_encoder_mlp_ratio: float = _fixed("widening of the channel mixer", OTHER_GENERATOR, above(0)).field(2.0)
     inference_batch_size: int | None = INFERENCE_BATCH_SIZE.field(None)
     max_time: str | None = _of_training(
-        "longest training, DD:HH:MM:SS; ends cleanly with a finished schedule and a saved archive", DURATION
+        "longest training, DD:HH:MM:SS, probe rounds included; ends with a finished schedule and a saved archive",
+        DURATION,
     ).field(None)
     resume: Path | None = _of_training("checkpoint to continue from").field(None)
 
