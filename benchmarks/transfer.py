@@ -26,16 +26,19 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-_PHOTOGRAPH = "photograph"
+_PHOTOGRAPHS = {
+    f"photographs {phase} {amplitude}": (phase, amplitude)
+    for phase, amplitude in (("camera", "moon"), ("coins", "camera"), ("brick", "camera"))
+}
 
 
-def simulated(*, archive: Path, config: SimulationConfig, photograph: bool, error_rad: float) -> Figures:
+def simulated(*, archive: Path, config: SimulationConfig, photographs: str | None, error_rad: float) -> Figures:
     """Reconstruct a simulated scan with its own probe, which may be wrong."""
     from ptycho_adapters.torch_backend import load_archive  # noqa: PLC0415 - in the fresh process only
 
     scan = simulate(config)
-    if photograph:
-        object_ = photographs(config)
+    if photographs is not None:
+        object_ = of_photographs(config, *_PHOTOGRAPHS[photographs])
         rng = np.random.default_rng(config.seed)
         scan = simulate_scan(object_, scan.probe, scan.positions_px, rng=rng, background=config.background)
     judge = truth_judge(scan)
@@ -46,7 +49,7 @@ def simulated(*, archive: Path, config: SimulationConfig, photograph: bool, erro
     return {
         "scan": "simulated",
         "probe": str(config.probe_kind),
-        "object": _PHOTOGRAPH if photograph else str(config.object_kind),
+        "object": photographs or str(config.object_kind),
         "photons": config.photons,
         "probe_aberration_rad": config.aberration_rad,
         "probe_error_rad": error_rad,
@@ -57,14 +60,17 @@ def simulated(*, archive: Path, config: SimulationConfig, photograph: bool, erro
     }
 
 
-def photographs(config: SimulationConfig) -> NDArray[np.complex128]:
-    """An object of the size and the contrast of a configuration: the phase is one photograph, the amplitude another."""
+def of_photographs(config: SimulationConfig, phase_of: str, amplitude_of: str) -> NDArray[np.complex128]:
+    """An object of the size and the contrast of a configuration, its phase and amplitude two of scikit-image's."""
     from skimage import data, transform  # noqa: PLC0415 - in the fresh process only
 
     shape = (config.object_size_px, config.object_size_px)
     phase, amplitude = (
         (picture - picture.min()) / np.ptp(picture)
-        for picture in (transform.resize(one, shape, anti_aliasing=True) for one in (data.camera(), data.moon()))
+        for picture in (
+            transform.resize(one, shape, anti_aliasing=True)
+            for one in (getattr(data, phase_of)(), getattr(data, amplitude_of)())
+        )
     )
     modulus = config.amplitude_min + (1 - config.amplitude_min) * amplitude
     object_: NDArray[np.complex128] = modulus * np.exp(1j * config.phase_range_rad * (phase - 0.5))
@@ -110,11 +116,12 @@ def panels(cases: Sequence[Figures], title: str, key: str, label: str) -> list[P
 
 def main() -> None:
     """Measure every case in a process of its own and write figures and picture."""
+    kinds = [*ObjectKind, *_PHOTOGRAPHS]
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--archive", type=Path, required=True, help="our trained model")
     parser.add_argument("--size", type=int, default=64, help="side of a pattern, as the model was trained [px]")
     parser.add_argument("--probes", nargs="+", default=list(ProbeKind), choices=list(ProbeKind))
-    parser.add_argument("--objects", nargs="+", default=[*ObjectKind, _PHOTOGRAPH], choices=[*ObjectKind, _PHOTOGRAPH])
+    parser.add_argument("--objects", nargs="+", default=kinds, choices=kinds)
     parser.add_argument("--errors", type=float, nargs="+", default=[0.0, 0.3, 0.6, 1.0], help="of the probe [rad]")
     parser.add_argument("--photons", type=float, default=1e6)
     parser.add_argument("--object-size", type=int, default=192, help="px")
@@ -132,14 +139,14 @@ def main() -> None:
             {
                 "archive": asked.archive,
                 "config": config,
-                "photograph": object_ == _PHOTOGRAPH,
+                "photographs": object_ if object_ in _PHOTOGRAPHS else None,
                 "error_rad": error,
             },
         )
         for probe in asked.probes
         for object_, errors in ((kind, asked.errors if kind == asked.objects[0] else [0.0]) for kind in asked.objects)
         for error in errors
-        for known in (base.object_kind if object_ == _PHOTOGRAPH else object_,)
+        for known in (base.object_kind if object_ in _PHOTOGRAPHS else object_,)
         for config in (attrs.evolve(base, probe_kind=probe, object_kind=known),)
     ]
     if asked.scan is not None and asked.reference is not None:
