@@ -1,8 +1,8 @@
 """One pass over scans that the model was not trained for: `python benchmarks/transfer.py --help`.
 
-Simulated: every class of probe and of object, the probe known exactly, or known only up to aberrations. Photographs are
-a class that no pretraining saw: the phase is one picture, the amplitude another. Measured, where a scan and a reference
-are given: with the probe stored in the file, and with a refined one. Nothing is trained here.
+Simulated: every class of probe and of object, the probe known exactly, or known only up to aberrations; then classes
+that no pretraining saw, among them photographs, of which one gives the phase and another the absorption. Measured,
+where a scan and a reference are given: with the probe stored in the file, and with a refined one. Nothing is trained.
 """
 
 from __future__ import annotations
@@ -26,19 +26,26 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-_PHOTOGRAPHS = {
-    f"photographs {phase} {amplitude}": (phase, amplitude)
-    for phase, amplitude in (("camera", "moon"), ("coins", "camera"), ("brick", "camera"))
+# Names of pictures for the phase and for the absorption: scikit-image's, or made below.
+_STRANGERS = {
+    "beads": ("beads", "beads"),
+    "grating": ("grating", "grating"),
+    "checkerboard": ("checkerboard", "checkerboard"),
+    "grains": ("grains", "grains"),
+    "page": ("page", "page"),
+    "photographs camera moon": ("camera", "moon"),
+    "photographs coins camera": ("coins", "camera"),
+    "photographs brick camera": ("brick", "camera"),
 }
 
 
-def simulated(*, archive: Path, config: SimulationConfig, photographs: str | None, error_rad: float) -> Figures:
+def simulated(*, archive: Path, config: SimulationConfig, unseen_class: str | None, error_rad: float) -> Figures:
     """Reconstruct a simulated scan with its own probe, which may be wrong."""
     from ptycho_adapters.torch_backend import load_archive  # noqa: PLC0415 - in the fresh process only
 
     scan = simulate(config)
-    if photographs is not None:
-        object_ = of_photographs(config, *_PHOTOGRAPHS[photographs])
+    if unseen_class is not None:
+        object_ = stranger(config, unseen_class)
         rng = np.random.default_rng(config.seed)
         scan = simulate_scan(object_, scan.probe, scan.positions_px, rng=rng, background=config.background)
     judge = truth_judge(scan)
@@ -49,7 +56,7 @@ def simulated(*, archive: Path, config: SimulationConfig, photographs: str | Non
     return {
         "scan": "simulated",
         "probe": str(config.probe_kind),
-        "object": photographs or str(config.object_kind),
+        "object": unseen_class or str(config.object_kind),
         "photons": config.photons,
         "probe_aberration_rad": config.aberration_rad,
         "probe_error_rad": error_rad,
@@ -60,21 +67,34 @@ def simulated(*, archive: Path, config: SimulationConfig, photographs: str | Non
     }
 
 
-def of_photographs(config: SimulationConfig, phase_of: str, amplitude_of: str) -> NDArray[np.complex128]:
-    """An object of the size and the contrast of a configuration, its phase and amplitude two of scikit-image's."""
-    from skimage import data, transform  # noqa: PLC0415 - in the fresh process only
-
-    shape = (config.object_size_px, config.object_size_px)
-    phase, amplitude = (
-        (picture - picture.min()) / np.ptp(picture)
-        for picture in (
-            transform.resize(one, shape, anti_aliasing=True)
-            for one in (getattr(data, phase_of)(), getattr(data, amplitude_of)())
-        )
-    )
-    modulus = config.amplitude_min + (1 - config.amplitude_min) * amplitude
+def stranger(config: SimulationConfig, name: str) -> NDArray[np.complex128]:
+    """An object of the size and the contrast of a configuration, of a class that no pretraining saw."""
+    phase, absorption = (_picture(one, config.object_size_px) for one in _STRANGERS[name])
+    modulus = 1 - (1 - config.amplitude_min) * absorption
     object_: NDArray[np.complex128] = modulus * np.exp(1j * config.phase_range_rad * (phase - 0.5))
     return object_
+
+
+def _picture(name: str, size: int) -> NDArray[np.float64]:
+    """A picture (size, size) from 0 to 1."""
+    from scipy.spatial import KDTree  # noqa: PLC0415 - in the fresh process only
+    from skimage import data, transform  # noqa: PLC0415 - in the fresh process only
+
+    rng = np.random.default_rng(1)
+    y, x = np.indices((size, size))
+    match name:
+        case "beads":  # their thickness, where they lie over each other the sum
+            beads = zip(rng.uniform(0, size, (90, 2)), rng.uniform(5, 16, 90), strict=True)
+            image = sum(np.sqrt(np.maximum(r**2 - (y - top) ** 2 - (x - left) ** 2, 0)) for (top, left), r in beads)
+        case "grating":  # bars, from 4 px to 16 px a period
+            image = np.sin(2 * np.pi * (y + 0.3 * x) / (4 + 12 * x / size)) > 0
+        case "grains":  # each of one value
+            _, nearest = KDTree(rng.uniform(0, size, (120, 2))).query(np.stack([y.ravel(), x.ravel()], axis=1))
+            image = rng.uniform(0, 1, 120)[nearest].reshape(size, size)
+        case _:
+            image = transform.resize(getattr(data, name)(), (size, size), anti_aliasing=True)
+    values = np.asarray(image, np.float64)
+    return (values - values.min()) / np.ptp(values)
 
 
 def measured(*, archive: Path, scan_file: Path, reference: Path, probe: Path | None, margin_px: int, area) -> Figures:  # type: ignore[no-untyped-def] # noqa: ANN001
@@ -116,7 +136,7 @@ def panels(cases: Sequence[Figures], title: str, key: str, label: str) -> list[P
 
 def main() -> None:
     """Measure every case in a process of its own and write figures and picture."""
-    kinds = [*ObjectKind, *_PHOTOGRAPHS]
+    kinds = [*ObjectKind, *_STRANGERS]
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--archive", type=Path, required=True, help="our trained model")
     parser.add_argument("--size", type=int, default=64, help="side of a pattern, as the model was trained [px]")
@@ -139,14 +159,14 @@ def main() -> None:
             {
                 "archive": asked.archive,
                 "config": config,
-                "photographs": object_ if object_ in _PHOTOGRAPHS else None,
+                "unseen_class": object_ if object_ in _STRANGERS else None,
                 "error_rad": error,
             },
         )
         for probe in asked.probes
         for object_, errors in ((kind, asked.errors if kind == asked.objects[0] else [0.0]) for kind in asked.objects)
         for error in errors
-        for known in (base.object_kind if object_ in _PHOTOGRAPHS else object_,)
+        for known in (base.object_kind if object_ in _STRANGERS else object_,)
         for config in (attrs.evolve(base, probe_kind=probe, object_kind=known),)
     ]
     if asked.scan is not None and asked.reference is not None:
