@@ -136,7 +136,7 @@ def _draw_comparison(figure: Figure, axes: Sequence[Axes], name: str, comparison
             masked = _cropped(np.where(comparison.mask, view, np.nan))
             image = target.imshow(masked, cmap="gray", vmin=low, vmax=high, interpolation="nearest")
             score = f", r = {scores[kind]:.3f}" if word == "reconstruction" else ""
-            target.set_title(f"{kind}, {word}{score}", fontsize=9)
+            target.set_title(f"{kind}, {word}{score}", fontsize=8)
             target.tick_params(labelsize=7)
             figure.colorbar(image, ax=target, shrink=0.8).ax.tick_params(labelsize=7)
 
