@@ -105,6 +105,15 @@ def test_a_training_starts_from_the_weights_asked_for(initial: str, shipped: boo
     assert start.generator.training
 
 
+@pytest.mark.parametrize("repeats", [0, 1, 3])
+def test_the_weights_fit_any_number_of_repeats(repeats: int, tmp_path: Path) -> None:
+    """They add no weights; the network has as many as asked for."""
+    start = starting_network(payload_for(tmp_path, {**DEFAULT_NETWORK, "unrolled_repeats": repeats}))
+
+    assert start.pretrained
+    assert len(start.generator.steps()) == 6 + 3 * repeats
+
+
 @pytest.mark.parametrize("other", [{"n_filters_scale": 1}, {"unrolled_steps": 2}, {"architecture": "unet"}])
 def test_another_network_starts_at_random(other: Mapping[str, object], tmp_path: Path) -> None:
     """The package's weights are refused by name where they do not fit, and left out by themselves."""

@@ -16,7 +16,7 @@ from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
 from ptycho_adapters.torch_backend import reconstruct, train
 from ptycho_adapters.torch_backend.callbacks import LossHistory
 from ptycho_adapters.torch_backend.execution import accelerator_name, pick_device
-from ptycho_adapters.torch_backend.schedule import TimeLimit
+from ptycho_adapters.torch_backend.schedule import Clock, TimeLimit
 from ptycho_adapters.torch_backend.trainer import build_trainer
 from ptycho_core.config import PyTorchExecutionConfig, TorchInferenceConfig
 from ptycho_core.errors import ConfigError, DependencyError
@@ -290,6 +290,17 @@ def test_a_time_limit_counts_the_rounds_of_the_probe(tmp_path: Path) -> None:
 
     assert time.monotonic() - started < 10.0
     assert len(run.model.history) > 1
+
+
+def test_a_step_is_taken_however_late(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where preparing has used up the limit, there still is a trained model, not an untrained one."""
+    monkeypatch.setattr(Clock, "elapsed_s", property(lambda _clock: 1e6))
+
+    run = observed_training(payload_for(tmp_path, {"epochs": 100_000, "n_groups": 2}, max_time="00:00:00:01"))
+
+    assert TimeLimit("00:00:00:01").left_s == pytest.approx(1e-3)
+    assert len(run.observer.batches) >= 1
+    assert len(run.model.history) >= 1
 
 
 def test_a_run_is_taken_up_where_it_stopped(tmp_path: Path) -> None:
