@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from quality import ProbeChoice
 
     from ptycho_core.config.execution import Precision
-    from ptycho_core.scan import Scan
+    from ptycho_core.measurement.scan import Scan
 
 _LOOK_AT = (1, 2, 3, 4, 6, 8, 10, 12, 14, 18, 22, 26, 30, 36, 44, 52, 60, 80, 100, 120)
 

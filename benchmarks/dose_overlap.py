@@ -20,8 +20,8 @@ from charts import Panel, draw
 from harness import Figures, in_fresh_process, write
 from quality import SCORES, one_pass, shown, truth_judge
 
-from ptycho_core.probes import make_probe
-from ptycho_core.simulation import SimulationConfig, simulate
+from ptycho_core.physics.probes import make_probe
+from ptycho_core.simulation.simulate import SimulationConfig, simulate
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -16,7 +16,7 @@ sys.path.append(str(Path(__file__).parents[1] / "tests"))
 import beamline_samples
 import ptychodus_sample
 from ptycho_adapters.files import probe_from_file, read_file_facts, read_product, read_scan, write_product, write_scan
-from ptycho_adapters.files.complex_tiff import TiffLayout, write_complex_tiff
+from ptycho_adapters.files.images.complex_tiff import TiffLayout, write_complex_tiff
 from scan_arrays_sample import sample_arrays
 
 if TYPE_CHECKING:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from ptycho_adapters.torch_backend import TrainedModel
     from ptycho_core.config import PyTorchExecutionConfig
-    from ptycho_core.scan import Scan
+    from ptycho_core.measurement.scan import Scan
 
 
 @attrs.frozen(kw_only=True)
@@ -63,7 +63,7 @@ def measure(*, case: Case) -> Figures:
 
     from ptycho_adapters.torch_backend import load_archive, reconstruct  # noqa: PLC0415
     from ptycho_core.config import PyTorchExecutionConfig, TorchInferenceConfig  # noqa: PLC0415
-    from ptycho_core.simulation import SimulationConfig, simulate  # noqa: PLC0415
+    from ptycho_core.simulation.simulate import SimulationConfig, simulate  # noqa: PLC0415
 
     torch.set_num_threads(case.threads)
     side = int(case.object_factor * case.size)
@@ -116,7 +116,7 @@ def convolution_rate(best: Figures, precision: str) -> float:
 def _untrained(scan: Scan, architecture: str) -> TrainedModel:
     from ptycho_adapters.torch_backend import ScanProbe, TrainedModel  # noqa: PLC0415
     from ptycho_adapters.torch_backend.generators import build_generator  # noqa: PLC0415
-    from ptycho_core.payload import ScanFacts, resolve_training  # noqa: PLC0415
+    from ptycho_core.config.payload import ScanFacts, resolve_training  # noqa: PLC0415
 
     facts = ScanFacts(path=Path("simulated.npz"), N=scan.N, n_patterns=scan.n_patterns)
     payload = resolve_training(facts, {"n_groups": 1, "architecture": architecture}, output_dir=Path("unused"))

@@ -15,12 +15,12 @@ import attrs
 import numpy as np
 from numpy.typing import NDArray
 
-from ptycho_core.stitching import canvas_frame
+from ptycho_core.physics.stitching import canvas_frame
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from ptycho_core.scan import Scan
+    from ptycho_core.measurement.scan import Scan
 
 HOW_TO_INSTALL = (
     "this benchmark needs pty-chi in the interpreter that runs it:\n"

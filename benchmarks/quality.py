@@ -9,11 +9,11 @@ import attrs
 import numpy as np
 from numpy.typing import NDArray
 
-from ptycho_core.metrics import compare, evaluation_mask
-from ptycho_core.optics import accumulate_patches
-from ptycho_core.product import Product
-from ptycho_core.scan import Scan
-from ptycho_core.stitching import CanvasFrame
+from ptycho_core.measurement.scan import Scan
+from ptycho_core.physics.optics import accumulate_patches
+from ptycho_core.physics.stitching import CanvasFrame
+from ptycho_core.results.metrics import compare, evaluation_mask
+from ptycho_core.results.product import Product
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from ptycho_adapters.torch_backend import TrainedModel
     from ptycho_core.config.execution import Precision
-    from ptycho_core.reconstruction import Reconstruction
+    from ptycho_core.results.reconstruction import Reconstruction
 
 ProbeChoice = Literal["auto", "model", "scan"]
 _RIM_PX = 2
@@ -94,7 +94,7 @@ def truth_judge(scan: Scan, *, margin_px: int = 4) -> Judge:
 
 def reference_judge(scan: Scan, reference: Path, *, margin_px: int, region_px: Region | None) -> Judge:
     """Judge by an object from a file: a product, or NPZ with `object` or `objectGuess`."""
-    from ptycho_adapters.commands.objects_input import read_object  # noqa: PLC0415 - h5py
+    from ptycho_adapters.command_line.objects_input import read_object  # noqa: PLC0415 - h5py
 
     placed = read_object(reference)
     return Judge(

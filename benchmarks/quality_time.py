@@ -18,10 +18,10 @@ from charts import Panel, draw
 from harness import Figures, in_fresh_process, peak_memory_mb, write
 from quality import Judge, one_pass, reference_judge, region, shown, truth_judge
 
-from ptycho_core.simulation import SimulationConfig, simulate
+from ptycho_core.simulation.simulate import SimulationConfig, simulate
 
 if TYPE_CHECKING:
-    from ptycho_core.scan import Scan
+    from ptycho_core.measurement.scan import Scan
 
 _ENDLESS_EPOCHS = 100_000
 
@@ -69,7 +69,7 @@ def measure(*, data: Data, budget_s: int, overrides: dict[str, str], threads: in
     """Train for a time, reconstruct, score."""
     from ptycho_adapters.torch_backend import train  # noqa: PLC0415 - in the fresh process only
     from ptycho_core.config import PyTorchExecutionConfig  # noqa: PLC0415
-    from ptycho_core.payload import ScanFacts, resolve_training  # noqa: PLC0415
+    from ptycho_core.config.payload import ScanFacts, resolve_training  # noqa: PLC0415
 
     scans = data.load()
     scan, _ = scans["seen"]

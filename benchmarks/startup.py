@@ -36,7 +36,7 @@ def resolving(repeats: int) -> Figures:
     """Create a training payload from a scan file."""
     from ptycho_adapters.factory import create_training_payload  # noqa: PLC0415 - not to count among the imports
     from ptycho_adapters.files import write_scan  # noqa: PLC0415
-    from ptycho_core.simulation import SimulationConfig, simulate  # noqa: PLC0415
+    from ptycho_core.simulation.simulate import SimulationConfig, simulate  # noqa: PLC0415
 
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "scan.npz"

@@ -26,8 +26,8 @@ from ptycho_core.config.execution import Precision
 if TYPE_CHECKING:
     from networks import Call
 
-    from ptycho_core.payload import TrainingPayload
-    from ptycho_core.scan import Scan
+    from ptycho_core.config.payload import TrainingPayload
+    from ptycho_core.measurement.scan import Scan
 
 
 @attrs.frozen(kw_only=True)
@@ -75,7 +75,7 @@ def measure(*, case: Case) -> Figures:
     import torch  # noqa: PLC0415 - in the fresh process only
     from networks import FORWARD_PASSES_PER_STEP  # noqa: PLC0415
 
-    from ptycho_core.simulation import SimulationConfig, simulate  # noqa: PLC0415
+    from ptycho_core.simulation.simulate import SimulationConfig, simulate  # noqa: PLC0415
 
     torch.set_num_threads(case.threads)
     scan = simulate(SimulationConfig(N=case.size, object_size_px=2 * case.size, step_px=case.size / 16, photons=1e6))
@@ -109,7 +109,7 @@ def measure(*, case: Case) -> Figures:
 
 def _payload(scan: Scan, case: Case, folder: Path, *, epochs: int) -> TrainingPayload:
     from ptycho_core.config import PyTorchExecutionConfig  # noqa: PLC0415
-    from ptycho_core.payload import ScanFacts, resolve_training  # noqa: PLC0415
+    from ptycho_core.config.payload import ScanFacts, resolve_training  # noqa: PLC0415
 
     execution = PyTorchExecutionConfig(enable_progress_bar=False, enable_checkpointing=False, logger_backend=None)
     facts = ScanFacts(path=Path("simulated.npz"), N=scan.N, n_patterns=scan.n_patterns)
@@ -132,8 +132,8 @@ def _network_calls(scan: Scan, case: Case) -> list[Call]:
     import torch  # noqa: PLC0415
     from networks import watched  # noqa: PLC0415
 
-    from ptycho_adapters.torch_backend.groups import training_set  # noqa: PLC0415
-    from ptycho_adapters.torch_backend.trainer import build_module  # noqa: PLC0415
+    from ptycho_adapters.torch_backend.data.groups import training_set  # noqa: PLC0415
+    from ptycho_adapters.torch_backend.training.trainer import build_module  # noqa: PLC0415
 
     payload = _payload(scan, case, Path("unused"), epochs=1)
     data = training_set(payload, [scan])

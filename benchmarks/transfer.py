@@ -17,9 +17,9 @@ from charts import Panel, draw
 from harness import Figures, in_fresh_process, write
 from quality import one_pass, reference_judge, region, shown, truth_judge
 
-from ptycho_core.objects import ObjectKind
-from ptycho_core.probes import ProbeKind, aberrate
-from ptycho_core.simulation import SimulationConfig, simulate, simulate_scan
+from ptycho_core.physics.probes import ProbeKind, aberrate
+from ptycho_core.simulation.objects import ObjectKind
+from ptycho_core.simulation.simulate import SimulationConfig, simulate, simulate_scan
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

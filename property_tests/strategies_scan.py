@@ -7,8 +7,8 @@ import numpy.typing as npt
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from ptycho_core.grouping import Grouping
-from ptycho_core.scan import MeasurementDomain, Scan, ScanMetadata
+from ptycho_core.measurement.grouping import Grouping
+from ptycho_core.measurement.scan import MeasurementDomain, Scan, ScanMetadata
 
 _DTYPES = st.sampled_from([np.dtype(name) for name in ("uint16", "uint32", "float32", "float64")])
 

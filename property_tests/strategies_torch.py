@@ -7,8 +7,8 @@ import torch
 from hypothesis import strategies as st
 from torch import Tensor
 
-from ptycho_adapters.torch_backend.canvas import accumulate, pixel_indices
 from ptycho_adapters.torch_backend.generators import AveragedPatches, Draft, Generator
+from ptycho_adapters.torch_backend.physics.canvas import accumulate, pixel_indices
 from strategies_physics import seeds
 
 

@@ -26,7 +26,7 @@ from ptycho_core import (
     to_model_config,
     to_training_config,
 )
-from ptycho_core.bridge import TorchInferenceRecords, TorchTrainingRecords
+from ptycho_core.config.bridge import TorchInferenceRecords, TorchTrainingRecords
 from ptycho_core.config.execution import PyTorchExecutionConfig
 from ptycho_core.config.table import keys
 from strategies_config import TEXT, records

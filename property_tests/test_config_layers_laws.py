@@ -8,9 +8,9 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
+from ptycho_core.config.overrides import Layer, Unset, resolve
 from ptycho_core.config.table import ALL, DEFAULTS, TRAINING, FieldInfo
 from ptycho_core.errors import ConfigError
-from ptycho_core.overrides import Layer, Unset, resolve
 from strategies_config import TEXT, free, of_setting, training_settings
 
 if TYPE_CHECKING:

@@ -25,13 +25,13 @@ from ptycho_core import (
     to_model_config,
     to_training_config,
 )
-from ptycho_core.bridge import TorchTrainingRecords, settings_of
 from ptycho_core.config import TorchModelConfig, evolve
+from ptycho_core.config.bridge import TorchTrainingRecords, settings_of
+from ptycho_core.config.overrides import Layer
+from ptycho_core.config.payload import ArchiveFacts, InferenceFacts, ScanFacts
+from ptycho_core.config.payload_json import payload_from_json, payload_to_json
 from ptycho_core.config.table import INFERENCE, TRAINING, FieldInfo, Table
 from ptycho_core.errors import ConfigError
-from ptycho_core.overrides import Layer
-from ptycho_core.payload import ArchiveFacts, InferenceFacts, ScanFacts
-from ptycho_core.payload_json import payload_from_json, payload_to_json
 from strategies_config import ANYTHING, free, inference_settings, of_setting, training_settings
 
 if TYPE_CHECKING:

@@ -11,11 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ptycho_core import InferencePayload, TrainingPayload, resolve_inference, resolve_training
-from ptycho_core.bridge import settings_of
+from ptycho_core.config.bridge import settings_of
+from ptycho_core.config.overrides import Layer
+from ptycho_core.config.payload import ArchiveFacts, InferenceFacts, ScanFacts
 from ptycho_core.config.table import INFERENCE, OF_ARCHIVE, TRAINING, FieldInfo, Table
 from ptycho_core.errors import ConfigError
-from ptycho_core.overrides import Layer
-from ptycho_core.payload import ArchiveFacts, InferenceFacts, ScanFacts
 from strategies_config import ANYTHING, of_setting, training_settings
 
 OUT = Path("out")

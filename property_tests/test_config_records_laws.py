@@ -12,10 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ptycho_core.config import DataConfig, ModelConfig, TrainingConfig, evolve
+from ptycho_core.config.payload_json import payload_from_json
 from ptycho_core.config.serialize import structure, unstructure
 from ptycho_core.config.table import EVERY
 from ptycho_core.errors import ConfigError
-from ptycho_core.payload_json import payload_from_json
 from strategies_config import ANY_RECORD, ANYTHING, JSON
 
 if TYPE_CHECKING:

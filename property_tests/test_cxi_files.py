@@ -17,7 +17,7 @@ from ptycho_core.errors import ScanFileError
 from strategies_scan import scans
 
 if TYPE_CHECKING:
-    from ptycho_core.scan import Scan
+    from ptycho_core.measurement.scan import Scan
 
 
 @st.composite

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from scipy.spatial.distance import cdist
 
 from ptycho_core.errors import ConfigError
-from ptycho_core.grouping import Grouping, Groups, group_scan
-from ptycho_core.scan import Scan
+from ptycho_core.measurement.grouping import Grouping, Groups, group_scan
+from ptycho_core.measurement.scan import Scan
 from strategies_scan import grouped_points, scan_at
 
 Case = tuple[Scan, Grouping]

@@ -10,15 +10,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ptycho_core.inspection import inspect_scan
+from ptycho_core.measurement.inspection import inspect_scan
+from ptycho_core.measurement.suspicions import findings
 from ptycho_core.memory import MemoryDemand, MemoryShortageError, Remedy, check_memory
-from ptycho_core.suspicions import findings
 from strategies_scan import scans
 
 if TYPE_CHECKING:
     from random import Random
 
-    from ptycho_core.scan import Scan
+    from ptycho_core.measurement.scan import Scan
 
 
 @given(scans(), st.randoms(use_true_random=False))

@@ -9,8 +9,8 @@ import scipy.ndimage
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ptycho_core.gauge import find_ramp, plane_wave
-from ptycho_core.metrics import compare, frc
+from ptycho_core.results.gauge import find_ramp, plane_wave
+from ptycho_core.results.metrics import compare, frc
 from strategies_physics import seeds
 
 SIZE = 48

@@ -6,8 +6,8 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ptycho_core.canvas import CanvasFrame, canvas_frame
-from ptycho_core.optics import (
+from ptycho_core.physics.canvas import CanvasFrame, canvas_frame
+from ptycho_core.physics.optics import (
     accumulate_patches,
     expected_counts,
     extract_patches,

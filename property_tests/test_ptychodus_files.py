@@ -16,8 +16,8 @@ from hypothesis.extra import numpy as hnp
 
 from ptycho_adapters.files import read_file_facts, read_product, read_scan, write_product, write_scan
 from ptycho_core.errors import ScanFileError
-from ptycho_core.product import Product
-from ptycho_core.scan import Scan, ScanMetadata
+from ptycho_core.measurement.scan import Scan, ScanMetadata
+from ptycho_core.results.product import Product
 
 if TYPE_CHECKING:
     from collections.abc import Callable

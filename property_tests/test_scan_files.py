@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from ptycho_adapters.files import read_scan, write_scan
 from ptycho_core.errors import ScanFileError
-from ptycho_core.scan import MeasurementDomain, Scan
+from ptycho_core.measurement.scan import MeasurementDomain, Scan
 from strategies_scan import scans
 
 

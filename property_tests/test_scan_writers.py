@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from ptycho_adapters.files import ScanFormat, read_file_facts, read_scan, write_scan
 from ptycho_adapters.files.writers import WRITERS, Writer
 from ptycho_core.errors import ScanError
-from ptycho_core.scan import MeasurementDomain, Scan, ScanMetadata
+from ptycho_core.measurement.scan import MeasurementDomain, Scan, ScanMetadata
 from strategies_scan import complex_arrays, lengths_m, scans
 
 if TYPE_CHECKING:

@@ -7,11 +7,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ptycho_core.errors import ConfigError
-from ptycho_core.objects import ObjectKind
-from ptycho_core.optics import extract_patches
-from ptycho_core.probes import ProbeKind
-from ptycho_core.scan_paths import PathKind
-from ptycho_core.simulation import SimulationConfig, simulate
+from ptycho_core.physics.optics import extract_patches
+from ptycho_core.physics.probes import ProbeKind
+from ptycho_core.simulation.objects import ObjectKind
+from ptycho_core.simulation.scan_paths import PathKind
+from ptycho_core.simulation.simulate import SimulationConfig, simulate
 
 configs = st.builds(
     SimulationConfig,

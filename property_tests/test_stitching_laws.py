@@ -7,8 +7,8 @@ import numpy.typing as npt
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ptycho_core.optics import extract_patches
-from ptycho_core.stitching import Stitched, stitch
+from ptycho_core.physics.optics import extract_patches
+from ptycho_core.physics.stitching import Stitched, stitch
 from strategies_physics import Placement, placements, seeds
 
 

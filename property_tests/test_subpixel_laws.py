@@ -7,8 +7,8 @@ import numpy.typing as npt
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ptycho_core.splitting import split_region
-from ptycho_core.subpixel import scan_counts, shift_probe, split_positions
+from ptycho_core.measurement.splitting import split_region
+from ptycho_core.physics.subpixel import scan_counts, shift_probe, split_positions
 from strategies_physics import complex_arrays, positions, seeds
 
 probes = complex_arrays(2, 9, 9)

@@ -7,7 +7,7 @@ from collections import Counter
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ptycho_adapters.torch_backend.groups import EpochBatches
+from ptycho_adapters.torch_backend.data.groups import EpochBatches
 
 counts = st.lists(st.integers(0, 40), min_size=1, max_size=5)
 sizes = st.integers(1, 9)

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from ptycho_adapters.torch_backend.canvas import accumulate, extract
+from ptycho_adapters.torch_backend.physics.canvas import accumulate, extract
 from strategies_torch import Placed, merge, noise, placed_groups
 
 

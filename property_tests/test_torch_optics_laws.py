@@ -8,8 +8,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ptycho_adapters.torch_backend.data_consistency import asked_change
-from ptycho_adapters.torch_backend.optics import (
+from ptycho_adapters.torch_backend.physics.data_consistency import asked_change
+from ptycho_adapters.torch_backend.physics.optics import (
     amplitude_mae,
     detector_order,
     expected_counts,
@@ -17,8 +17,8 @@ from ptycho_adapters.torch_backend.optics import (
     shift_probe,
     split_positions,
 )
-from ptycho_core import optics as reference
-from ptycho_core import subpixel
+from ptycho_core.physics import optics as reference
+from ptycho_core.physics import subpixel
 from strategies_physics import seeds
 from strategies_torch import noise
 

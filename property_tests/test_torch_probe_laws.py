@@ -9,7 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ptycho_adapters.torch_backend.probe import TrainableProbe, aberration_basis, soft_disc
+from ptycho_adapters.torch_backend.physics.probe import TrainableProbe, aberration_basis, soft_disc
 from strategies_physics import seeds
 from strategies_torch import noise
 

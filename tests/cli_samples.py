@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from ptycho_adapters.cli import parse
 from ptycho_adapters.commands import infer, train
 from ptycho_adapters.files import write_scan
-from ptycho_core.simulation import SimulationConfig, simulate
+from ptycho_core.simulation.simulate import SimulationConfig, simulate
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -5,9 +5,9 @@ from __future__ import annotations
 import attrs
 import numpy as np
 
-from ptycho_core.geometry import object_pixel_m, wavelength_from_energy
-from ptycho_core.product import Product
-from ptycho_core.scan import MeasurementDomain, Scan, ScanMetadata
+from ptycho_core.measurement.geometry import object_pixel_m, wavelength_from_energy
+from ptycho_core.measurement.scan import MeasurementDomain, Scan, ScanMetadata
+from ptycho_core.results.product import Product
 
 SIZE = 16
 DETECTOR_PIXEL_M = 75e-6

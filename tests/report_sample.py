@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from ptycho_adapters.report import Report, SettingRow
-from ptycho_core.metrics import Comparison, compare
-from ptycho_core.product import Product
-from ptycho_core.run_details import RunDetails
+from ptycho_core.results.metrics import Comparison, compare
+from ptycho_core.results.product import Product
+from ptycho_core.results.run_details import RunDetails
 
 
 def full_product() -> Product:

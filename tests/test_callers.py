@@ -15,9 +15,9 @@ import pytest
 from ptycho_core import InferenceConfig, ModelConfig, TrainingConfig, resolve_inference, resolve_training
 from ptycho_core.callers import warn_caller
 from ptycho_core.config import evolve
+from ptycho_core.config.overrides import Layer, resolve
+from ptycho_core.config.payload import ArchiveFacts, InferenceFacts, ScanFacts
 from ptycho_core.config.table import TRAINING
-from ptycho_core.overrides import Layer, resolve
-from ptycho_core.payload import ArchiveFacts, InferenceFacts, ScanFacts
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -8,10 +8,10 @@ import pytest
 
 from ptycho_adapters import demo, legacy
 from ptycho_adapters.cli import parse
+from ptycho_adapters.command_line.flags import read_flags
 from ptycho_adapters.commands import simulate, train
-from ptycho_adapters.commands.flags import read_flags
+from ptycho_core.config.overrides import Layer, resolve
 from ptycho_core.config.table import TRAINING
-from ptycho_core.overrides import Layer, resolve
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

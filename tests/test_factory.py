@@ -23,9 +23,9 @@ from ptycho_adapters.factory import (
     populate_legacy_params,
 )
 from ptycho_core import InferencePayload, ModelConfig, PyTorchExecutionConfig, TrainingConfig, TrainingPayload
+from ptycho_core.config.overrides import Layer
+from ptycho_core.config.payload_json import payload_to_json
 from ptycho_core.errors import ArchiveError, ConfigError, ScanFileError
-from ptycho_core.overrides import Layer
-from ptycho_core.payload_json import payload_to_json
 
 Writer = Callable[..., Path]
 

@@ -67,7 +67,7 @@ def test_lightning_is_needed_as_well(tmp_path: Path) -> None:
 
 def test_an_accident_in_the_library_is_no_missing_package(tmp_path: Path) -> None:
     """A module of ours that is not there is a broken installation, and named as what it is."""
-    module = "ptycho_adapters.torch_backend.optics"
+    module = "ptycho_adapters.torch_backend.physics.optics"
 
     done = python_without(tmp_path, (module,), "-c", "import ptycho_adapters.torch_backend")
 

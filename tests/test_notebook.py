@@ -16,15 +16,15 @@ from ptycho_adapters.labelled import to_xarray
 from ptycho_adapters.plotting import plot
 from ptycho_core.errors import DependencyError
 from ptycho_core.notebook import html_table, plot_with_entry_point
-from ptycho_core.reconstruction import Reconstruction
-from ptycho_core.simulation import SimulationConfig, simulate
+from ptycho_core.results.reconstruction import Reconstruction
+from ptycho_core.simulation.simulate import SimulationConfig, simulate
 from report_sample import full_product
 from torch_sample import quick_training
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from ptycho_core.scan import Scan
+    from ptycho_core.measurement.scan import Scan
 
 xarray = pytest.importorskip("xarray", reason="xarray is not installed")
 
@@ -96,7 +96,7 @@ def test_values_have_a_table(scan: Scan, reconstruction: Reconstruction, tmp_pat
 def test_tables_need_no_drawing_library() -> None:
     """A scan shows its table in a process that has not loaded matplotlib."""
     program = (
-        "import sys; from ptycho_core.simulation import SimulationConfig, simulate; "
+        "import sys; from ptycho_core.simulation.simulate import SimulationConfig, simulate; "
         "scan = simulate(SimulationConfig(object_size_px=80, step_px=16.0)); scan._repr_html_(); "
         "sys.exit(str({'matplotlib', 'jinja2', 'xarray'} & set(sys.modules)))"
     )

@@ -16,7 +16,7 @@ from ptychodus_sample import DETECTOR_PIXEL_M, DISTANCE_M, ENERGY_EV, difference
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from ptycho_core.scan import Scan
+    from ptycho_core.measurement.scan import Scan
 
 _HOW = "pip install --no-deps ptychodus==1.7.0"
 io: Any = pytest.importorskip("ptychodus.api.io", reason=f"the Ptychodus client is not installed: {_HOW}")

@@ -13,14 +13,14 @@ import pytest
 import torch
 from lightning import Callback, LightningModule, Trainer
 
-from ptycho_adapters.torch_backend.checkpoints import checkpoint_callbacks
-from ptycho_adapters.torch_backend.groups import GroupBatch, training_set
+from ptycho_adapters.torch_backend.data.groups import GroupBatch, training_set
 from ptycho_adapters.torch_backend.trained_model import TrainedModel
-from ptycho_adapters.torch_backend.trainer import build_module, train
+from ptycho_adapters.torch_backend.training.checkpoints import checkpoint_callbacks
+from ptycho_adapters.torch_backend.training.trainer import build_module, train
 from ptycho_core.config import PyTorchExecutionConfig
+from ptycho_core.config.payload import ScanFacts, TrainingPayload, resolve_training
 from ptycho_core.config.table import TRAINING
-from ptycho_core.payload import ScanFacts, TrainingPayload, resolve_training
-from ptycho_core.simulation import SimulationConfig, simulate
+from ptycho_core.simulation.simulate import SimulationConfig, simulate
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     from torch.optim import Optimizer
 
-    from ptycho_adapters.torch_backend.module import PtychoModule
-    from ptycho_core.scan import Scan
+    from ptycho_adapters.torch_backend.training.module import PtychoModule
+    from ptycho_core.measurement.scan import Scan
 
 SMALL: Mapping[str, object] = {
     "n_groups": 6,
@@ -181,7 +181,7 @@ def observed_training(
         return [observer, *checkpoint_callbacks(given, validates=validates)]
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("ptycho_adapters.torch_backend.trainer.checkpoint_callbacks", watched)
+        patch.setattr("ptycho_adapters.torch_backend.training.trainer.checkpoint_callbacks", watched)
         model = train(payload, scans or tiny_scan(), validation=validation)
     return Observed(model=model, trainer=observer.trainers[0], observer=observer)
 

@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, NoReturn
 
 import attrs
 
-from ptycho_adapters.commands import console, convert, evaluate, infer, inspect, simulate, train
-from ptycho_adapters.commands.parser import Parser, rewritten, unknown_flags
-from ptycho_adapters.commands.usage import UsageError, kebab
+from ptycho_adapters.command_line import console
+from ptycho_adapters.command_line.parser import Parser, rewritten, unknown_flags
+from ptycho_adapters.command_line.usage import UsageError, kebab
+from ptycho_adapters.commands import convert, evaluate, infer, inspect, simulate, train
 from ptycho_core.config.table import INFERENCE, TRAINING, Table
 from ptycho_core.errors import DependencyError, ProblemsError
 from ptycho_core.version import VERSION

@@ -15,7 +15,7 @@ import attrs
 
 from ptycho_adapters.cli import WRONG_INPUT
 from ptycho_adapters.cli import main as command_line
-from ptycho_adapters.commands import console
+from ptycho_adapters.command_line import console
 from ptycho_core.errors import DependencyError
 
 if TYPE_CHECKING:

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ptycho_adapters.atomic import commit_files
+from ptycho_adapters.command_line.objects_input import read_object
 from ptycho_adapters.commands.evaluate import Area, judge
-from ptycho_adapters.commands.objects_input import read_object
 from ptycho_adapters.plotting.curves import draw_losses
 from ptycho_adapters.torch_backend import load_archive
-from ptycho_core.alignment import ComparisonSettings
+from ptycho_core.results.alignment import ComparisonSettings
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from ptycho_adapters.torch_backend import TrainedModel
-    from ptycho_core.metrics import Comparison
+    from ptycho_core.results.metrics import Comparison
 
     Image = NDArray[np.float64]
 

@@ -11,10 +11,9 @@ from typing import TYPE_CHECKING
 
 from ptycho_adapters import legacy
 from ptycho_adapters.scan_facts import read_probe_size, read_scan_facts
-from ptycho_core.bridge import legacy_dict
+from ptycho_core.config.bridge import legacy_dict
 from ptycho_core.config.canonical import InferenceConfig, TrainingConfig
-from ptycho_core.errors import ArchiveError, ConfigError, Problem
-from ptycho_core.payload import (
+from ptycho_core.config.payload import (
     ArchiveFacts,
     InferenceFacts,
     InferencePayload,
@@ -22,7 +21,8 @@ from ptycho_core.payload import (
     resolve_inference,
     resolve_training,
 )
-from ptycho_core.payload_json import payload_from_json
+from ptycho_core.config.payload_json import payload_from_json
+from ptycho_core.errors import ArchiveError, ConfigError, Problem
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

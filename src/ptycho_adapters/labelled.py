@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ptycho_core.errors import DependencyError
-from ptycho_core.product import Product
+from ptycho_core.results.product import Product
 from ptycho_core.version import VERSION
 
 if TYPE_CHECKING:
     import xarray
     from numpy.typing import NDArray
 
-    from ptycho_core.reconstruction import Reconstruction
+    from ptycho_core.results.reconstruction import Reconstruction
 
 
 def to_xarray(result: Reconstruction | Product) -> xarray.Dataset:

@@ -11,7 +11,7 @@ import threading
 from collections.abc import Iterator, Mapping, MutableMapping
 from types import MappingProxyType
 
-from ptycho_core.bridge import legacy_dict
+from ptycho_core.config.bridge import legacy_dict
 from ptycho_core.config.canonical import InferenceConfig, ModelConfig, TrainingConfig
 from ptycho_core.errors import DependencyError
 

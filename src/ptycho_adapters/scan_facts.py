@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.lib import format as npy
 
+from ptycho_core.config.payload import ScanFacts
 from ptycho_core.errors import Problem, ScanFileError
-from ptycho_core.payload import ScanFacts
 
 if TYPE_CHECKING:
     from pathlib import Path

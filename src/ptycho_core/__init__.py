@@ -1,14 +1,5 @@
 """Physics-informed ptychography: the pure core. Values in, values out."""
 
-from ptycho_core.bridge import (
-    KEY_MAPPINGS,
-    from_inference_config,
-    from_training_config,
-    legacy_dict,
-    to_inference_config,
-    to_model_config,
-    to_training_config,
-)
 from ptycho_core.config import (
     DataConfig,
     InferenceConfig,
@@ -19,12 +10,21 @@ from ptycho_core.config import (
     TorchTrainingConfig,
     TrainingConfig,
 )
-from ptycho_core.grouping import Grouping, Groups, group_scan
-from ptycho_core.overrides import Layer, Unset
-from ptycho_core.payload import InferencePayload, TrainingPayload, resolve_inference, resolve_training
-from ptycho_core.product import Product
-from ptycho_core.scan import Amplitude, Counts, MeasurementDomain, Scan, ScanMetadata
-from ptycho_core.stitching import Stitched, stitch
+from ptycho_core.config.bridge import (
+    KEY_MAPPINGS,
+    from_inference_config,
+    from_training_config,
+    legacy_dict,
+    to_inference_config,
+    to_model_config,
+    to_training_config,
+)
+from ptycho_core.config.overrides import Layer, Unset
+from ptycho_core.config.payload import InferencePayload, TrainingPayload, resolve_inference, resolve_training
+from ptycho_core.measurement.grouping import Grouping, Groups, group_scan
+from ptycho_core.measurement.scan import Amplitude, Counts, MeasurementDomain, Scan, ScanMetadata
+from ptycho_core.physics.stitching import Stitched, stitch
+from ptycho_core.results.product import Product
 
 __all__ = [
     "KEY_MAPPINGS",

@@ -39,15 +39,15 @@ from ptycho_core import (
     to_training_config,
 )
 from ptycho_core.config import evolve
-from ptycho_core.overrides import Settings, Unset
-from ptycho_core.payload_json import payload_from_json, payload_to_json
+from ptycho_core.config.overrides import Settings, Unset
+from ptycho_core.config.payload_json import payload_from_json, payload_to_json
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from ptycho_core.bridge import LegacyValue
+    from ptycho_core.config.bridge import LegacyValue
+    from ptycho_core.config.payload import ScanFacts
     from ptycho_core.errors import ConfigError, Problem
-    from ptycho_core.payload import ScanFacts
 
 
 def records_know_their_fields(model: ModelConfig, training: TrainingConfig, execution: PyTorchExecutionConfig) -> None:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from ptycho_adapters.commands import console
-from ptycho_adapters.commands.scan_source import add_scan_options, read_source
-from ptycho_adapters.commands.usage import UsageError
+from ptycho_adapters.command_line import console
+from ptycho_adapters.command_line.scan_source import add_scan_options, read_source
+from ptycho_adapters.command_line.usage import UsageError
 from ptycho_core.errors import ConfigError, Problem, ScanFileError
 
 if TYPE_CHECKING:
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from ptycho_core.product import Product
-    from ptycho_core.scan import Scan
+    from ptycho_core.measurement.scan import Scan
+    from ptycho_core.results.product import Product
 
 HELP = "write a scan or a result in another format"
 USAGE = "ptycho convert IN OUT [flags]"
@@ -80,14 +80,14 @@ def run(typed: Mapping[str, object]) -> None:
 
 def _read(source: Path, typed: Mapping[str, object]) -> Scan | Product:
     from ptycho_adapters.files import read_product  # noqa: PLC0415 - h5py
-    from ptycho_adapters.files.products import is_product  # noqa: PLC0415
-    from ptycho_adapters.files.recognition import gather_evidence  # noqa: PLC0415
+    from ptycho_adapters.files.evidence.recognition import gather_evidence  # noqa: PLC0415
+    from ptycho_adapters.files.products.store import is_product  # noqa: PLC0415
 
     return read_product(source) if is_product(gather_evidence(source)) else read_source(typed, source)
 
 
 def _as_counts(content: Scan | Product, source: Path, *, to_tiff: bool) -> Scan:
-    from ptycho_core.product import Product  # noqa: PLC0415 - as above
+    from ptycho_core.results.product import Product  # noqa: PLC0415 - as above
 
     if to_tiff or isinstance(content, Product):
         what = "TIFF files hold no patterns" if to_tiff else f"{source} is a result"
@@ -98,7 +98,7 @@ def _as_counts(content: Scan | Product, source: Path, *, to_tiff: bool) -> Scan:
 def _makes_folders(content: Scan | Product, target: Path, wanted: str | None) -> bool:
     """Tell whether a scan is to be written in a format whose files stand in a folder of their own."""
     from ptycho_adapters.files.writers import choose_writer  # noqa: PLC0415 - h5py
-    from ptycho_core.scan import Scan  # noqa: PLC0415
+    from ptycho_core.measurement.scan import Scan  # noqa: PLC0415
 
     return isinstance(content, Scan) and wanted != _TIFF and "" in choose_writer(target, wanted).suffixes
 
@@ -106,7 +106,7 @@ def _makes_folders(content: Scan | Product, target: Path, wanted: str | None) ->
 def _write(content: Scan | Product, target: Path, wanted: str | None) -> dict[str, object]:
     """Write a scan as a scan or a result as a result."""
     from ptycho_adapters.files import write_product, write_scan  # noqa: PLC0415 - h5py
-    from ptycho_core.product import Product  # noqa: PLC0415
+    from ptycho_core.results.product import Product  # noqa: PLC0415
 
     if isinstance(content, Product):
         if wanted not in {None, _PRODUCT}:
@@ -119,7 +119,7 @@ def _write(content: Scan | Product, target: Path, wanted: str | None) -> dict[st
 
 
 def _write_tiff(content: Scan | Product, source: Path, target: Path, typed: Mapping[str, object]) -> dict[str, object]:
-    from ptycho_adapters.files.complex_tiff import TiffLayout, write_complex_tiff  # noqa: PLC0415 - tifffile
+    from ptycho_adapters.files.images.complex_tiff import TiffLayout, write_complex_tiff  # noqa: PLC0415 - tifffile
 
     name = str(typed.get("array") or _ARRAYS[0])
     array = content.probe if name == "probe" else content.object

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING
 import attrs
 import numpy as np
 
-from ptycho_adapters.commands import console
-from ptycho_adapters.commands.objects_input import PlacedObject, read_object
-from ptycho_adapters.commands.scan_input import existing
-from ptycho_adapters.commands.text_values import read_text
-from ptycho_adapters.commands.usage import UsageError, kebab
-from ptycho_core.alignment import ComparisonSettings
+from ptycho_adapters.command_line import console
+from ptycho_adapters.command_line.objects_input import PlacedObject, read_object
+from ptycho_adapters.command_line.scan_input import existing
+from ptycho_adapters.command_line.text_values import read_text
+from ptycho_adapters.command_line.usage import UsageError, kebab
 from ptycho_core.errors import Problem, ScanFileError
+from ptycho_core.results.alignment import ComparisonSettings
 
 if TYPE_CHECKING:
     import argparse
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from ptycho_core.metrics import Comparison
+    from ptycho_core.results.metrics import Comparison
 
 HELP = "compare a result with a reference"
 USAGE = """ptycho evaluate RESULT --reference FILE --output-dir FOLDER [flags]
@@ -99,7 +99,7 @@ def run(typed: Mapping[str, object]) -> None:
         PtychoError: the user's input cannot be used.
         OSError: from the file system.
     """
-    from ptycho_adapters.commands.results import Summary, write_evaluation  # noqa: PLC0415 - h5py and matplotlib
+    from ptycho_adapters.report.results import Summary, write_evaluation  # noqa: PLC0415 - h5py and matplotlib
 
     if typed.get("model_path") is not None:
         _compare_halves(typed)
@@ -123,7 +123,7 @@ def run(typed: Mapping[str, object]) -> None:
 
 
 def _compare_halves(typed: Mapping[str, object]) -> None:
-    from ptycho_adapters.commands.split_half import compare_halves  # noqa: PLC0415 - it builds on this module
+    from ptycho_adapters.command_line.split_half import compare_halves  # noqa: PLC0415 - it builds on this module
 
     for name in ("reference", "region"):
         if typed.get(name) is not None:
@@ -140,7 +140,7 @@ def judge(
     Raises:
         ScanFileError: the two cannot be compared there.
     """
-    from ptycho_core.metrics import compare  # noqa: PLC0415 - scikit-image takes a while
+    from ptycho_core.results.metrics import compare  # noqa: PLC0415 - scikit-image takes a while
 
     try:
         return compare(
@@ -158,7 +158,7 @@ def judge(
 
 def area_mask(result: PlacedObject, area: Area) -> NDArray[np.bool_]:
     """Return the pixels of a result that are judged, (H, W)."""
-    from ptycho_core.metrics import evaluation_mask  # noqa: PLC0415 - see above
+    from ptycho_core.results.metrics import evaluation_mask  # noqa: PLC0415 - see above
 
     coverage = np.ones(result.object.shape) if result.coverage is None else result.coverage
     mask = evaluation_mask(coverage, threshold=area.coverage_threshold, margin_px=area.margin_px)

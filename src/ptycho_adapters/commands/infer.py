@@ -7,27 +7,27 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
-from ptycho_adapters.commands import console
-from ptycho_adapters.commands.run_request import RunRequest, add_run_options
-from ptycho_adapters.commands.scan_input import existing, read_measured
-from ptycho_adapters.commands.show_config import show_settings
+from ptycho_adapters.command_line import console
+from ptycho_adapters.command_line.run_request import RunRequest, add_run_options
+from ptycho_adapters.command_line.scan_input import existing, read_measured
+from ptycho_adapters.command_line.show_config import show_settings
 from ptycho_adapters.factory import create_inference_payload, find_archive, read_archive_config
 from ptycho_adapters.pretraining.weights import generalist_payload, weights_path
 from ptycho_adapters.scan_facts import read_scan_facts
 from ptycho_core.config.knob import Effect
+from ptycho_core.config.overrides import Layer
+from ptycho_core.config.payload import ArchiveFacts, InferenceFacts, resolve_inference
 from ptycho_core.config.table import INFERENCE, OF_ARCHIVE
-from ptycho_core.overrides import Layer
-from ptycho_core.payload import ArchiveFacts, InferenceFacts, resolve_inference
 
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Mapping, Sequence
 
     from ptycho_adapters.torch_backend import ScanProbe
+    from ptycho_core.config.payload import InferencePayload, TrainingPayload
     from ptycho_core.config.table import FieldInfo
-    from ptycho_core.payload import InferencePayload, TrainingPayload
-    from ptycho_core.reconstruction import Reconstruction
-    from ptycho_core.scan import Scan
+    from ptycho_core.measurement.scan import Scan
+    from ptycho_core.results.reconstruction import Reconstruction
 
 HELP = "reconstruct a scan, with a trained model or the package's own"
 USAGE = "ptycho infer --test-data FILE --output-dir FOLDER [--model-path FOLDER] [flags]"
@@ -145,7 +145,7 @@ def _show(request: RunRequest) -> None:
 
 
 def _reconstruct(request: RunRequest, archive: Path | None, scan: Scan) -> None:
-    from ptycho_adapters.commands.results import Summary, product_of, write_reconstruction  # noqa: PLC0415 - h5py
+    from ptycho_adapters.report.results import Summary, product_of, write_reconstruction  # noqa: PLC0415 - h5py
     from ptycho_adapters.torch_backend import generalist_for, load_archive, reconstruct  # noqa: PLC0415 - torch takes seconds
 
     model = generalist_for(scan) if archive is None else load_archive(archive)

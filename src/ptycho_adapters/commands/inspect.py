@@ -11,18 +11,18 @@ from typing import TYPE_CHECKING
 import attrs
 import numpy as np
 
-from ptycho_adapters.commands import console
-from ptycho_adapters.commands.scan_source import add_scan_options, read_source
-from ptycho_adapters.commands.usage import UsageError
-from ptycho_core.suspicions import Finding
+from ptycho_adapters.command_line import console
+from ptycho_adapters.command_line.scan_source import add_scan_options, read_source
+from ptycho_adapters.command_line.usage import UsageError
+from ptycho_core.measurement.suspicions import Finding
 from ptycho_core.version import VERSION
 
 if TYPE_CHECKING:
     import argparse
 
-    from ptycho_core.inspection import Inspection
-    from ptycho_core.product import Product
-    from ptycho_core.scan import ScanMetadata
+    from ptycho_core.measurement.inspection import Inspection
+    from ptycho_core.measurement.scan import ScanMetadata
+    from ptycho_core.results.product import Product
 
 HELP = "say what a file is and what is suspicious about it"
 USAGE = "ptycho inspect FILE [flags]"
@@ -113,8 +113,8 @@ def look_at(path: Path, typed: Mapping[str, object]) -> tuple[Sheet, Inspection 
         ScanFileError: it is nothing that is known.
         ArchiveError: it is a model that cannot be read.
     """
-    from ptycho_adapters.files.products import is_product  # noqa: PLC0415 - h5py
-    from ptycho_adapters.files.recognition import gather_evidence  # noqa: PLC0415
+    from ptycho_adapters.files.evidence.recognition import gather_evidence  # noqa: PLC0415
+    from ptycho_adapters.files.products.store import is_product  # noqa: PLC0415 - h5py
 
     if _is_model(path):
         return _model_sheet(path), None
@@ -128,8 +128,8 @@ def look_at(path: Path, typed: Mapping[str, object]) -> tuple[Sheet, Inspection 
 
 def _scan_sheet(path: Path, typed: Mapping[str, object]) -> tuple[Sheet, Inspection]:
     from ptycho_adapters.files import read_file_facts  # noqa: PLC0415 - h5py
-    from ptycho_core.inspection import inspect_scan  # noqa: PLC0415
-    from ptycho_core.suspicions import findings  # noqa: PLC0415
+    from ptycho_core.measurement.inspection import inspect_scan  # noqa: PLC0415
+    from ptycho_core.measurement.suspicions import findings  # noqa: PLC0415
 
     scan = read_source(typed, path)
     inspection = inspect_scan(scan)
@@ -193,7 +193,7 @@ def _is_found_out(key: str) -> bool:
 
 
 def _geometry(metadata: ScanMetadata) -> Facts:
-    from ptycho_core.geometry import energy_from_wavelength  # noqa: PLC0415
+    from ptycho_core.measurement.geometry import energy_from_wavelength  # noqa: PLC0415
 
     wavelength = metadata.wavelength_m
     return {

@@ -9,17 +9,17 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from ptycho_adapters.commands import console
-from ptycho_adapters.commands.text_values import read_text
-from ptycho_adapters.commands.usage import UsageError, kebab
+from ptycho_adapters.command_line import console
+from ptycho_adapters.command_line.text_values import read_text
+from ptycho_adapters.command_line.usage import UsageError, kebab
 from ptycho_core.errors import ConfigError
-from ptycho_core.simulation import SimulationConfig, simulate
+from ptycho_core.simulation.simulate import SimulationConfig, simulate
 
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Callable, Mapping
 
-    from ptycho_core.scan import Scan
+    from ptycho_core.measurement.scan import Scan
 
 HELP = "simulate a scan of a made object"
 USAGE = "ptycho simulate --output FILE.npz [flags]"

@@ -10,16 +10,16 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from ptycho_adapters.commands import console
-from ptycho_adapters.commands.run_request import RunRequest, add_run_options
-from ptycho_adapters.commands.scan_input import existing
-from ptycho_adapters.commands.show_config import show_settings
-from ptycho_adapters.commands.training_scans import read_training_scans, read_validation_scan, training_files
+from ptycho_adapters.command_line import console
+from ptycho_adapters.command_line.run_request import RunRequest, add_run_options
+from ptycho_adapters.command_line.scan_input import existing
+from ptycho_adapters.command_line.show_config import show_settings
+from ptycho_adapters.command_line.training_scans import read_training_scans, read_validation_scan, training_files
 from ptycho_adapters.factory import create_training_payload
 from ptycho_adapters.scan_facts import read_scan_facts
+from ptycho_core.config.overrides import Layer
+from ptycho_core.config.payload import resolve_training
 from ptycho_core.config.table import TRAINING
-from ptycho_core.overrides import Layer
-from ptycho_core.payload import resolve_training
 
 if TYPE_CHECKING:
     import argparse
@@ -27,10 +27,10 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from ptycho_adapters.commands.training_scans import TrainingFiles
+    from ptycho_adapters.command_line.training_scans import TrainingFiles
     from ptycho_adapters.torch_backend import TrainedModel
-    from ptycho_core.payload import TrainingPayload
-    from ptycho_core.scan import Scan
+    from ptycho_core.config.payload import TrainingPayload
+    from ptycho_core.measurement.scan import Scan
 
 HELP = "train a model on one scan or several"
 USAGE = "ptycho train --train-data-file FILE --output-dir FOLDER --n-groups INTEGER [flags]"
@@ -112,7 +112,7 @@ def _check_groups(
     request: RunRequest, payload: TrainingPayload, scans: Sequence[Scan], validation: Scan | None
 ) -> None:
     """Draw the groups once before anything is written; a scan that is too small for them is the user's to mend."""
-    from ptycho_adapters.torch_backend.groups import training_set  # noqa: PLC0415 - torch takes seconds
+    from ptycho_adapters.torch_backend.data.groups import training_set  # noqa: PLC0415 - torch takes seconds
 
     with request.resolving():
         training_set(payload, scans, validation)
@@ -139,7 +139,7 @@ def _size(scans: Sequence[Scan]) -> str:
 def _report(
     model: TrainedModel, seconds: float, files: TrainingFiles, scans: Sequence[Scan], request: RunRequest
 ) -> None:
-    from ptycho_adapters.commands.results import Summary, write_training_pictures  # noqa: PLC0415 - see above
+    from ptycho_adapters.report.results import Summary, write_training_pictures  # noqa: PLC0415 - see above
     from ptycho_adapters.torch_backend import save_archive  # noqa: PLC0415
 
     first, *further = files.train

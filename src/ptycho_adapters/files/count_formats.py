@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ptycho_core.errors import Problem
-from ptycho_core.scan import MeasurementDomain
+from ptycho_core.measurement.scan import MeasurementDomain
 
 if TYPE_CHECKING:
-    from ptycho_core.scan import Scan
+    from ptycho_core.measurement.scan import Scan
 
 
 def amplitude_problems(scan: Scan, *, title: str) -> tuple[Problem, ...]:

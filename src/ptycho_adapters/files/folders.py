@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ptycho_adapters.files.fold_slice import is_parameters_of_a_pair
+from ptycho_adapters.files.formats.fold_slice import is_parameters_of_a_pair
 from ptycho_core.errors import Problem, ScanFileError
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from typing import TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from ptycho_core.frames import frame_slices, is_memory_mapped
+from ptycho_core.measurement.frames import frame_slices, is_memory_mapped
 
 _Scalar = TypeVar("_Scalar", bound=np.generic)
 

@@ -15,7 +15,7 @@ from numpy.lib import format as npy
 
 from ptycho_adapters.files.in_place import sealed
 from ptycho_core.errors import Problem, ScanFileError
-from ptycho_core.scan_checks import PATTERN_DTYPES, AnyArray, describe
+from ptycho_core.measurement.checks import PATTERN_DTYPES, AnyArray, describe
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

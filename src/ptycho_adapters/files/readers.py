@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from ptycho_adapters.files.cxi import TITLE as CXI_TITLE
-from ptycho_adapters.files.cxi import cxi_patterns, is_cxi, read_cxi_scan
-from ptycho_adapters.files.fold_slice import TITLE as FOLD_SLICE_TITLE
-from ptycho_adapters.files.fold_slice import fold_slice_patterns, is_fold_slice, read_fold_slice_scan
-from ptycho_adapters.files.npz import npz_patterns, read_npz_scan
-from ptycho_adapters.files.ptychodus import (
+from ptycho_adapters.files.formats.cxi.reader import TITLE as CXI_TITLE
+from ptycho_adapters.files.formats.cxi.reader import cxi_patterns, is_cxi, read_cxi_scan
+from ptycho_adapters.files.formats.fold_slice import TITLE as FOLD_SLICE_TITLE
+from ptycho_adapters.files.formats.fold_slice import fold_slice_patterns, is_fold_slice, read_fold_slice_scan
+from ptycho_adapters.files.formats.npz.reader import npz_patterns, read_npz_scan
+from ptycho_adapters.files.formats.ptychodus.reader import (
     PRODUCT_TITLE,
     is_product_only,
     is_ptychodus,
@@ -15,11 +15,15 @@ from ptycho_adapters.files.ptychodus import (
     read_ptychodus_scan,
     refuse_product_as_scan,
 )
-from ptycho_adapters.files.ptychodus import TITLE as PTYCHODUS_TITLE
-from ptycho_adapters.files.ptychodus_training import TITLE as TRAINING_TITLE
-from ptycho_adapters.files.ptychodus_training import is_ptychodus_training, read_training_scan, training_patterns
-from ptycho_adapters.files.ptyd import TITLE as PTYD_TITLE
-from ptycho_adapters.files.ptyd import is_ptyd, ptyd_patterns, read_ptyd_scan
+from ptycho_adapters.files.formats.ptychodus.reader import TITLE as PTYCHODUS_TITLE
+from ptycho_adapters.files.formats.ptychodus.training import TITLE as TRAINING_TITLE
+from ptycho_adapters.files.formats.ptychodus.training import (
+    is_ptychodus_training,
+    read_training_scan,
+    training_patterns,
+)
+from ptycho_adapters.files.formats.ptyd import TITLE as PTYD_TITLE
+from ptycho_adapters.files.formats.ptyd import is_ptyd, ptyd_patterns, read_ptyd_scan
 from ptycho_adapters.files.reading import ArrayFacts, Container, Evidence, FileFacts, Reader, ScanFormat
 from ptycho_core.errors import Problem, ScanFileError
 

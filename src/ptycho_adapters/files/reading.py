@@ -13,9 +13,9 @@ import numpy.typing as npt
 
 from ptycho_adapters.files.pattern_map import PatternMap
 from ptycho_core.errors import Problem, ScanFileError
-from ptycho_core.frames import frame_slices
-from ptycho_core.scan import MeasurementDomain, Scan
-from ptycho_core.scan_arrays import Patterns, as_probe
+from ptycho_core.measurement.arrays import Patterns, as_probe
+from ptycho_core.measurement.frames import frame_slices
+from ptycho_core.measurement.scan import MeasurementDomain, Scan
 
 
 class ScanFormat(StrEnum):

@@ -8,12 +8,12 @@ import attrs
 from numpy.lib import format as npy
 
 from ptycho_adapters.atomic import atomic_path
+from ptycho_adapters.files.evidence.recognition import gather_evidence
 from ptycho_adapters.files.pattern_map import PatternMap, map_name
 from ptycho_adapters.files.readers import choose_reader, facts_of
 from ptycho_adapters.files.reading import FileFacts, ProbeSource, Reader, ReadRequest
-from ptycho_adapters.files.recognition import gather_evidence
 from ptycho_core.errors import ConfigError, Problem, ScanFileError
-from ptycho_core.scan import MeasurementDomain, Scan
+from ptycho_core.measurement.scan import MeasurementDomain, Scan
 
 _TOO_LARGE = Problem(
     path="file",

@@ -7,12 +7,16 @@ from pathlib import Path
 
 import attrs
 
-from ptycho_adapters.files.cxi_writer import cxi_refuses, write_cxi_scan
-from ptycho_adapters.files.npz_writer import ptychopinn_refuses, write_npz_scan, write_ptychopinn_scan
-from ptycho_adapters.files.ptychodus_writer import ptychodus_refuses, write_ptychodus_folder, write_training_scan
+from ptycho_adapters.files.formats.cxi.writer import cxi_refuses, write_cxi_scan
+from ptycho_adapters.files.formats.npz.writer import ptychopinn_refuses, write_npz_scan, write_ptychopinn_scan
+from ptycho_adapters.files.formats.ptychodus.writer import (
+    ptychodus_refuses,
+    write_ptychodus_folder,
+    write_training_scan,
+)
 from ptycho_adapters.files.reading import ScanFormat
 from ptycho_core.errors import ConfigError, Problem, ScanError, raise_if_any
-from ptycho_core.scan import Scan
+from ptycho_core.measurement.scan import Scan
 
 
 def _holds_anything(_scan: Scan) -> tuple[Problem, ...]:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from ptycho_core.ring_correlation import RingCorrelation
+    from ptycho_core.results.ring_correlation import RingCorrelation
 
 Real = npt.NDArray[np.float64]
 

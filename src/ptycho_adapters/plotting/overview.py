@@ -9,7 +9,7 @@ import numpy as np
 from ptycho_adapters.atomic import atomic_path
 from ptycho_adapters.plotting.complex_colours import draw_complex
 from ptycho_adapters.plotting.curves import draw_flux, draw_positions
-from ptycho_core.inspection import good_pixels
+from ptycho_core.measurement.inspection import good_pixels
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from ptycho_core.inspection import Inspection
+    from ptycho_core.measurement.inspection import Inspection
 
 _SIZE_IN = (11.0, 8.6)
 _DPI = 130

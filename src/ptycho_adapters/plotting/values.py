@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ptycho_core.errors import DependencyError
-from ptycho_core.inspection import inspect_scan
-from ptycho_core.product import Product
-from ptycho_core.reconstruction import Reconstruction
-from ptycho_core.scan import Scan
+from ptycho_core.measurement.inspection import inspect_scan
+from ptycho_core.measurement.scan import Scan
+from ptycho_core.results.product import Product
+from ptycho_core.results.reconstruction import Reconstruction
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -9,9 +9,8 @@ import attrs
 import numpy as np
 from numpy.typing import NDArray
 
-from ptycho_core.objects import OBJECTS, ObjectKind
-from ptycho_core.optics import far_field, inverse_far_field
-from ptycho_core.probes import (
+from ptycho_core.physics.optics import far_field, inverse_far_field
+from ptycho_core.physics.probes import (
     aberrate,
     focused_aperture_probe,
     gaussian_probe,
@@ -19,6 +18,7 @@ from ptycho_core.probes import (
     with_modes,
     zone_plate_probe,
 )
+from ptycho_core.simulation.objects import OBJECTS, ObjectKind
 
 _SIZES, _SIZE_SHARES = (64, 128), (0.8, 0.2)
 _TEXTURE_EDGE = 384

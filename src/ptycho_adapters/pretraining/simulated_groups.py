@@ -8,10 +8,16 @@ import attrs
 import torch
 from torch import Tensor
 
-from ptycho_adapters.torch_backend.canvas import accumulate
+from ptycho_adapters.torch_backend.data.resident import Canvas
 from ptycho_adapters.torch_backend.generators import View
-from ptycho_adapters.torch_backend.optics import detected_rate, detector_order, exit_waves, light_of, shift_probe
-from ptycho_adapters.torch_backend.resident import Canvas
+from ptycho_adapters.torch_backend.physics.canvas import accumulate
+from ptycho_adapters.torch_backend.physics.optics import (
+    detected_rate,
+    detector_order,
+    exit_waves,
+    light_of,
+    shift_probe,
+)
 
 if TYPE_CHECKING:
     from ptycho_adapters.pretraining.recipe import Specimen

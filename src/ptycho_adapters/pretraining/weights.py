@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib.resources import files
 from pathlib import Path
 
-from ptycho_core.payload import ScanFacts, TrainingPayload, resolve_training
+from ptycho_core.config.payload import ScanFacts, TrainingPayload, resolve_training
 
 
 def weights_path() -> Path:

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 import attrs
 from markupsafe import Markup
 
-from ptycho_core.metrics import Comparison
-from ptycho_core.product import Product
+from ptycho_core.results.metrics import Comparison
+from ptycho_core.results.product import Product
 
 
 @attrs.frozen(kw_only=True)

@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from ptycho_adapters.report.content import Report
-    from ptycho_core.metrics import Comparison
-    from ptycho_core.product import Product
+    from ptycho_core.results.metrics import Comparison
+    from ptycho_core.results.product import Product
 
 _WIDTH_IN = 4.6
 _IMAGE_SHARE = 0.72  # of a figure's width, beside the tick labels and the colour bar

@@ -10,9 +10,9 @@ try:
     from ptycho_adapters.torch_backend.archive import load_archive, save_archive
     from ptycho_adapters.torch_backend.generalist import generalist_for
     from ptycho_adapters.torch_backend.generators import Generator, register_generator
-    from ptycho_adapters.torch_backend.reconstruct import reconstruct
+    from ptycho_adapters.torch_backend.inference.reconstruct import reconstruct
     from ptycho_adapters.torch_backend.trained_model import EpochLosses, ScanProbe, TrainedModel
-    from ptycho_adapters.torch_backend.trainer import train
+    from ptycho_adapters.torch_backend.training.trainer import train
 except ModuleNotFoundError as error:
     raise missing(error) from None
 

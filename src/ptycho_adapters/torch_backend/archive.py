@@ -21,8 +21,8 @@ from safetensors import torch as safetensors_torch
 from ptycho_adapters.atomic import atomic_path
 from ptycho_adapters.torch_backend.generators import build_generator
 from ptycho_adapters.torch_backend.trained_model import EpochLosses, ScanProbe, TrainedModel
+from ptycho_core.config.payload_json import payload_from_json, payload_to_json
 from ptycho_core.errors import ArchiveError, ConfigError, Problem, raise_if_any
-from ptycho_core.payload_json import payload_from_json, payload_to_json
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from ptycho_adapters.torch_backend.generators import Generator
-    from ptycho_core.payload import TrainingPayload
+    from ptycho_core.config.payload import TrainingPayload
 
 ARCHIVE_NAME = "wts.h5.zip"
 FORMAT = "ptycho-core-model"

@@ -9,8 +9,8 @@ import torch
 from safetensors.torch import load
 
 from ptycho_adapters.pretraining.weights import generalist_payload, weights_path
+from ptycho_adapters.torch_backend.data.resident import mean_flux
 from ptycho_adapters.torch_backend.generators import build_generator
-from ptycho_adapters.torch_backend.resident import mean_flux
 from ptycho_adapters.torch_backend.trained_model import ScanProbe, TrainedModel
 from ptycho_core.config import DataConfig, TorchModelConfig
 from ptycho_core.version import VERSION
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from ptycho_adapters.torch_backend.generators import Generator
-    from ptycho_core.scan import Scan
+    from ptycho_core.measurement.scan import Scan
 
 
 def generalist_for(scan: Scan) -> TrainedModel:

@@ -8,9 +8,9 @@ import numpy as np
 import torch
 
 from ptycho_adapters.machine import available_memory
+from ptycho_adapters.torch_backend.data.groups import grouping_of
+from ptycho_adapters.torch_backend.data.resident import count_bytes
 from ptycho_adapters.torch_backend.execution import pick_device
-from ptycho_adapters.torch_backend.groups import grouping_of
-from ptycho_adapters.torch_backend.resident import count_bytes
 from ptycho_core.memory import (
     MemoryDemand,
     Remedy,
@@ -27,12 +27,12 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
+    from ptycho_adapters.torch_backend.data.groups import TrainingSet
     from ptycho_adapters.torch_backend.generators import Generator
-    from ptycho_adapters.torch_backend.groups import TrainingSet
-    from ptycho_adapters.torch_backend.module import PtychoModule
+    from ptycho_adapters.torch_backend.training.module import PtychoModule
     from ptycho_core.config import PyTorchExecutionConfig
-    from ptycho_core.payload import TrainingPayload
-    from ptycho_core.scan import Scan
+    from ptycho_core.config.payload import TrainingPayload
+    from ptycho_core.measurement.scan import Scan
 
 _PIECE_PX = 32
 _FEWER_PATTERNS = "--n-subsample {}"

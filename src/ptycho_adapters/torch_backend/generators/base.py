@@ -10,8 +10,8 @@ import attrs
 import torch
 from torch import Tensor, nn
 
-from ptycho_adapters.torch_backend.canvas import add_patches, extract
-from ptycho_adapters.torch_backend.optics import visible_amplitude
+from ptycho_adapters.torch_backend.physics.canvas import add_patches, extract
+from ptycho_adapters.torch_backend.physics.optics import visible_amplitude
 from ptycho_core.errors import ConfigError, Problem
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from torch import nn
 from torch.nn import functional
 
 from ptycho_adapters.torch_backend.generators.base import Generator, register_generator
-from ptycho_adapters.torch_backend.optics import back_project, detector_order
+from ptycho_adapters.torch_backend.physics.optics import back_project, detector_order
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -1,0 +1,190 @@
+"""Flags generated from the field table: one per setting and per alias, absent unless typed."""
+
+from __future__ import annotations
+
+from argparse import SUPPRESS
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+import attrs
+
+from ptycho_adapters.command_line.parser import Switch
+from ptycho_adapters.command_line.text_values import is_switch, placeholder, read_text
+from ptycho_adapters.command_line.usage import kebab
+from ptycho_core.config.canonical import TrainingConfig
+from ptycho_core.config.execution import PyTorchExecutionConfig
+from ptycho_core.config.knob import Effect
+from ptycho_core.config.shared import Draw, Frame, Sampling
+from ptycho_core.config.table import FieldInfo, keys
+from ptycho_core.config.torch_side import DataConfig, TorchInferenceConfig, TorchModelConfig, TorchTrainingConfig
+from ptycho_core.config.types import choices
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Callable, Mapping
+
+    from ptycho_core.config.table import Table
+
+_DEST = "setting "  # no option of a command has a space in its name
+
+FILES, DATA, MODEL, TRAINING, EXECUTION, RECONSTRUCTION, RECORDED = (
+    "files",
+    "data",
+    "model",
+    "training",
+    "execution",
+    "reconstruction",
+    "recorded",
+)
+SECTIONS: Mapping[str, str] = MappingProxyType(
+    {
+        FILES: "files",
+        DATA: "data and sampling",
+        MODEL: "model",
+        TRAINING: "training",
+        EXECUTION: "execution",
+        RECONSTRUCTION: "reconstruction",
+        RECORDED: "recorded with the model, without effect on a run",
+    }
+)
+"""Sections of the help and of configuration files, with their titles."""
+
+_OF_FILES = frozenset(
+    {"train_data_file", "training_directories", "test_data_file", "output_dir", "model_path", "resume"}
+)
+_OF_DATA = frozenset({"n_groups", "sequential_sampling", "validation_fraction"})
+_OF_EXECUTION = frozenset({"seed"})
+_OF_TRAINING = frozenset({"learning_rate", "accum_steps"})
+_BY_RECORD: tuple[tuple[str, frozenset[str]], ...] = (
+    (DATA, keys(DataConfig, Sampling, Draw, Frame)),
+    (MODEL, keys(TorchModelConfig)),
+    (TRAINING, keys(TrainingConfig)),
+    (EXECUTION, keys(PyTorchExecutionConfig)),
+    (TRAINING, keys(TorchTrainingConfig)),
+    (RECONSTRUCTION, keys(TorchInferenceConfig)),
+)
+
+
+@attrs.frozen(kw_only=True, eq=False)
+class Flag:
+    """One name on the command line.
+
+    Attributes:
+        name: key or alias.
+        info: the setting that it stands for.
+        annotation: type of the values in this name's spelling.
+    """
+
+    name: str
+    info: FieldInfo
+    annotation: object
+
+    @property
+    def dest(self) -> str:
+        """Where the parser keeps what was typed."""
+        return _DEST + self.name
+
+
+def flags(table: Table) -> tuple[Flag, ...]:
+    """Return the flags of a table's settings, aliases after their key."""
+    return tuple(
+        Flag(name=name, info=info, annotation=_annotation(name, info)) for info in table for name in names_of(info)
+    )
+
+
+def names_of(info: FieldInfo) -> tuple[str, ...]:
+    """Return a setting's key and aliases."""
+    return (info.key, *info.aliases)
+
+
+def section_of(info: FieldInfo) -> str:
+    """Return the section that a setting stands in."""
+    if info.key in _OF_FILES:
+        return FILES
+    if info.effect in {Effect.LEGACY, Effect.RECORD}:
+        return RECORDED
+    if info.key in _OF_DATA:
+        return DATA
+    if info.key in _OF_TRAINING:
+        return TRAINING
+    if info.key in _OF_EXECUTION:
+        return EXECUTION
+    return next(section for section, held in _BY_RECORD if info.key in held)
+
+
+def add_flags(
+    parser: argparse.ArgumentParser, table: Table, *, shown: Callable[[FieldInfo], bool], hints: Mapping[str, str]
+) -> None:
+    """Give a parser one flag per key and alias.
+
+    Args:
+        parser: of the command.
+        table: the command's settings.
+        shown: which settings appear in the help; the others are accepted all the same, for the resolver to judge.
+        hints: what the help says instead of a default, by key.
+    """
+    wanted = {section_of(info) for info in table if shown(info)}
+    groups = {section: parser.add_argument_group(SECTIONS[section]) for section in SECTIONS if section in wanted}
+    for flag in flags(table):
+        visible = flag.name == flag.info.key and shown(flag.info)
+        target = groups[section_of(flag.info)] if visible else parser
+        help_text = _help(flag.info, hints.get(flag.info.key)) if visible else SUPPRESS
+        _add(target, flag, help_text)
+
+
+def read_flags(typed: Mapping[str, object], table: Table) -> dict[str, object]:
+    """Return the settings that were typed, by the name they were typed under; nothing else.
+
+    Args:
+        typed: what the parser kept.
+        table: the command's settings.
+    """
+    return {flag.name: read_text(str(typed[flag.dest]), flag.annotation) for flag in flags(table) if flag.dest in typed}
+
+
+def can_be_chosen(info: FieldInfo) -> bool:
+    """Tell whether a setting has more than one value that some run honours."""
+    return len(info.honoured) != 1 or bool(info.knob.part_of)
+
+
+def _annotation(name: str, info: FieldInfo) -> object:
+    """Type of a name's values: that of the record field with this very name, else of the key."""
+    for owner in info.owners:
+        if owner.attribute == name != info.key:
+            found: object = getattr(attrs.fields(owner.record), name).type
+            return found
+    return info.annotation
+
+
+def _add(target: argparse._ActionsContainer, flag: Flag, help_text: str) -> None:
+    option = kebab(flag.name)
+    if is_switch(flag.annotation):
+        words = [str(choice) for choice in choices(flag.annotation)]
+        names = (option, kebab("no_" + flag.name))
+        metavar = "|".join(["yes", "no", *words])
+        target.add_argument(
+            *names, dest=flag.dest, default=SUPPRESS, action=Switch, nargs="?", help=help_text, metavar=metavar
+        )
+    else:
+        target.add_argument(
+            option, dest=flag.dest, default=SUPPRESS, help=help_text, metavar=placeholder(flag.annotation)
+        )
+
+
+def _help(info: FieldInfo, hint: str | None) -> str:
+    unit = f" [{info.unit}]" if info.unit else ""
+    default = hint if hint is not None else f"default: {shown_value(info.default)}"
+    others = [kebab(alias.name) for alias in info.knob.aliases if not alias.deprecated]
+    also = f"; also {', '.join(others)}" if others else ""
+    return f"{info.doc}{unit} ({default}{also})".replace("%", "%%")
+
+
+def shown_value(value: object) -> str:
+    """Return a setting's value as it would be typed."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, tuple):
+        return ",".join(map(shown_value, value))
+    if isinstance(value, float):
+        return f"{value:g}"
+    return "none" if value is None else str(value)

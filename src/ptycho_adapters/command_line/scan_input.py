@@ -1,0 +1,80 @@
+"""Reading the scan of a command and saying where its words and its numbers disagree."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ptycho_adapters.command_line import console
+from ptycho_adapters.command_line.usage import kebab
+from ptycho_adapters.files import read_scan
+from ptycho_core.errors import Problem, ScanFileError
+from ptycho_core.measurement.frames import frame_slices
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from ptycho_adapters.command_line.run_request import RunRequest
+    from ptycho_core.config.payload import InferencePayload, TrainingPayload
+    from ptycho_core.measurement.scan import Scan
+
+_ALIKE = 2.0  # an absorbing object and a declared dose differ by less than this
+
+
+def existing(path: Path, what: str) -> Path:
+    """Return a path to a file that is there.
+
+    Raises:
+        FileNotFoundError: it is not.
+        IsADirectoryError: it is a folder.
+    """
+    if path.is_dir():
+        message = f"{what} is a folder, not a file: {path}"
+        raise IsADirectoryError(message)
+    if not path.exists():
+        message = f"{what} file not found: {path}"
+        raise FileNotFoundError(message)
+    return path
+
+
+def read_measured(path: Path, request: RunRequest, payload: TrainingPayload | InferencePayload) -> Scan:
+    """Read a scan, and warn where what is said about it does not fit what it holds.
+
+    Raises:
+        ScanFileError: the file is no scan, or its patterns are not of the size that the run is for.
+    """
+    scan = read_scan(
+        path, domain=request.domain, product=request.product, probe=request.probe, memory_map=request.memory_map
+    )
+    size, source = payload.pt_data_config.N, payload.provenance["N"]
+    if size != scan.N:
+        expected = f"{size} px, as {'--N' if source.chosen else f'the {source}'} says"
+        raise ScanFileError(str(path), [Problem(path="patterns", expected=expected, found=f"{scan.N} px")])
+    for text in disagreements(scan, stated_nphotons(payload)):
+        console.warn(f"{path}: {text}")
+    return scan
+
+
+def stated_nphotons(payload: TrainingPayload | InferencePayload) -> float | None:
+    """Return the photons per frame that somebody chose; None where they were read from a file or are a default."""
+    return payload.pt_data_config.nphotons if payload.provenance["nphotons"].chosen else None
+
+
+def disagreements(scan: Scan, nphotons: float | None) -> Iterator[str]:
+    """Yield what is said about a scan and does not fit what it holds.
+
+    Args:
+        scan: the measured data with their metadata.
+        nphotons: photons per frame that the user stated; None if not.
+    """
+    evidence = scan.metadata.extra.get("domain_evidence", "")
+    _, said, word = evidence.partition("the file says ")
+    if said and word != scan.domain:
+        yield f"read as {scan.domain} as --domain says, but the file says {word}"
+    flux = sum(float(scan.counts(some).sum(dtype=np.float64)) for some in frame_slices(scan.patterns)) / scan.n_patterns
+    declared = {kebab("nphotons"): nphotons, "nphotons in the metadata": scan.metadata.nphotons}
+    for name, value in declared.items():
+        if value is not None and not 1 / _ALIKE <= value / flux <= _ALIKE:
+            yield f"{name} is {value:.3g}, but the patterns hold {flux:.3g} photons on average; the patterns count"

@@ -1,0 +1,158 @@
+"""The resolved configuration with the source of every value, for people and for machines."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import attrs
+import numpy as np
+
+from ptycho_adapters.command_line import console
+from ptycho_adapters.command_line.flags import SECTIONS, section_of, shown_value
+from ptycho_core.config.bridge import settings_of
+from ptycho_core.config.overrides import Layer, resolve
+from ptycho_core.config.payload import refusals
+from ptycho_core.config.table import FieldInfo
+from ptycho_core.errors import ConfigError, DependencyError, raise_if_any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from ptycho_adapters.command_line.run_request import RunRequest
+    from ptycho_core.config.payload import InferencePayload, TrainingPayload
+    from ptycho_core.config.serialize import JsonValue
+
+MISSING = "required"
+_WORDS = {
+    Layer.CLI: "command line",
+    Layer.FILE: "configuration file",
+    Layer.ARCHIVE: "model archive",
+    Layer.SCAN: "scan",
+    Layer.TORCH_DEFAULT: "default",
+    Layer.CANONICAL_DEFAULT: "canonical default",
+}
+
+
+@attrs.frozen(kw_only=True, eq=False)
+class Setting:
+    """One setting of a resolved configuration.
+
+    Attributes:
+        info: what it is.
+        value: effective value in canonical spelling.
+        source: layer that it comes from; None where it still has to be given.
+    """
+
+    info: FieldInfo
+    value: object
+    source: Layer | None
+
+
+def show_settings(
+    request: RunRequest, facts: Mapping[Layer, Mapping[str, object]], payload: TrainingPayload | InferencePayload | None
+) -> None:
+    """Print the settings that a run reads with the source of each, as `--print-config` asks.
+
+    Args:
+        request: what the command was told.
+        facts: what the files that were named say.
+        payload: the resolved run; None as long as something that it needs is missing.
+
+    Raises:
+        ConfigError: a setting is unknown, not valid, or cannot be honoured.
+        DependencyError: the table's package is not installed.
+    """
+    resolution = resolve({Layer.CLI: request.cli, Layer.FILE: request.file, **facts}, request.table)
+    raise_if_any(ConfigError, "settings", refusals(resolution, request.table))
+    values = resolution.values if payload is None else settings_of(*payload.records)
+    provenance = resolution.provenance if payload is None else payload.provenance
+    found = []
+    for info in sorted(request.table, key=lambda info: list(SECTIONS).index(section_of(info))):
+        source = provenance[info.key]
+        # The paths are arguments of the factory; where they were said is what counts here.
+        source = resolution.provenance[info.key] if source is Layer.EXPLICIT else source
+        # What only the other kind of run reads is shown where somebody chose it all the same.
+        if not request.table.reads(info) and not source.chosen:
+            continue
+        missing = info.key in request.required and source.default
+        found.append(Setting(info=info, value=values[info.key], source=None if missing else source))
+    if request.as_json:
+        console.tell(as_json(found))
+    else:
+        print_table(found)
+
+
+def as_json(shown: Sequence[Setting]) -> str:
+    """Return the configuration as JSON: ``{"settings": {key: {"value", "unit", "source", "names"}}}``."""
+    content = {
+        setting.info.key: {
+            "value": json_value(setting.value),
+            "unit": setting.info.unit,
+            "source": MISSING if setting.source is None else str(setting.source),
+            "section": section_of(setting.info),
+            "aliases": list(setting.info.aliases),
+        }
+        for setting in shown
+    }
+    return json.dumps({"settings": content}, indent=2, allow_nan=False)
+
+
+def print_table(shown: Sequence[Setting]) -> None:
+    """Print the configuration as a table on standard output.
+
+    Raises:
+        DependencyError: rich is not installed.
+    """
+    if importlib.util.find_spec("rich") is None:
+        message = "--print-config as a table needs rich: pip install 'ptycho-core[cli]'; --json does without"
+        raise DependencyError(message)
+    from rich.console import Console  # noqa: PLC0415 - only this command needs it
+    from rich.table import Table as RichTable  # noqa: PLC0415
+
+    terminal = Console(file=sys.stdout, soft_wrap=not sys.stdout.isatty())
+    for section, title in SECTIONS.items():
+        rows = [setting for setting in shown if section_of(setting.info) == section]
+        if rows:
+            table = RichTable(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False)
+            for column, style in (("setting", ""), ("value", ""), ("unit", "dim"), ("source", "")):
+                table.add_column(column, style=style, no_wrap=True)
+            for setting in rows:
+                # What somebody chose stands out.
+                style = "bold" if setting.source is None or setting.source.chosen else "dim"
+                source = MISSING if setting.source is None else source_in_words(setting.source)
+                table.add_row(setting.info.key, _cell(setting), setting.info.unit, source, style=style)
+            terminal.print(table)
+            terminal.print()
+
+
+def source_in_words(layer: Layer) -> str:
+    """Return what a layer is called among people."""
+    return _WORDS.get(layer, str(layer))
+
+
+def json_value(value: object) -> JsonValue:
+    """Return a setting's value as plain JSON."""
+    if isinstance(value, np.ndarray):
+        listed: list[JsonValue] = value.tolist()
+        return listed
+    if isinstance(value, tuple):
+        return [json_value(item) for item in value]
+    if isinstance(value, Path):
+        return str(value)
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    message = f"{type(value).__name__} is no value of a setting"
+    raise TypeError(message)
+
+
+def _cell(setting: Setting) -> str:
+    from rich.markup import escape  # noqa: PLC0415 - see above
+
+    if setting.source is None:
+        return "-"
+    value = setting.value
+    return f"array {value.shape}" if isinstance(value, np.ndarray) else escape(shown_value(value))

@@ -1,0 +1,85 @@
+"""What detectors write where they have no pixel, found and taken out before it is read as photons."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import cast
+
+import attrs
+import numpy as np
+import numpy.typing as npt
+
+from ptycho_adapters.files.in_place import sealed, unsealed
+from ptycho_core.measurement.checks import AnyArray, pattern_shape
+from ptycho_core.measurement.frames import frame_slices
+from ptycho_core.measurement.scan import MeasurementDomain, largest_value
+
+
+@attrs.frozen(kw_only=True, eq=False)
+class Cleared:
+    """Patterns and mask without what is no measurement.
+
+    Attributes:
+        patterns: (n, N, N).
+        mask: (N, N) bool, True where bad; None as before where there is none.
+        notes: what was found out and done.
+    """
+
+    patterns: AnyArray
+    mask: AnyArray | None
+    notes: Mapping[str, str] = attrs.field(factory=dict)
+
+
+def clear_bad_pixels(patterns: AnyArray, mask: AnyArray | None, *, full_scale: int | None = None) -> Cleared:
+    """Mark pixels that hold the largest number of their type in every frame, and clear what is no count under the mask.
+
+    Detectors mark gaps with the largest unsigned number, with -1 or with NaN. Only values under the mask are changed,
+    to 0: what stands elsewhere is left for validation to refuse.
+
+    Args:
+        patterns: as the file has them; changed where they lie.
+        mask: (N, N) bool, True where bad, if the file has one.
+        full_scale: the largest unsigned number of the file's type, where the patterns have been widened from it.
+
+    Returns:
+        Both; arrays that are no patterns are passed on.
+    """
+    known = pattern_shape(patterns)
+    if known is None or patterns.dtype.kind not in "iuf" or not patterns.size:
+        return Cleared(patterns=patterns, mask=mask)
+    notes: dict[str, str] = {}
+    frame = (known[1], known[1])
+    own_scale = 2 ** (8 * patterns.dtype.itemsize) - 1 if patterns.dtype.kind == "u" else None
+    marker = own_scale if full_scale is None else full_scale
+    values = cast("npt.NDArray[np.float64]", patterns)
+    if marker is not None:
+        lowest = np.full(frame, own_scale or marker, dtype=patterns.dtype)
+        for some in frame_slices(values):
+            lowest = np.minimum(lowest, values[some].min(axis=0))
+        dead = np.asarray(lowest == marker)
+        if dead.any() and not dead.all():
+            notes["mask_evidence"] = f"{int(dead.sum())} pixels hold {marker} in every frame"
+            mask = dead if mask is None or mask.shape != frame else dead | mask.astype(np.bool_)
+    if mask is None or mask.shape != frame or mask.dtype != np.bool_ or not mask.any():
+        return Cleared(patterns=patterns, mask=mask, notes=notes)
+    values, n_cleared = _cleared(values, mask, marker)
+    if n_cleared:
+        notes["cleared_bad_pixels"] = f"{n_cleared} values under the mask that are no counts were set to 0"
+    return Cleared(patterns=values, mask=mask, notes=notes)
+
+
+def _cleared(
+    values: npt.NDArray[np.float64], mask: AnyArray, marker: int | None
+) -> tuple[npt.NDArray[np.float64], int]:
+    """Set to 0 what is no count under the mask; give the stack, the same one where it can be, and how many."""
+    n_cleared = 0
+    for some in frame_slices(values):
+        under = values[some][:, mask]
+        wrong = ~((under >= 0) & (under <= largest_value(MeasurementDomain.COUNTS)))
+        if marker is not None:
+            wrong |= under == marker
+        if wrong.any():
+            values = values if n_cleared else unsealed(values)
+            values[some][:, mask] = np.where(wrong, under.dtype.type(0), under)
+            n_cleared += int(wrong.sum())
+    return (sealed(values) if n_cleared else values), n_cleared

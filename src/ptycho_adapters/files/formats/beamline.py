@@ -1,0 +1,316 @@
+"""From what a beamline's file holds to a scan: bad pixels, the place of the beam, metres to pixels, the probe."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, cast
+
+import attrs
+import numpy as np
+import numpy.typing as npt
+
+from ptycho_adapters.files.evidence.bad_pixels import clear_bad_pixels
+from ptycho_adapters.files.evidence.centre import BeamPlace, find_beam
+from ptycho_adapters.files.evidence.domain import holds_whole_squares
+from ptycho_adapters.files.in_place import as_unsigned, sealed, unsealed
+from ptycho_adapters.files.reading import ProbeSetting, ReadRequest, choose_probe, mean_photons
+from ptycho_core.errors import Problem, ScanError, ScanFileError, raise_if_any
+from ptycho_core.measurement.arrays import Patterns, as_patterns
+from ptycho_core.measurement.checks import AnyArray, ScanParts, pattern_shape, scan_problems
+from ptycho_core.measurement.frames import frame_slices
+from ptycho_core.measurement.geometry import object_pixel_m, positions_px_from_m
+from ptycho_core.measurement.scan import MeasurementDomain, Scan, ScanMetadata
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+_SQUARE_TOLERANCE = 1e-6
+_SAME_POSITION_PX = 1e-3
+
+
+@attrs.define(kw_only=True)
+class Geometry:
+    """Lengths of an experiment in metres; None for what the file does not say.
+
+    Attributes:
+        wavelength_m: wavelength.
+        distance_m: from object to detector.
+        detector_pixel_m: (height, width) of a detector pixel.
+        pixel_m: object pixel, where the file states it rather than what it follows from.
+    """
+
+    wavelength_m: float | None = None
+    distance_m: float | None = None
+    detector_pixel_m: tuple[float, float] | None = None
+    pixel_m: float | None = None
+
+
+@attrs.frozen(kw_only=True, eq=False)
+class OwnWords:
+    """What a file of this library says beside what its format has a place for; it is taken as it stands.
+
+    Attributes:
+        domain: what the patterns are.
+        metadata: of the scan.
+        positions_px: (n, 2), exact where metres are rounded.
+        object: (H, W), if any.
+        scan_index: (n,), if any.
+        commanded_positions_px: (n, 2), if any.
+    """
+
+    domain: MeasurementDomain
+    metadata: ScanMetadata
+    positions_px: AnyArray | None = None
+    object: AnyArray | None = None
+    scan_index: AnyArray | None = None
+    commanded_positions_px: AnyArray | None = None
+
+
+@attrs.define(kw_only=True, eq=False)
+class BeamlineParts:
+    """The parts of a scan as a beamline's file has them, with what was noted on the way.
+
+    Attributes:
+        patterns: (n, N, N) photons.
+        positions_m: (n, 2), (y, x) of the beam on the object.
+        probe: (modes, N, N), if any.
+        bad_pixels: (N, N) bool, True where bad, if any.
+        geometry: lengths.
+        own: what a file of this library says beside.
+        key_of: the file's key for each part, for messages.
+        problems: what is missing or damaged.
+        notes: what was found out rather than stated.
+    """
+
+    patterns: AnyArray | None = None
+    positions_m: AnyArray | None = None
+    probe: AnyArray | None = None
+    bad_pixels: AnyArray | None = None
+    geometry: Geometry = attrs.field(factory=Geometry)
+    own: OwnWords | None = None
+    key_of: Mapping[str, str] = attrs.field(factory=dict)
+    problems: list[Problem] = attrs.field(factory=list)
+    notes: dict[str, str] = attrs.field(factory=dict)
+
+
+@attrs.frozen(kw_only=True, eq=False)
+class _Settled:
+    """What is known of a scan by the time that its probe is needed."""
+
+    patterns: Patterns
+    positions_px: npt.NDArray[np.float64]
+    domain: MeasurementDomain
+    pixel_m: float | None
+
+    def photons(self) -> float:
+        """Give the photons per frame."""
+        return mean_photons(self.patterns, self.domain)
+
+
+def scan_of(parts: BeamlineParts, path: Path, request: ReadRequest) -> Scan:
+    """Make a scan of the parts.
+
+    Args:
+        parts: what the file holds; the patterns are taken out and may be changed where they lie; notes and problems
+            are added.
+        path: the file, for messages.
+        request: what the caller said.
+
+    Returns:
+        The scan, with the notes in its metadata.
+
+    Raises:
+        ScanFileError: with every problem there is.
+    """
+    _clear_bad_pixels(parts, None if request.pattern_map is None else request.pattern_map.full_scale)
+    patterns = _taken(parts)
+    pixel_m = _pixel_m(parts, patterns)
+    positions = _positions_px(parts, pixel_m)
+    shape = ScanParts(patterns=patterns, positions_px=positions, probe=None, bad_pixels=parts.bad_pixels)
+    parts.problems.extend(_in_file_terms(problem, parts) for problem in scan_problems(shape))
+    domain = _domain(parts, patterns, request)
+    raise_if_any(ScanFileError, str(path), parts.problems)
+    if patterns is None or positions is None or domain is None:
+        raise ScanFileError(str(path), [Problem(path="file", expected="patterns and positions", found="none")])
+    if parts.own is None:
+        patterns = _with_beam_in_the_middle(parts, patterns)
+    settled = _Settled(patterns=patterns, positions_px=positions, domain=domain, pixel_m=pixel_m)
+    probe = _probe(parts, settled, request)
+    if probe is None:
+        raise ScanFileError(str(path), parts.problems)
+    try:
+        return _scan(parts, settled, probe)
+    except ScanError as error:
+        raise ScanFileError(str(path), [_in_file_terms(problem, parts) for problem in error.problems]) from None
+
+
+def _taken(parts: BeamlineParts) -> Patterns | None:
+    """Take the patterns out of the parts, so that they are held once."""
+    found, parts.patterns = None if _is_negative(parts) else parts.patterns, None
+    return None if found is None else as_patterns(as_unsigned(found))
+
+
+def _clear_bad_pixels(parts: BeamlineParts, full_scale: int | None) -> None:
+    """Take out what detectors write where they have no pixel; a file of this library has none of it."""
+    if parts.own is None and parts.patterns is not None:
+        cleared = clear_bad_pixels(parts.patterns, parts.bad_pixels, full_scale=full_scale)
+        parts.patterns, parts.bad_pixels = cleared.patterns, cleared.mask
+        parts.notes.update(cleared.notes)
+
+
+def _is_negative(parts: BeamlineParts) -> bool:
+    """Refuse negative integers before they are widened."""
+    patterns = parts.patterns
+    if patterns is None or patterns.dtype.kind != "i" or not patterns.size:
+        return False
+    values = cast("npt.NDArray[np.int64]", patterns)
+    low = min(int(np.min(values[some])) for some in frame_slices(values))
+    if low < 0:
+        fix = "mark the pixels in the mask, or set them to 0 where they are noise about a dark level"
+        found = f"a smallest value of {low}"
+        parts.problems.append(Problem(path=_key(parts, "patterns"), expected="values >= 0", found=found, fix=fix))
+    return low < 0
+
+
+def _pixel_m(parts: BeamlineParts, patterns: Patterns | None) -> float | None:
+    """Give the object pixel: as the file states it, or from the geometry."""
+    geometry = parts.geometry
+    if geometry.pixel_m is not None or (parts.own is not None and parts.own.metadata.pixel_size_m is not None):
+        return geometry.pixel_m if parts.own is None else parts.own.metadata.pixel_size_m
+    known = pattern_shape(patterns)
+    values = {
+        "wavelength": geometry.wavelength_m,
+        "distance": geometry.distance_m,
+        "detector pixel": geometry.detector_pixel_m,
+    }
+    missing = [name for name, value in values.items() if value is None]
+    if missing:
+        found = f"no {', no '.join(missing)}"
+        parts.problems.append(Problem(path=_key(parts, "geometry"), expected="the object pixel's origin", found=found))
+    if known is None or geometry.wavelength_m is None or geometry.distance_m is None or missing:
+        return None
+    height, width = cast("tuple[float, float]", geometry.detector_pixel_m)
+    if not abs(height - width) <= _SQUARE_TOLERANCE * abs(width):
+        found = f"{height:g} by {width:g} m"
+        parts.problems.append(Problem(path=_key(parts, "geometry"), expected="square detector pixels", found=found))
+        return None
+    try:
+        return object_pixel_m(
+            wavelength_m=geometry.wavelength_m,
+            distance_m=abs(geometry.distance_m),
+            detector_pixel_m=abs(width),
+            size_px=known[1],
+        )
+    except ScanError as error:
+        parts.problems.extend(error.problems)
+        return None
+
+
+def _positions_px(parts: BeamlineParts, pixel_m: float | None) -> npt.NDArray[np.float64] | None:
+    if parts.positions_m is None or pixel_m is None:
+        return None
+    try:
+        positions = positions_px_from_m(parts.positions_m, pixel_m=pixel_m)
+    except ScanError as error:
+        parts.problems.extend(_in_file_terms(problem, parts, "positions_px") for problem in error.problems)
+        return None
+    exact = None if parts.own is None else parts.own.positions_px
+    if exact is not None and exact.shape == positions.shape and exact.dtype == np.float64:
+        exact = cast("npt.NDArray[np.float64]", exact)
+        if np.allclose(exact, positions, rtol=1e-9, atol=_SAME_POSITION_PX):
+            return exact
+        parts.notes["positions_evidence"] = "from the metres: the pixels kept beside them are others"
+    return positions
+
+
+def _domain(parts: BeamlineParts, patterns: Patterns | None, request: ReadRequest) -> MeasurementDomain | None:
+    """Settle the domain: the caller's word, then the file's, then the format's, which holds photons."""
+    if parts.own is not None:
+        said = f"; the file says {parts.own.domain}"
+        if request.domain is not None and request.domain is not parts.own.domain:
+            parts.notes["domain_evidence"] = f"given by the caller{said}"
+        return request.domain or parts.own.domain
+    if request.domain is not None:
+        parts.notes["domain_evidence"] = "given by the caller"
+        return request.domain
+    if patterns is None or patterns.dtype.kind not in "iuf" or not patterns.size:
+        return None
+    if patterns.ndim == 3 and holds_whole_squares(patterns):
+        problem = Problem(
+            path="measurement_domain",
+            expected="photon counts, as the format has them",
+            found="values whose squares are whole numbers, as amplitudes have",
+            fix="say which with domain= or --domain",
+        )
+        parts.problems.append(problem)
+        return None
+    parts.notes["domain_evidence"] = "the format holds photons"
+    return MeasurementDomain.COUNTS
+
+
+def _with_beam_in_the_middle(parts: BeamlineParts, patterns: Patterns) -> Patterns:
+    mask = None if parts.bad_pixels is None else parts.bad_pixels.astype(np.bool_)
+    beam = find_beam(patterns, mask)
+    if beam.place is BeamPlace.UNCLEAR:
+        parts.notes["centre_evidence"] = f"taken for the middle; {beam}"
+    if beam.place is not BeamPlace.CORNER:
+        return patterns
+    parts.notes["centre_evidence"] = f"zero frequency was moved from the corner to the middle: {beam}"
+    if mask is not None:
+        parts.bad_pixels = np.fft.fftshift(mask)
+    moved = unsealed(patterns)
+    for some in frame_slices(moved):
+        for frame in moved[some]:
+            frame[...] = np.fft.fftshift(frame)
+    return sealed(moved)
+
+
+def _probe(parts: BeamlineParts, settled: _Settled, request: ReadRequest) -> npt.NDArray[np.complex64] | None:
+    setting = ProbeSetting(
+        size_px=settled.patterns.shape[1],
+        photons=settled.photons(),
+        pixel_m=settled.pixel_m,
+        wavelength_m=parts.geometry.wavelength_m,
+        distance_m=parts.geometry.distance_m,
+    )
+    try:
+        probe = choose_probe(parts.probe, request, setting, parts.notes)
+    except ScanError as error:
+        parts.problems.extend(error.problems)
+        return None
+    if isinstance(probe, Problem):
+        parts.problems.append(probe)
+        return None
+    return probe
+
+
+def _scan(parts: BeamlineParts, settled: _Settled, probe: npt.NDArray[np.complex64]) -> Scan:
+    own, geometry = parts.own, parts.geometry
+    optional: dict[str, AnyArray | None] = {"bad_pixels": parts.bad_pixels}
+    if own is None:
+        metadata = ScanMetadata(
+            pixel_size_m=settled.pixel_m, wavelength_m=geometry.wavelength_m, distance_m=geometry.distance_m
+        )
+    else:
+        metadata = own.metadata
+        optional |= {
+            "object": own.object,
+            "scan_index": own.scan_index,
+            "commanded_positions_px": own.commanded_positions_px,
+        }
+    return Scan(
+        patterns=settled.patterns,
+        positions_px=settled.positions_px,
+        probe=probe,
+        domain=settled.domain,
+        metadata=attrs.evolve(metadata, extra={**metadata.extra, **parts.notes}),
+        **{key: array for key, array in optional.items() if array is not None},
+    )
+
+
+def _key(parts: BeamlineParts, part: str) -> str:
+    return parts.key_of.get(part, part)
+
+
+def _in_file_terms(problem: Problem, parts: BeamlineParts, part: str | None = None) -> Problem:
+    return attrs.evolve(problem, path=_key(parts, part or problem.path))

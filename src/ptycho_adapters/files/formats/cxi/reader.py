@@ -1,0 +1,264 @@
+"""Scans in CXI files, the format of the Coherent X-ray Imaging Data Bank (specification 1.6).
+
+Energies are joules, lengths metres, and a mask is anything but 0 where a pixel is bad. Translations are (x, y, z) of
+the sample: over it the beam moves the other way. The rows of a detector run along -y and its columns along -x of the
+laboratory unless the file has basis vectors that say otherwise, so that the two signs cancel: the column of a position
+goes with +x, its row with +y. Data are photons, with zero frequency in the middle unless the light says that a Fourier
+transform left it in the corner.
+"""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from ptycho_adapters.files.formats.beamline import BeamlineParts, Geometry, OwnWords, scan_of
+from ptycho_adapters.files.formats.metadata_json import metadata_from_text
+from ptycho_adapters.files.hdf5.collect import Collector, collecting
+from ptycho_core.errors import Problem
+from ptycho_core.measurement.arrays import as_index
+from ptycho_core.measurement.checks import AnyArray, describe
+from ptycho_core.measurement.geometry import LIGHT_SPEED_M_S, PLANCK_J_S
+from ptycho_core.measurement.scan import MeasurementDomain, Scan
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from ptycho_adapters.files.reading import ArrayFacts, Evidence, ReadRequest
+
+TITLE = "CXI"
+ENTRY = "entry_1"
+DETECTOR = f"{ENTRY}/instrument_1/detector_1"
+SOURCE = f"{ENTRY}/instrument_1/source_1"
+DATA_KEYS = (f"{ENTRY}/data_1/data", f"{DETECTOR}/data")
+TRANSLATION_KEYS = (
+    f"{ENTRY}/sample_1/geometry_1/translation",
+    f"{ENTRY}/data_1/translation",
+    f"{DETECTOR}/translation",
+)
+PROBE_KEYS = (f"{ENTRY}/image_1/data", f"{SOURCE}/illumination", f"{SOURCE}/probe", f"{DETECTOR}/probe")
+OBJECT_KEY = f"{ENTRY}/image_2/data"
+OWN_GROUP = f"{ENTRY}/ptycho_core"
+
+# From visible light to hard gamma rays; an energy outside of it is in other units.
+_ENERGIES_J = (1e-20, 1e-12)
+_ALONG_AXIS = 0.999
+_SAME_WAVELENGTH = 1e-6
+
+
+def is_cxi(evidence: Evidence) -> bool:
+    """Tell a CXI file by its version or by where its patterns lie."""
+    return evidence.is_hdf5_with("cxi_version") or cxi_patterns(evidence) is not None
+
+
+def cxi_patterns(evidence: Evidence) -> ArrayFacts | None:
+    """Give shape and dtype of the patterns of a CXI file, None for any other."""
+    if not evidence.is_hdf5_with():
+        return None
+    return next((evidence.arrays[key] for key in DATA_KEYS if key in evidence.arrays), None)
+
+
+def read_cxi_scan(path: Path, request: ReadRequest) -> Scan:
+    """Read a scan from a CXI file.
+
+    Args:
+        path: the file with the patterns.
+        request: what the caller said. A second file may be given: a CXI product with the translations, the probe and
+            the lengths that the first one lacks. Where neither has a probe, it has to come from elsewhere.
+
+    Returns:
+        The scan; its metadata say what was found out rather than stated.
+
+    Raises:
+        ScanFileError: with every problem there is.
+    """
+    with ExitStack() as stack:
+        file = stack.enter_context(collecting(path))
+        second = file if request.product is None else stack.enter_context(collecting(request.product))
+        files = (file,) if second is file else (file, second)
+        data_key = file.first(*DATA_KEYS) or DATA_KEYS[0]
+        there = _first_with(files, TRANSLATION_KEYS)
+        translation_key = there.first(*TRANSLATION_KEYS) or TRANSLATION_KEYS[0]
+        parts = BeamlineParts(key_of=_keys(data_key, translation_key))
+        parts.patterns = file.patterns(data_key, "diffraction patterns", request.pattern_map)
+        parts.geometry = _geometry(files, parts.notes)
+        parts.positions_m = _positions_m(there, translation_key, parts.patterns)
+        parts.bad_pixels = _bad_pixels(file)
+        if request.probe is None:
+            _read_probe(_first_with(files, PROBE_KEYS), parts)
+        parts.own = _own_words(file)
+        parts.problems.extend(problem for one in files for problem in one.problems)
+    return scan_of(parts, path, request)
+
+
+def _first_with(files: Sequence[Collector], keys: Sequence[str]) -> Collector:
+    """Give the first of the files that holds one of these, or the first of all."""
+    return next((file for file in files if file.first(*keys) is not None), files[0])
+
+
+def _keys(data_key: str, translation_key: str) -> dict[str, str]:
+    return {
+        "patterns": data_key,
+        "positions_px": translation_key,
+        "bad_pixels": f"{DETECTOR}/mask",
+        "geometry": f"{DETECTOR}, {SOURCE}",
+        "object": OBJECT_KEY,
+    }
+
+
+def _geometry(files: Sequence[Collector], notes: dict[str, str]) -> Geometry:
+    detector = _first_with(files, [f"{DETECTOR}/{axis}_pixel_size" for axis in "yx"])
+    pixels = [detector.positive(f"{DETECTOR}/{axis}_pixel_size") for axis in "yx"]
+    height, width = pixels[0] or pixels[1], pixels[1] or pixels[0]
+    return Geometry(
+        wavelength_m=_wavelength_m(_first_with(files, (f"{SOURCE}/energy", f"{SOURCE}/wavelength")), notes),
+        distance_m=_distance_m(_first_with(files, (f"{DETECTOR}/distance", f"{DETECTOR}/corner_position")), notes),
+        detector_pixel_m=None if height is None or width is None else (height, width),
+    )
+
+
+def _distance_m(file: Collector, notes: dict[str, str]) -> float | None:
+    """Give the distance of the detector, or of its corner; some files count it along -z."""
+    distance = file.number(f"{DETECTOR}/distance")
+    if distance is None and file.has(f"{DETECTOR}/corner_position"):
+        corner = file.array(f"{DETECTOR}/corner_position", "(x, y, z)")
+        if corner is not None and corner.dtype.kind == "f" and corner.shape == (3,):
+            distance = float(corner[2])
+            notes["distance_evidence"] = "z of the detector's corner"
+    return abs(distance) if distance is not None and np.isfinite(distance) and distance != 0.0 else None
+
+
+def _wavelength_m(file: Collector, notes: dict[str, str]) -> float | None:
+    """Settle the wavelength: from the energy, which the format asks for, unless that is not in joules."""
+    energy_j = file.positive(f"{SOURCE}/energy")
+    stated_m = file.positive(f"{SOURCE}/wavelength")
+    if energy_j is None:
+        return stated_m
+    smallest, largest = _ENERGIES_J
+    wavelength_m = PLANCK_J_S * LIGHT_SPEED_M_S / energy_j
+    if stated_m is not None and abs(wavelength_m - stated_m) <= _SAME_WAVELENGTH * stated_m:
+        return stated_m
+    if smallest <= energy_j <= largest:
+        if stated_m is not None:
+            notes["wavelength_evidence"] = f"the energy; the file also states {stated_m:g} m"
+        return wavelength_m
+    if stated_m is not None:
+        notes["wavelength_evidence"] = f"the stated one; an energy of {energy_j:g} is not in joules"
+        return stated_m
+    problem = Problem(
+        path=f"{SOURCE}/energy",
+        expected=f"a photon energy in joules, {smallest:g} to {largest:g}",
+        found=f"{energy_j:g}",
+        fix="multiply an energy in eV by 1.602176634e-19",
+    )
+    file.problems.append(problem)
+    return None
+
+
+def _positions_m(file: Collector, key: str, patterns: AnyArray | None) -> AnyArray | None:
+    """Give the beam on the sample as (n, 2), rows and columns, in metres."""
+    translation = file.array(key, "translations (n, 3) of the sample")
+    if translation is None:
+        return None
+    n_patterns = len(patterns) if patterns is not None and patterns.ndim == 3 else None
+    if translation.ndim == 2 and translation.shape[0] in (2, 3) and n_patterns == translation.shape[1] != 3:
+        translation = translation.T
+    if translation.ndim != 2 or translation.shape[1] not in (2, 3) or translation.dtype.kind not in "iuf":
+        expected = "(n, 3) real numbers: x, y, z in metres"
+        file.problems.append(Problem(path=key, expected=expected, found=describe(translation)))
+        return None
+    rows, columns = _detector_axes(file)
+    values = translation.astype(np.float64)
+    return np.stack([-sign * values[:, axis] for axis, sign in (rows, columns)], axis=1)
+
+
+def _detector_axes(file: Collector) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Say along which axis of the laboratory, and in which sense, the rows and the columns of the detector grow."""
+    usual = (1, -1), (0, -1)
+    key = f"{DETECTOR}/basis_vectors"
+    if not file.has(key):
+        return usual
+    vectors = file.array(key, "two vectors of three components")
+    if vectors is None or vectors.dtype.kind != "f":
+        return usual
+    if vectors.ndim == 3 and vectors.shape[1:] == (2, 3) and len(vectors):
+        vectors = vectors[0]
+    if vectors.shape == (3, 2):
+        vectors = vectors.T
+    if vectors.shape != (2, 3):
+        file.problems.append(Problem(path=key, expected="shape (3, 2) or (2, 3)", found=describe(vectors)))
+        return usual
+    found = [_axis_of(vector) for vector in vectors.astype(np.float64)]
+    rows, columns = found
+    if rows is None or columns is None or rows[0] == columns[0]:
+        expected = "rows and columns along x and y of the laboratory"
+        problem = Problem(
+            path=key, expected=expected, found=f"{vectors.tolist()}", fix="turn the translations yourself"
+        )
+        file.problems.append(problem)
+        return usual
+    return rows, columns
+
+
+def _axis_of(vector: npt.NDArray[np.float64]) -> tuple[int, int] | None:
+    length = float(np.sqrt(np.sum(np.square(vector))))
+    axis = int(np.argmax(np.abs(vector)))
+    if not (0.0 < length < np.inf) or axis == 2 or abs(vector[axis]) < _ALONG_AXIS * length:
+        return None
+    return axis, 1 if vector[axis] > 0 else -1
+
+
+def _bad_pixels(file: Collector) -> AnyArray | None:
+    key = f"{DETECTOR}/mask"
+    if not file.has(key):
+        return None
+    mask = file.array(key, "a mask (N, N)")
+    if mask is None:
+        return None
+    bad = mask.astype(np.bool_)
+    return np.asarray(bad.any(axis=0)) if bad.ndim == 3 else bad
+
+
+def _read_probe(file: Collector, parts: BeamlineParts) -> None:
+    """Take the first complex array that can be the probe; images of the sample have other sizes and names."""
+    for key in PROBE_KEYS:
+        if file.kind(key) != "c":
+            continue
+        probe = file.array(key, "an illumination")
+        if probe is None:
+            return
+        if probe.ndim == 4 and len(probe) == 1:
+            probe = probe[0]
+        parts.probe = probe
+        parts.key_of = {**parts.key_of, "probe": key}
+        return
+
+
+def _own_words(file: Collector) -> OwnWords | None:
+    """Read what this library adds to the format; None for files of others."""
+    domain, text = file.text(f"{OWN_GROUP}/measurement_domain"), file.text(f"{OWN_GROUP}/metadata")
+    if domain is None or text is None:
+        return None
+    metadata, problems = metadata_from_text(text)
+    file.problems.extend(problems)
+    if domain not in tuple(MeasurementDomain):
+        expected = " or ".join(MeasurementDomain)
+        file.problems.append(Problem(path=f"{OWN_GROUP}/measurement_domain", expected=expected, found=repr(domain)))
+        return None
+    index = _own_array(file, f"{OWN_GROUP}/scan_index")
+    return OwnWords(
+        domain=MeasurementDomain(domain),
+        metadata=metadata,
+        positions_px=_own_array(file, f"{OWN_GROUP}/positions_px"),
+        object=_own_array(file, f"{OWN_GROUP}/object"),
+        scan_index=None if index is None else as_index(index),
+        commanded_positions_px=_own_array(file, f"{OWN_GROUP}/commanded_positions_px"),
+    )
+
+
+def _own_array(file: Collector, key: str) -> AnyArray | None:
+    return file.array(key, "an array") if file.has(key) else None

@@ -1,0 +1,1 @@
+"""Pictures and TIFF files."""

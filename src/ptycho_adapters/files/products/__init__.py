@@ -1,0 +1,1 @@
+"""Products: what a run leaves behind, in HDF5 and NPZ."""

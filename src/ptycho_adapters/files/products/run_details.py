@@ -1,0 +1,76 @@
+"""Details of a run as arrays and one text, and in the group `run` of our part of a product."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ptycho_adapters.files.hdf5.members import read_array, read_long_text
+from ptycho_core.errors import Problem
+from ptycho_core.results.run_details import RunDetails
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import h5py
+
+    from ptycho_core.measurement.checks import AnyArray
+
+GROUP = "run"
+RUN_ARRAYS = ("first_probe", "r_factors", "held_out_losses")
+RUN_TEXTS = "texts"
+
+
+def write_run_details(details: RunDetails, parent: h5py.Group) -> None:
+    """Write what is known into a new group; what is unknown has no dataset."""
+    group = parent.create_group(GROUP)
+    for name, array in run_arrays(details).items():
+        group[name] = array
+    # A fixed-length text: HDF5 keeps it beside no heap that damage could lead astray.
+    group[RUN_TEXTS] = np.bytes_(run_text(details))
+
+
+def read_run_details(group: h5py.Group) -> RunDetails:
+    """Read a group that `write_run_details` wrote.
+
+    Raises:
+        ValueError: something in it is missing or damaged.
+    """
+    text = read_long_text(group, RUN_TEXTS)
+    arrays = {name: read_array(group, name) for name in RUN_ARRAYS}
+    return run_details_from(text, arrays)
+
+
+def run_arrays(details: RunDetails) -> dict[str, AnyArray]:
+    """Give the arrays that are known, by name."""
+    arrays = {name: getattr(details, name) for name in RUN_ARRAYS}
+    return {name: array for name, array in arrays.items() if array is not None}
+
+
+def run_text(details: RunDetails) -> str:
+    """Give everything that is no array, as ASCII JSON."""
+    return json.dumps({"loss_unit": details.loss_unit, "settings": dict(details.settings)})
+
+
+def run_details_from(text: str | Problem | None, arrays: Mapping[str, AnyArray | Problem | None]) -> RunDetails:
+    """Put details together from what `run_text` and `run_arrays` gave.
+
+    Raises:
+        ValueError: something in them is missing or damaged.
+    """
+    for value in (text, *arrays.values()):
+        if isinstance(value, Problem):
+            raise ValueError(str(value))
+    texts = json.loads(text) if isinstance(text, str) else None
+    settings, unit = (texts.get("settings"), texts.get("loss_unit")) if isinstance(texts, dict) else (None, None)
+    if not isinstance(unit, str) or not isinstance(settings, dict) or not all(map(_is_text, settings.values())):
+        msg = f"expected a loss unit and settings as texts in {GROUP}/{RUN_TEXTS}"
+        raise ValueError(msg)
+    known = {name: np.asarray(array) for name, array in arrays.items() if array is not None}
+    return RunDetails(settings=settings, loss_unit=unit, **known)
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str)

@@ -1,0 +1,212 @@
+"""What the commands leave behind: sets of files that are written together or not at all."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import attrs
+import numpy as np
+
+from ptycho_adapters.atomic import commit_files
+from ptycho_adapters.command_line.show_config import json_value
+from ptycho_adapters.files.images.pictures import (
+    write_amplitude_png,
+    write_comparison_png,
+    write_complex_tiff,
+    write_phase_png,
+    write_probe_png,
+)
+from ptycho_adapters.files.products.hdf5 import write_product_file
+from ptycho_adapters.plotting.files import write_loss_png
+from ptycho_adapters.report import write_report_file
+from ptycho_adapters.report.reporting import REPORT_NAME, report_of, settings_as_text
+from ptycho_core.config.bridge import settings_of
+from ptycho_core.results.product import Product
+from ptycho_core.results.run_details import RunDetails
+from ptycho_core.version import VERSION
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from ptycho_adapters.torch_backend import TrainedModel
+    from ptycho_core.config.payload import InferencePayload
+    from ptycho_core.config.serialize import JsonValue
+    from ptycho_core.measurement.scan import Scan
+    from ptycho_core.results.metrics import Comparison
+    from ptycho_core.results.reconstruction import Reconstruction
+
+PRODUCT_NAME = "object.h5"
+SUMMARY_NAME = "summary.json"
+EVALUATION_NAME = "evaluation.json"
+
+_LOSS_UNIT = {
+    "poisson": "Poisson deviance per pixel",
+    "mae": "mean absolute amplitude error",
+    "supervised": "mean absolute error of the object",
+}
+
+
+@attrs.frozen(kw_only=True)
+class Summary:
+    """What a command reports, for people and for machines.
+
+    Attributes:
+        command: its name.
+        title: one line about what was done.
+        figures: numbers and words by name, with units in the names.
+        inputs: what it worked on.
+        settings: what somebody chose.
+    """
+
+    command: str
+    title: str
+    figures: Mapping[str, object]
+    inputs: Mapping[str, Path]
+    settings: Mapping[str, object] = attrs.field(factory=dict)
+
+    def to_json(self) -> bytes:
+        """Return it as JSON; infinite and undefined numbers become null."""
+        content: dict[str, JsonValue] = {
+            "command": self.command,
+            "code_version": VERSION,
+            "inputs": {name: str(path) for name, path in self.inputs.items()},
+            "figures": {name: json_value(_finite(value)) for name, value in self.figures.items()},
+            "settings": {name: json_value(value) for name, value in self.settings.items()},
+        }
+        return json.dumps(content, indent=2, allow_nan=False).encode() + b"\n"
+
+
+def write_training_pictures(model: TrainedModel, summary: Summary, folder: Path) -> list[Path]:
+    """Write `probe.png` of the first scan, `loss.png` and `summary.json` of a training.
+
+    Returns:
+        The files.
+    """
+    from ptycho_adapters.torch_backend.training.objective import main_term_name  # noqa: PLC0415 - torch takes seconds
+
+    epochs = [row.epoch for row in model.history]
+    curves = {"training": [row.train for row in model.history]}
+    if any(row.validation is not None for row in model.history):
+        curves["held out"] = [math.nan if row.validation is None else row.validation for row in model.history]
+    unit = _LOSS_UNIT[main_term_name(model.payload)]
+    title = "Refined probe" + (f" of the first of {len(model.probes)} scans" if len(model.probes) > 1 else "")
+    probe, loss, report = folder / "probe.png", folder / "loss.png", folder / SUMMARY_NAME
+    commit_files(
+        {
+            probe: lambda path: write_probe_png(model.probe, path, title=title),
+            loss: lambda path: write_loss_png(epochs, dict(curves), path, unit=unit),
+            report: lambda path: _write(path, summary.to_json()),
+        }
+    )
+    return [probe, loss, report]
+
+
+def product_of(reconstruction: Reconstruction, model: TrainedModel, scan: Scan, payload: InferencePayload) -> Product:
+    """Return a reconstruction as a product, with the model's loss curve and the source of every setting."""
+    known = scan.metadata
+    return Product(
+        object=reconstruction.object,
+        origin_px=reconstruction.origin_px,
+        probe=reconstruction.probe,
+        positions_px=reconstruction.positions_px,
+        position_indexes=reconstruction.pattern_indices,
+        coverage=reconstruction.coverage,
+        pixel_size_m=known.pixel_size_m,
+        wavelength_m=known.wavelength_m,
+        distance_m=known.distance_m,
+        loss_epochs=[row.epoch for row in model.history],
+        loss_values=[row.train for row in model.history],
+        scale=reconstruction.scale,
+        gauge=reconstruction.gauge,
+        provenance={key: str(layer) for key, layer in sorted(payload.provenance.items())},
+        metrics=reconstruction.metrics,
+        code_version=VERSION,
+        name=known.name,
+        run=_run_details(reconstruction, model, payload),
+    )
+
+
+def _run_details(reconstruction: Reconstruction, model: TrainedModel, payload: InferencePayload) -> RunDetails:
+    from ptycho_adapters.torch_backend.training.objective import main_term_name  # noqa: PLC0415 - torch takes seconds
+
+    number = reconstruction.probe_number
+    first = None if number is None else _at_flux_of(reconstruction.probe, model.probes[number].start_probe)
+    return RunDetails(
+        first_probe=first,
+        r_factors=reconstruction.r_factors,
+        held_out_losses=[math.nan if row.validation is None else row.validation for row in model.history],
+        loss_unit=_LOSS_UNIT[main_term_name(model.payload)],
+        settings=settings_as_text(settings_of(*payload.records)),
+    )
+
+
+def _at_flux_of(probe: NDArray[np.complex64], other: NDArray[np.complex64]) -> NDArray[np.complex64]:
+    """Return another probe at the photons of this one."""
+    flux, its_flux = (float(np.square(np.abs(each.astype(np.complex128))).sum()) for each in (probe, other))
+    scaled: NDArray[np.complex64] = (other * math.sqrt(flux / its_flux)).astype(np.complex64)
+    return scaled
+
+
+def write_reconstruction(product: Product, summary: Summary, folder: Path) -> list[Path]:
+    """Write `object.h5`, `object.tif`, `amplitude.png`, `phase.png`, `report.html` and `summary.json` together.
+
+    Returns:
+        The files.
+    """
+    coverage = product.coverage if product.coverage is not None else abs(product.object)
+    origin = product.origin_px
+    writers = {
+        folder / PRODUCT_NAME: lambda path: write_product_file(product, path),
+        folder / "object.tif": lambda path: write_complex_tiff(product.object, path),
+        folder / "amplitude.png": lambda path: write_amplitude_png(product.object, coverage, path, origin_px=origin),
+        folder / "phase.png": lambda path: write_phase_png(product.object, coverage, path, origin_px=origin),
+        folder / REPORT_NAME: lambda path: write_report_file(report_of(summary, product), path),
+        folder / SUMMARY_NAME: lambda path: _write(path, summary.to_json()),
+    }
+    commit_files(writers)
+    return list(writers)
+
+
+def write_evaluation(
+    comparison: Comparison, summary: Summary, folder: Path, *, product: Product | None = None
+) -> list[Path]:
+    """Write `evaluation.json`, `comparison.png` and `report.html` together; creates the folder.
+
+    Args:
+        comparison: the result against the reference.
+        summary: what the command says.
+        folder: where to.
+        product: the result with everything around it, where it is known.
+
+    Returns:
+        The files.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    record, picture, page = folder / EVALUATION_NAME, folder / "comparison.png", folder / REPORT_NAME
+    headline = {"phase": comparison.phase_correlation, "amplitude": comparison.amplitude_correlation}
+    commit_files(
+        {
+            record: lambda path: _write(path, summary.to_json()),
+            page: lambda path: write_report_file(report_of(summary, product, comparison), path),
+            picture: lambda path: write_comparison_png(
+                comparison.reconstruction,
+                comparison.reference,
+                comparison.mask,
+                path,
+                figures={f"{name} correlation": value for name, value in headline.items()},
+            ),
+        }
+    )
+    return [record, picture, page]
+
+
+def _write(path: Path, content: bytes) -> None:
+    path.write_bytes(content)
+
+
+def _finite(value: object) -> object:
+    return None if isinstance(value, float) and not math.isfinite(value) else value

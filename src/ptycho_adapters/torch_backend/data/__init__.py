@@ -1,0 +1,1 @@
+"""Scans and groups on the device."""

@@ -1,0 +1,270 @@
+"""Which groups of scan points a training sees, and in what order."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import attrs
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from ptycho_core.errors import ConfigError, Problem, raise_if_any
+from ptycho_core.measurement.grouping import Grouping, group_positions, group_scan
+from ptycho_core.measurement.scan import Scan
+from ptycho_core.measurement.splitting import RegionSplit, split_region
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from torch import Tensor
+
+    from ptycho_core.config.payload import TrainingPayload
+
+
+@attrs.frozen(kw_only=True, eq=False)
+class TrainingGroups:
+    """Groups of scan indices.
+
+    Attributes:
+        train: (G, C) to train on.
+        validation: (G, C) to validate on; may be empty.
+        apart: whether the groups to validate on are of another scan.
+    """
+
+    train: NDArray[np.int32]
+    validation: NDArray[np.int32]
+    apart: bool = False
+
+    def of_training_scan(self) -> NDArray[np.int32]:
+        """Return the indices (m,) of the training scan that any group uses, sorted."""
+        members = [self.train] if self.apart else [self.train, self.validation]
+        return np.unique(np.concatenate([each.ravel() for each in members]))
+
+    def of_validation_scan(self) -> NDArray[np.int32]:
+        """Return the indices (m,) that the groups to validate on use, sorted."""
+        return np.unique(self.validation)
+
+    @property
+    def n_patterns(self) -> int:
+        """Number of patterns of either scan that any group uses."""
+        return len(self.of_training_scan()) + (len(self.of_validation_scan()) if self.apart else 0)
+
+
+@attrs.frozen(kw_only=True, eq=False)
+class TrainingSet:
+    """All that a training sees.
+
+    Attributes:
+        scans: to train on.
+        groups: of each of them.
+        validation: another scan to validate on, under the probe of the first one, or None; its groups are in those of
+            the first one.
+    """
+
+    scans: tuple[Scan, ...]
+    groups: tuple[TrainingGroups, ...]
+    validation: Scan | None = None
+
+    @property
+    def validates(self) -> bool:
+        """Whether there is anything to validate on."""
+        return any(len(groups.validation) for groups in self.groups)
+
+
+def training_set(payload: TrainingPayload, scans: Sequence[Scan], validation: Scan | None = None) -> TrainingSet:
+    """Draw the groups of every scan, each by itself.
+
+    Args:
+        payload: resolved settings; numbers of groups and patterns and the share held out are meant for each scan.
+        scans: patterns to train on.
+        validation: another scan to validate on instead of a region of each.
+
+    Raises:
+        ConfigError: a scan cannot give that many groups, or a region is too small for one; all at once.
+    """
+    drawn: list[TrainingGroups] = []
+    problems: list[Problem] = []
+    for number, scan in enumerate(scans):
+        # Another scan is validated on once.
+        whole = validation is not None and number > 0
+        try:
+            drawn.append(_of_whole_scan(payload, scan) if whole else training_groups(payload, scan, validation))
+        except ConfigError as error:
+            problems += [in_scan(problem, number, scans) for problem in error.problems]
+    raise_if_any(ConfigError, "training groups", problems)
+    return TrainingSet(scans=tuple(scans), groups=tuple(drawn), validation=validation)
+
+
+def in_scan(problem: Problem, number: int, scans: Sequence[Scan]) -> Problem:
+    """Say in a problem which scan has it, if there are several."""
+    if len(scans) == 1:
+        return problem
+    name = scans[number].metadata.name
+    return attrs.evolve(problem, found=f"{problem.found}, in scan {number + 1}" + (f" ({name})" if name else ""))
+
+
+def training_groups(payload: TrainingPayload, scan: Scan, validation: Scan | None) -> TrainingGroups:
+    """Hold out a region, then draw groups on either side of the border: none crosses it.
+
+    Args:
+        payload: resolved settings; numbers of groups and patterns are meant for the whole scan and shared out.
+        scan: patterns to train on.
+        validation: another scan to validate on instead of a region.
+
+    Raises:
+        ConfigError: the scan cannot give that many groups, or a region is too small for one.
+    """
+    grouping = grouping_of(payload)
+    if validation is not None:
+        held_out = group_scan(validation, _at_most(grouping, validation.n_patterns))
+        return TrainingGroups(train=group_scan(scan, grouping).indices, validation=held_out.indices, apart=True)
+    split = split_region(scan.positions_px, payload.pt_training_config.validation_fraction)
+    raise_if_any(ConfigError, "training groups", _problems(grouping, split, scan.n_patterns))
+    share = len(split.train) / scan.n_patterns
+    inside = group_positions(scan.positions_px[split.train], _share_of(grouping, share)).indices
+    if not len(split.validation):
+        return TrainingGroups(train=inside, validation=inside[:0])
+    few = attrs.evolve(_share_of(grouping, 1 - share), n_groups=grouping.n_groups)
+    held_out_px = scan.positions_px[split.validation]
+    outside = group_positions(held_out_px, _at_most(few, len(split.validation))).indices
+    return TrainingGroups(
+        train=split.train[inside].astype(np.int32), validation=split.validation[outside].astype(np.int32)
+    )
+
+
+def _of_whole_scan(payload: TrainingPayload, scan: Scan) -> TrainingGroups:
+    """Draw groups to train on from all of a scan, which is not validated on."""
+    groups = group_scan(scan, grouping_of(payload)).indices
+    return TrainingGroups(train=groups, validation=groups[:0], apart=True)
+
+
+def grouping_of(payload: TrainingPayload) -> Grouping:
+    """Collect the settings of the group draw."""
+    config, data = payload.pt_training_config, payload.pt_data_config
+    return Grouping(
+        n_groups=payload.tf_training_config.n_groups,
+        gridsize=payload.tf_training_config.model.gridsize,
+        neighbor_count=data.K,
+        seed=config.seed if data.subsample_seed is None else data.subsample_seed,
+        n_subsample=config.n_subsample,
+        enable_oversampling=config.enable_oversampling,
+        neighbor_pool_size=config.neighbor_pool_size,
+        sequential_sampling=config.sequential_sampling,
+    )
+
+
+class GroupBatch(NamedTuple):
+    """Some groups of one scan.
+
+    Attributes:
+        indices: (B, C) int64 scan indices.
+        scan: number of the scan in the training.
+    """
+
+    indices: Tensor
+    scan: int
+
+
+class GroupsOfScans(Dataset[GroupBatch]):
+    """Groups of several scans, taken by the batch.
+
+    Args:
+        groups: (G, C) scan indices, for each scan.
+    """
+
+    def __init__(self, groups: Iterable[NDArray[np.int32]]) -> None:
+        self._groups = [torch.tensor(each, dtype=torch.int64) for each in groups]
+
+    def __getitem__(self, index: tuple[int, list[int]]) -> GroupBatch:
+        scan, rows = index
+        return GroupBatch(indices=self._groups[scan][rows], scan=scan)
+
+
+class EpochBatches(Sampler[tuple[int, list[int]]]):
+    """Batches of groups, each of one scan: its number, and the numbers of the groups among those of that scan.
+
+    The groups of a scan come in a new order in every epoch, and the scans take turns at random. Both depend on seed and
+    epoch alone, so that a resumed run meets the same ones.
+
+    Args:
+        counts: number of groups of each scan.
+        batch_size: groups in a batch; the last one of a scan has what is left.
+        seed: seed of the run; None keeps all in order, scan after scan.
+    """
+
+    def __init__(self, counts: Iterable[int], *, batch_size: int, seed: int | None) -> None:
+        self._counts = tuple(counts)
+        self._batch_size = batch_size
+        self._seed = seed
+        self._epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the order; Lightning calls it before each epoch."""
+        self._epoch = epoch
+
+    def __len__(self) -> int:
+        return len(self._scan_of_batches())
+
+    def __iter__(self) -> Iterator[tuple[int, list[int]]]:
+        orders, turns = [np.arange(count) for count in self._counts], self._scan_of_batches()
+        if self._seed is not None:
+            random = np.random.default_rng((self._seed, self._epoch))
+            orders = [random.permutation(order) for order in orders]
+            turns = random.permutation(turns)
+        starts = [iter(range(0, count, self._batch_size)) for count in self._counts]
+        for scan in turns.tolist():
+            start = next(starts[scan])
+            yield scan, orders[scan][start : start + self._batch_size].tolist()
+
+    def _scan_of_batches(self) -> NDArray[np.int64]:
+        batches = [-(-count // self._batch_size) for count in self._counts]
+        return np.repeat(np.arange(len(batches)), batches)
+
+
+def group_loader(
+    groups: Sequence[NDArray[np.int32]], payload: TrainingPayload, *, shuffle: bool
+) -> DataLoader[GroupBatch]:
+    """Batches of groups (G, C) of each scan; the patterns themselves are on the device already."""
+    execution, config = payload.execution_config, payload.pt_training_config
+    seed = config.seed if shuffle else None
+    return DataLoader(
+        GroupsOfScans(groups),
+        # The sampler gives whole batches, so nothing is left to collate.
+        batch_size=None,
+        sampler=EpochBatches(map(len, groups), batch_size=config.batch_size, seed=seed),
+        num_workers=execution.num_workers,
+        pin_memory=execution.pin_memory,
+        persistent_workers=execution.persistent_workers,
+        prefetch_factor=execution.prefetch_factor,
+        generator=torch.Generator().manual_seed(config.seed),
+    )
+
+
+def _share_of(grouping: Grouping, share: float) -> Grouping:
+    """Share out numbers that are meant for the whole scan."""
+    patterns = grouping.n_subsample
+    return attrs.evolve(
+        grouping,
+        n_groups=max(1, round(grouping.n_groups * share)),
+        n_subsample=None if patterns is None else max(grouping.C, round(patterns * share)),
+    )
+
+
+def _at_most(grouping: Grouping, n_patterns: int) -> Grouping:
+    """Ask for no more than this many patterns and one group for each."""
+    patterns = n_patterns if grouping.n_subsample is None else min(grouping.n_subsample, n_patterns)
+    return attrs.evolve(grouping, n_groups=min(grouping.n_groups, patterns), n_subsample=patterns)
+
+
+def _problems(grouping: Grouping, split: RegionSplit, n_patterns: int) -> Iterator[Problem]:
+    held_out, wanted = len(split.validation), grouping.n_subsample
+    if 0 < held_out < grouping.C:
+        yield Problem(
+            path="validation_fraction",
+            expected=f"0, or a share of the {n_patterns} patterns that holds a group of C = gridsize² = {grouping.C}",
+            found=f"one of {held_out} patterns",
+        )
+    if wanted is not None and wanted > n_patterns:
+        yield Problem(path="n_subsample", expected=f"at most {n_patterns} patterns", found=str(wanted))

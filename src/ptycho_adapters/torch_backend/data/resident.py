@@ -1,0 +1,214 @@
+"""A scan on the device: every pattern once, groups gathered by index."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import attrs
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ptycho_adapters.torch_backend.physics.canvas import extract, pixel_indices
+from ptycho_adapters.torch_backend.physics.optics import detector_order, shift_probe, split_positions
+from ptycho_core.errors import Problem, ScanError
+from ptycho_core.measurement.frames import frame_slices
+from ptycho_core.measurement.scan import MeasurementDomain
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from ptycho_core.measurement.scan import Scan
+
+
+_CONVERTED_AT_ONCE = 64
+
+
+@attrs.frozen(kw_only=True, eq=False)
+class Gathered:
+    """Some patterns with all that the forward model needs of them.
+
+    Attributes:
+        counts: (B, C, N, N) float32, detector order, 0 at bad pixels.
+        fractions_px: (B, C, 2) float32, what is left of the position beyond whole pixels.
+        starts: (B, C, 2) int64, first pixel of each patch in object pixels.
+        labels: (B, C, N, N) complex64 patches of the known object, in the network's scale, or None.
+    """
+
+    counts: Tensor
+    fractions_px: Tensor
+    starts: Tensor
+    labels: Tensor | None = None
+
+    def probes(self, probe: Tensor) -> Tensor:
+        """Move a probe (modes, N, N) to each sub-pixel position: (B, C, modes, N, N)."""
+        return shift_probe(probe, self.fractions_px)
+
+
+class ResidentScan(nn.Module):
+    """Unique patterns as buffers, so that they follow the module to its device; indices are those of the scan.
+
+    The patterns of a memory-mapped scan stay in their file: those of a batch are converted when it is gathered, and
+    only they are brought to the device. What is gathered is the same to the last bit.
+
+    Args:
+        scan: a validated scan.
+        patterns: (m,) sorted scan indices of the patterns to keep, for those who use no others; all by default.
+        labelled: keep the known object too, for supervised training.
+
+    Raises:
+        ScanError: a known object is wanted, and the scan has none or one that does not hold every patch.
+
+    Attributes:
+        flux: mean photons per frame of the whole scan.
+        size: edge of a pattern in px.
+        counts: (m, N, N), detector order, 0 at bad pixels: the patterns that are kept, uint16 where they were measured
+            as such, else float32; m = 0 for a memory-mapped scan.
+        rows: (n,) int64, where the pattern of each scan index lies in `counts`; m, and so none, if it is not kept.
+        starts: (n, 2) int64, first pixel of the patch of each scan index.
+        fractions_px: (n, 2) float32, what is left of its position.
+    """
+
+    flux: float
+    size: int
+    counts: Tensor
+    rows: Tensor
+    starts: Tensor
+    fractions_px: Tensor
+    good_pixels: Tensor | None
+    known_object: Tensor | None
+
+    def __init__(self, scan: Scan, *, patterns: NDArray[np.integer] | None = None, labelled: bool = False) -> None:
+        super().__init__()
+        self.flux = mean_flux(scan)
+        every = patterns is None or len(patterns) == scan.n_patterns
+        kept = np.arange(scan.n_patterns) if patterns is None else patterns
+        self.size = scan.N
+        self._mapped = scan if scan.memory_mapped else None
+        good = None if scan.bad_pixels is None else torch.tensor(~scan.bad_pixels, dtype=torch.float32)
+        self._good_on_host = good = None if good is None else detector_order(good)
+        if scan.memory_mapped:
+            kept, every = kept[:0], False
+        chosen = slice(None) if every else kept
+        counts = _as_measured(scan, chosen, good) if count_bytes(scan) == 2 else _converted(scan, chosen, good)
+        starts, fractions = split_positions(torch.tensor(scan.positions_px), scan.N)
+        self.register_buffer("counts", counts, persistent=False)
+        rows = np.full(scan.n_patterns, len(kept), dtype=np.int64)
+        rows[kept] = np.arange(len(kept))
+        self.register_buffer("rows", torch.tensor(rows), persistent=False)
+        self.register_buffer("starts", starts, persistent=False)
+        self.register_buffer("fractions_px", fractions, persistent=False)
+        self.register_buffer("good_pixels", good, persistent=False)
+        known = torch.tensor(_known_object(scan, self.flux)) if labelled else None
+        self.register_buffer("known_object", known, persistent=False)
+
+    @property
+    def device(self) -> torch.device:
+        """Where what is gathered lies."""
+        return self.starts.device
+
+    def gather(self, indices: Tensor) -> Gathered:
+        """Take patterns by scan index, (B, C) int64; each has to be one that is kept."""
+        starts = self.starts[indices]
+        return Gathered(
+            counts=self._counts(indices),
+            fractions_px=self.fractions_px[indices],
+            starts=starts,
+            labels=self._labels(starts),
+        )
+
+    def _counts(self, indices: Tensor) -> Tensor:
+        if self._mapped is None:
+            return self.counts[self.rows[indices]].to(torch.float32)
+        counts = _converted(self._mapped, indices.reshape(-1).cpu().numpy(), self._good_on_host)
+        return counts.reshape(*indices.shape, self.size, self.size).to(self.device)
+
+    def _labels(self, starts: Tensor) -> Tensor | None:
+        if self.known_object is None:
+            return None
+        groups, width = starts.shape[0], self.known_object.shape[1]
+        whole = self.known_object.reshape(1, -1).expand(groups, -1)
+        return extract(whole, pixel_indices(starts, self.size, width), self.size)
+
+    def starts_on_host(self) -> NDArray[np.int64]:
+        """First pixels of all patches, (n, 2)."""
+        starts: NDArray[np.int64] = self.starts.cpu().numpy()
+        return starts
+
+
+@attrs.frozen(kw_only=True)
+class Canvas:
+    """Size of a canvas in px."""
+
+    height: int
+    width: int
+
+    @property
+    def pixels(self) -> int:
+        """Number of pixels."""
+        return self.height * self.width
+
+    def indices(self, starts: Tensor, origin: Tensor, size: int) -> Tensor:
+        """Flat canvas indices (..., size²) of patches that start at the given object pixels."""
+        return pixel_indices(starts - origin, size, self.width)
+
+
+def group_canvas(starts: NDArray[np.int64], groups: NDArray[np.int32], size: int) -> Canvas:
+    """Find the smallest canvas that holds any of the groups, each moved to the canvas' corner.
+
+    Args:
+        starts: (n, 2) first pixels of all patches.
+        groups: (G, C) scan indices.
+        size: patch edge in px.
+    """
+    members = starts[groups]
+    extent = (members.max(axis=1) - members.min(axis=1)).max(axis=0)
+    return Canvas(height=int(extent[0]) + size, width=int(extent[1]) + size)
+
+
+def _known_object(scan: Scan, flux: float) -> NDArray[np.complex64]:
+    """Object of a labelled scan in the network's scale, where the probe's energy is the mean flux."""
+    problem = Problem(
+        path="object",
+        expected="the known object, for supervised training",
+        found="none",
+        fix="give a scan with objectGuess, or train with model_type='pinn'",
+    )
+    if scan.object is None:
+        raise ScanError("training scan", [problem])
+    starts, _ = split_positions(torch.tensor(scan.positions_px), scan.N)
+    lowest, highest = starts.amin(dim=0).tolist(), (starts.amax(dim=0) + scan.N).tolist()
+    if min(lowest) < 0 or highest[0] > scan.object.shape[0] or highest[1] > scan.object.shape[1]:
+        found = f"{scan.object.shape} and patches from {tuple(lowest)} to {tuple(highest)} px"
+        problem = attrs.evolve(problem, expected="an object that holds every patch", found=found)
+        raise ScanError("training scan", [problem])
+    own = float(np.square(np.abs(scan.probe)).sum(dtype=np.float64))
+    known: NDArray[np.complex64] = (scan.object * np.sqrt(own / flux)).astype(np.complex64)
+    return known
+
+
+def count_bytes(scan: Scan) -> int:
+    """Bytes of a count on the device: counts measured as uint16 stay so, unless they come out of a file."""
+    short = scan.domain is MeasurementDomain.COUNTS and scan.patterns.dtype == np.uint16
+    return 2 if short and not scan.memory_mapped else 4
+
+
+def _as_measured(scan: Scan, chosen: slice | NDArray[np.integer], good: Tensor | None) -> Tensor:
+    """Bring uint16 counts of a scan to detector order on the host, 0 at bad pixels."""
+    counts = detector_order(torch.tensor(scan.patterns[chosen]))
+    return counts if good is None else torch.where(good > 0, counts, torch.zeros_like(counts[:1]))
+
+
+def _converted(scan: Scan, chosen: slice | NDArray[np.integer], good: Tensor | None) -> Tensor:
+    """Bring patterns of a scan to counts in detector order on the host, 0 at bad pixels."""
+    counts = detector_order(torch.tensor(scan.counts(chosen)))
+    return counts if good is None else counts * good
+
+
+def mean_flux(scan: Scan) -> float:
+    """Mean photons per frame over good pixels, float64; a few patterns are converted at a time."""
+    good = np.ones((scan.N, scan.N), bool) if scan.bad_pixels is None else ~scan.bad_pixels
+    total: NDArray[np.float64] = np.zeros((scan.N, scan.N))
+    for some in frame_slices(scan.patterns, values=_CONVERTED_AT_ONCE * scan.N**2):
+        total += scan.counts(some).sum(axis=0, dtype=np.float64)
+    return float(total[good].sum() / scan.n_patterns)

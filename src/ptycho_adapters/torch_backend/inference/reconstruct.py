@@ -1,0 +1,201 @@
+"""A trained model on a scan: each step of the generator passes every pattern once and stitches as it goes."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Literal
+
+import attrs
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from ptycho_adapters.torch_backend.data.resident import ResidentScan
+from ptycho_adapters.torch_backend.execution import check_hardware, cpu_threads, pick_device
+from ptycho_adapters.torch_backend.inference.probe_refinement import ROUNDS_BEFORE_A_RECONSTRUCTION, refine_probe
+from ptycho_adapters.torch_backend.inference.whole_scan import BACKGROUND_COUNTS, PassFactory, WholeScan
+from ptycho_adapters.torch_backend.memory import check_reconstruction, check_residency
+from ptycho_adapters.torch_backend.physics.autofocus import focus_probe
+from ptycho_adapters.torch_backend.physics.probe import TrainableProbe
+from ptycho_core.config import DataConfig, PyTorchExecutionConfig, TorchInferenceConfig
+from ptycho_core.errors import Problem, ScanError, raise_if_any
+from ptycho_core.results.reconstruction import Reconstruction
+
+if TYPE_CHECKING:
+    from ptycho_adapters.torch_backend.trained_model import TrainedModel
+    from ptycho_core.measurement.scan import Scan
+
+_STAGES = ("prepare", "network and stitching", "judge")
+_JUDGED_PATTERNS = 64
+_COVERED = 3e-2  # of the largest coverage: below it, a pixel has seen too little light for a value worth showing
+
+
+def reconstruct(
+    model: TrainedModel,
+    scan: Scan,
+    *,
+    execution_config: PyTorchExecutionConfig | None = None,
+    inference_config: TorchInferenceConfig | None = None,
+    data_config: DataConfig | None = None,
+) -> Reconstruction:
+    """Reconstruct a scan with a trained model.
+
+    Args:
+        model: network and refined probes.
+        scan: patterns of the size that the model was trained on.
+        execution_config: device, precision, batch size; defaults apply when it is None.
+        inference_config: probe source, weighting and which patterns to use; defaults apply when it is None.
+        data_config: seed of the choice of patterns, if it has one of its own.
+
+    Returns:
+        The object on a canvas that covers every patch.
+
+    Raises:
+        ScanError: the scan's patterns are not of the model's size.
+        DependencyError: the device is not available.
+        MemoryShortageError: the patterns, their fields or the canvas do not fit into the memory that is free.
+    """
+    execution = execution_config or PyTorchExecutionConfig()
+    settings = inference_config or TorchInferenceConfig()
+    _check(model, scan)
+    check_hardware(execution)
+    clock = [time.perf_counter()]
+    chosen = chosen_patterns(scan, settings, None if data_config is None else data_config.subsample_seed)
+    check_residency(scan, len(chosen), execution)
+    with torch.inference_mode(), cpu_threads(execution.num_threads):
+        run, taken = _prepared_pass(model, scan, chosen, execution, settings)
+        clock.append(time.perf_counter())
+        object_, coverage = run.stitch()
+        clock.append(time.perf_counter())
+        scale = _outward_scale(run.probe.cpu().numpy(), scan)
+        lit = coverage > _COVERED * coverage.max()
+        outward = torch.where(lit, object_ * scale, torch.ones_like(object_))
+        judgement = run.judge(outward / scale)
+        clock.append(time.perf_counter())
+    model.generator.to("cpu")
+    shape, (origin_y, origin_x) = (run.canvas.height, run.canvas.width), run.origin.tolist()
+    return Reconstruction(
+        object=outward.reshape(shape).cpu().numpy(),
+        coverage=torch.where(lit, coverage, torch.zeros_like(coverage)).reshape(shape).cpu().numpy(),
+        origin_px=(origin_y, origin_x),
+        probe=(run.probe.cpu().numpy() / scale).astype(np.complex64),
+        probe_source=taken.source,
+        probe_number=taken.number,
+        positions_px=scan.positions_px[chosen],
+        pattern_indices=chosen,
+        scale=scale,
+        metrics=judgement.metrics,
+        r_factors=judgement.r_factors,
+        seconds=dict(zip(_STAGES, np.diff(clock).tolist(), strict=True)),
+    )
+
+
+def _prepared_pass(
+    model: TrainedModel,
+    scan: Scan,
+    chosen: NDArray[np.int64],
+    execution: PyTorchExecutionConfig,
+    settings: TorchInferenceConfig,
+) -> tuple[WholeScan, CandidateProbe]:
+    """Put network and patterns on the device, choose the probe and, if asked, refine it."""
+    device = pick_device(execution.accelerator)
+    generator = model.generator.to(device).eval()
+    resident = ResidentScan(scan, patterns=chosen).to(device)
+    make_pass = PassFactory(generator, resident, chosen, execution, settings)
+    check_reconstruction(generator, scan, chosen, device, batch_size=make_pass.batch_size)
+    wanted = settings.probe_source if model.probe_refined else "scan"
+    probes = [each for each in candidate_probes(model, scan, resident.flux) if wanted in ("auto", each.source)]
+    taken = _best_of(probes, make_pass)
+    run, rounds = make_pass(taken.probe, chosen), probe_rounds(model, settings)
+    return _with_refined_probe(run, rounds, show_progress=execution.enable_progress_bar), taken
+
+
+def chosen_patterns(scan: Scan, settings: TorchInferenceConfig, subsample_seed: int | None = None) -> NDArray[np.int64]:
+    """Scan indices that take part, sorted: all, unless a subsample or a number of groups asks for fewer.
+
+    Args:
+        scan: patterns to choose from.
+        settings: how many, and the seed of the run.
+        subsample_seed: seed of the choice; None takes that of the run.
+    """
+    wanted = min(scan.n_patterns, settings.n_subsample or scan.n_patterns, settings.n_groups or scan.n_patterns)
+    if wanted == scan.n_patterns:
+        return np.arange(scan.n_patterns)
+    seed = settings.seed if subsample_seed is None else subsample_seed
+    chosen: NDArray[np.int64] = np.random.default_rng(seed).permutation(scan.n_patterns)[:wanted]
+    return np.sort(chosen)
+
+
+@attrs.frozen(kw_only=True, eq=False)
+class CandidateProbe:
+    """A probe that a scan may have been taken with.
+
+    Attributes:
+        source: whose it is.
+        number: of the probe among those of the model; None for the scan's own.
+        probe: (modes, N, N) complex64, at the scan's flux.
+    """
+
+    source: Literal["model", "scan"]
+    number: int | None
+    probe: NDArray[np.complex64]
+
+
+def candidate_probes(model: TrainedModel, scan: Scan, flux: float) -> list[CandidateProbe]:
+    """All probes at the scan's flux: the refined ones of the model, and the scan's own."""
+    own = float(np.square(np.abs(scan.probe)).sum(dtype=np.float64))
+    refined = [
+        CandidateProbe(
+            source="model", number=number, probe=(each.probe * np.sqrt(flux / each.flux)).astype(np.complex64)
+        )
+        for number, each in enumerate(model.probes)
+    ]
+    measured = (scan.probe * np.sqrt(flux / own)).astype(np.complex64)
+    return [*refined, CandidateProbe(source="scan", number=None, probe=measured)]
+
+
+def _check(model: TrainedModel, scan: Scan) -> None:
+    size = model.payload.pt_data_config.N
+    problems = []
+    if size != scan.N:
+        problems.append(
+            Problem(path="scan.patterns", expected=f"{size} px, as the model was trained", found=f"{scan.N} px")
+        )
+    raise_if_any(ScanError, "reconstruction", problems)
+
+
+def _best_of(probes: list[CandidateProbe], make_pass: PassFactory) -> CandidateProbe:
+    """Take the probe under which some of the patterns are explained best."""
+    if len(probes) == 1:
+        return probes[0]
+    few = make_pass.chosen[:_JUDGED_PATTERNS]
+
+    def deviance(candidate: CandidateProbe) -> float:
+        run = make_pass(candidate.probe, few)
+        return run.judge(run.stitch()[0]).metrics["deviance_per_px"]
+
+    return min(probes, key=deviance)
+
+
+def probe_rounds(model: TrainedModel, settings: TorchInferenceConfig) -> int:
+    """Rounds of probe refinement: as asked, else some where nobody has refined the probe yet, and none elsewhere."""
+    if settings.probe_rounds is not None:
+        return settings.probe_rounds
+    return 0 if model.probe_refined else ROUNDS_BEFORE_A_RECONSTRUCTION
+
+
+def _with_refined_probe(run: WholeScan, rounds: int, *, show_progress: bool) -> WholeScan:
+    """Focus the probe, then refine it under the network."""
+    if rounds == 0:
+        return run
+    probe = TrainableProbe(run.probe.cpu().numpy(), run.scan.flux).to(run.probe.device)
+    focus_probe(probe, run.scan, run.indices.cpu().numpy(), BACKGROUND_COUNTS)
+    focused = attrs.evolve(run, probe=probe())
+    return attrs.evolve(run, probe=refine_probe(focused, rounds, show_progress=show_progress))
+
+
+def _outward_scale(probe: NDArray[np.complex64], scan: Scan) -> float:
+    """Factor that turns the network's object into the one that belongs to the scan's own probe."""
+    inside = float(np.square(np.abs(probe)).sum(dtype=np.float64))
+    own = float(np.square(np.abs(scan.probe)).sum(dtype=np.float64))
+    return float(np.sqrt(inside / own))

@@ -1,0 +1,183 @@
+"""A generator's pass over a whole scan: every pattern once in each step, one canvas, batches of bounded size."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import attrs
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ptycho_adapters.torch_backend.data.resident import Canvas, ResidentScan
+from ptycho_adapters.torch_backend.execution import network_precision
+from ptycho_adapters.torch_backend.generators import Generator, View, run_steps
+from ptycho_adapters.torch_backend.physics.canvas import add_patches, extract
+from ptycho_adapters.torch_backend.physics.optics import expected_counts, light_of, poisson_deviance
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from ptycho_core.config import PyTorchExecutionConfig, TorchInferenceConfig
+
+_BATCH_ON_CPU = 8  # patterns whose fields stay in the processor's cache
+_BATCH_ON_GPU = 256
+_KEPT_BYTES = 2**30  # views up to this much are made once, not anew for each step
+_LIT = 1e-3  # of a probe's peak intensity: darker pixels have no say in an even average
+BACKGROUND_COUNTS = 1e-2
+
+
+@attrs.frozen(kw_only=True, eq=False)
+class Judgement:
+    """How well an object explains the patterns: figures over all of them, and the R-factor of each, (n,) float64."""
+
+    metrics: dict[str, float]
+    r_factors: NDArray[np.float64]
+
+
+@attrs.frozen(kw_only=True, eq=False)
+class WholeScan:
+    """One pass: network, patterns, probe and canvas on a device.
+
+    Attributes:
+        generator: the network.
+        scan: the patterns.
+        probe: (modes, N, N) complex64 at the scan's flux.
+        canvas: holds every patch.
+        origin: (2,) int64, object pixel of the canvas' corner.
+        indices: (n,) int64, the patterns that take part.
+        batch_size: patterns at a time.
+        precision: of the network.
+        uniform: average overlapping patches evenly over what is lit, not by the light on them.
+    """
+
+    generator: Generator
+    scan: ResidentScan
+    probe: Tensor
+    canvas: Canvas
+    origin: Tensor
+    indices: Tensor
+    batch_size: int
+    precision: str
+    uniform: bool
+
+    def stitch(self) -> tuple[Tensor, Tensor]:
+        """Run the generator's steps.
+
+        Returns:
+            The object and the summed probe intensity on it, both flat (pixels,).
+        """
+        views = self._views
+        shape = (1, self.canvas.height, self.canvas.width)
+        weight = self._summed((view.weight, view.where) for view in views()).reshape(shape)
+        coverage = weight
+        if self.uniform:
+            coverage = self._summed((light_of(view.probes), view.where) for view in views()).reshape(shape)
+        object_ = torch.ones_like(weight, dtype=torch.complex64)
+        with network_precision(self.precision, self.probe.device):
+            for draft, _ in run_steps(self.generator, views, weight):
+                object_ = draft.object
+        return object_.reshape(-1), coverage.reshape(-1)
+
+    def judge(self, object_: Tensor) -> Judgement:
+        """Compare the counts that an object (pixels,) implies with the measured ones, without a truth."""
+        deviance, difference, measured = [], [], []
+        good = self.scan.good_pixels
+        for view in self._views():
+            patches = extract(object_[None], view.where, self.scan.size)
+            expected = expected_counts(patches, view.probes, BACKGROUND_COUNTS)
+            patterns = view.amplitude.shape[1]
+            deviance.append(poisson_deviance(expected, view.amplitude.square(), good) * patterns)
+            gap = (expected.sqrt() - view.amplitude).abs()
+            difference.append((gap if good is None else gap * good)[0].sum(dim=(-2, -1)))
+            measured.append(view.amplitude[0].sum(dim=(-2, -1)))
+        gaps, amplitudes = torch.cat(difference).cpu().double(), torch.cat(measured).cpu().double()
+        return Judgement(
+            metrics={
+                "deviance_per_px": float(torch.stack(deviance).sum() / len(self.indices)),
+                "r_factor": float(gaps.sum() / amplitudes.sum()),
+            },
+            r_factors=(gaps / amplitudes).numpy(),
+        )
+
+    def around_the_middle(self, patterns: int) -> WholeScan:
+        """The same pass over at most so many patterns, those nearest to the mean position, on a canvas of their own."""
+        if len(self.indices) <= patterns:
+            return self
+        starts = self.scan.starts[self.indices]
+        distance = (starts - starts.double().mean(dim=0)).square().sum(dim=1)
+        near = torch.sort(distance.argsort(stable=True)[:patterns]).values
+        lowest, highest = starts[near].amin(dim=0), starts[near].amax(dim=0)
+        height, width = (highest - lowest + self.scan.size).tolist()
+        canvas = Canvas(height=int(height), width=int(width))
+        return attrs.evolve(self, indices=self.indices[near], canvas=canvas, origin=lowest)
+
+    def _views(self) -> Iterable[View]:
+        """Views of all patterns, kept where there is room, else made anew each time."""
+        modes, size = self.probe.shape[0], self.scan.size
+        bytes_per_pixel = 8 * modes + 4 + 4 + 8  # probes, amplitude, weight, canvas indices
+        fit = len(self.indices) * size * size * bytes_per_pixel <= _KEPT_BYTES
+        return self._kept_views if fit else self._made_views()
+
+    @cached_property
+    def _kept_views(self) -> tuple[View, ...]:
+        return tuple(self._made_views())
+
+    def _made_views(self) -> Iterator[View]:
+        for batch in self.indices.split(self.batch_size):
+            group = self.scan.gather(batch[None])
+            probes = group.probes(self.probe)
+            light = light_of(probes)
+            lit = light > _LIT * light.amax(dim=(-2, -1), keepdim=True)
+            yield View(
+                amplitude=group.counts.sqrt(),
+                probes=probes,
+                weight=lit.to(light.dtype) if self.uniform else light,
+                where=self.canvas.indices(group.starts, self.origin, self.scan.size),
+                good_pixels=self.scan.good_pixels,
+            )
+
+    def _summed(self, patches: Iterable[tuple[Tensor, Tensor]]) -> Tensor:
+        total = torch.zeros(1, self.canvas.pixels, device=self.probe.device)
+        for values, where in patches:
+            add_patches(total, values, where)
+        return total
+
+
+class PassFactory:
+    """Builds passes that differ only in probe and patterns."""
+
+    def __init__(
+        self,
+        generator: Generator,
+        scan: ResidentScan,
+        chosen: NDArray[np.int64],
+        execution: PyTorchExecutionConfig,
+        settings: TorchInferenceConfig,
+    ) -> None:
+        self._generator = generator
+        self._scan = scan
+        self.chosen = chosen
+        self._precision = execution.precision
+        self._device = scan.device
+        default = _BATCH_ON_CPU if self._device.type == "cpu" else _BATCH_ON_GPU
+        self.batch_size = execution.inference_batch_size or settings.batch_size or default
+        self._uniform = settings.patch_weighting == "uniform"
+
+    def __call__(self, probe: NDArray[np.complex64], indices: NDArray[np.int64]) -> WholeScan:
+        """Build a pass with a probe (modes, N, N) over some scan indices."""
+        starts = self._scan.starts_on_host()[indices]
+        height, width = np.ptp(starts, axis=0) + self._scan.size
+        return WholeScan(
+            generator=self._generator,
+            scan=self._scan,
+            probe=torch.tensor(probe, device=self._device),
+            canvas=Canvas(height=int(height), width=int(width)),
+            origin=torch.tensor(starts.min(axis=0), device=self._device),
+            indices=torch.tensor(indices, device=self._device),
+            batch_size=self.batch_size,
+            precision=self._precision,
+            uniform=self._uniform,
+        )

@@ -1,0 +1,1 @@
+"""From a payload and scans to a trained model."""

@@ -1,0 +1,224 @@
+"""What happens around the training steps: learning rates, progress, gradient norms."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import torch
+from lightning import Callback, LightningModule, Trainer
+
+from ptycho_adapters.torch_backend.bars import fraction_bar
+from ptycho_adapters.torch_backend.training.schedule import Clock, Progress, learning_rate_factor
+
+if TYPE_CHECKING:
+    from tqdm import tqdm
+
+    from ptycho_adapters.torch_backend.data.groups import GroupBatch
+    from ptycho_core.config import TorchTrainingConfig
+
+# A probe that moves before the network can tell object from noise is led astray; its aberrations are few and may
+# start early.
+_WAIT = {"probe": 0.1, "aberrations": 0.02}
+
+
+class Schedule(Callback):
+    """Sets every parameter group's learning rate before each step, from the progress in steps and in time.
+
+    Args:
+        config: names the scheduler and its numbers.
+        max_time_s: time limit of the run, or None.
+    """
+
+    def __init__(self, config: TorchTrainingConfig, *, max_time_s: float | None) -> None:
+        self._config = config
+        self._max_time_s = max_time_s
+        self._clock = Clock()
+        self._plateau = Plateau(config)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Keep the time already spent and the plateau count, for resuming."""
+        return {"elapsed_s": self._clock.elapsed_s, "plateau": vars(self._plateau.state)}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take up where a checkpoint stopped."""
+        self._clock = Clock(state_dict["elapsed_s"])
+        self._plateau.state = PlateauState(**state_dict["plateau"])
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Start the clock of a fresh run."""
+        del pl_module
+        if trainer.global_step == 0:
+            self._clock = Clock()
+
+    def on_train_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, batch: GroupBatch, batch_idx: int
+    ) -> None:
+        """Set the learning rates."""
+        del pl_module, batch, batch_idx
+        progress = self.progress(trainer)
+        factor = learning_rate_factor(self._config, progress) * self._plateau.state.factor
+        for group in trainer.optimizers[0].param_groups:
+            waiting = progress.fraction < _WAIT.get(group["name"], 0.0)
+            group["lr"] = 0.0 if waiting else self._plateau.floored(group["base_lr"], factor)
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Log the learning rate and look for a plateau."""
+        self._plateau.watch(trainer)
+        pl_module.log("learning_rate", float(trainer.optimizers[0].param_groups[0]["lr"]))
+
+    def progress(self, trainer: Trainer) -> Progress:
+        """Where the run stands."""
+        per_epoch = math.ceil(trainer.num_training_batches / trainer.accumulate_grad_batches)
+        epochs = trainer.max_epochs or 1
+        return Progress(
+            step=trainer.global_step,
+            total_steps=per_epoch * epochs,
+            steps_per_epoch=per_epoch,
+            elapsed_s=self._clock.elapsed_s,
+            max_time_s=self._max_time_s,
+        )
+
+
+class PlateauState:
+    """What a plateau detector remembers."""
+
+    def __init__(self, best: float = float("inf"), waited: int = 0, factor: float = 1.0) -> None:
+        self.best = best
+        self.waited = waited
+        self.factor = factor
+
+
+class Plateau:
+    """Lowers the learning rate when an epoch's loss stops falling.
+
+    `ReduceLROnPlateau` watches the validation loss where there is one; `Adaptive` watches the training loss.
+    """
+
+    def __init__(self, config: TorchTrainingConfig) -> None:
+        self._config = config
+        self.state = PlateauState()
+
+    def watch(self, trainer: Trainer) -> None:
+        """Take one epoch into account."""
+        loss = self._watched(trainer)
+        if loss is None:
+            return
+        if loss < self.state.best - self._config.plateau_threshold:
+            self.state.best, self.state.waited = loss, 0
+            return
+        self.state.waited += 1
+        if self.state.waited > self._config.plateau_patience:
+            self.state.factor *= self._config.plateau_factor
+            self.state.waited = 0
+
+    def floored(self, base: float, factor: float) -> float:
+        """Learning rate of a group, not below `plateau_min_lr` because of plateaus."""
+        if self.state.factor == 1.0:
+            return base * factor
+        return max(base * factor, min(base, self._config.plateau_min_lr))
+
+    def _watched(self, trainer: Trainer) -> float | None:
+        metrics = trainer.callback_metrics
+        by_kind = {key.split("_")[1]: value for key, value in metrics.items() if key.endswith("_loss")}
+        if self._config.scheduler == "ReduceLROnPlateau":
+            value = by_kind.get("val", by_kind.get("train"))
+        elif self._config.scheduler == "Adaptive":
+            value = by_kind.get("train")
+        else:
+            return None
+        return None if value is None else float(value)
+
+
+class ProgressBar(Callback):
+    """One bar on standard error for the whole run, whether epochs or time end it, with the last epoch's losses.
+
+    Args:
+        schedule: knows how much of the run is done.
+    """
+
+    def __init__(self, schedule: Schedule) -> None:
+        self._schedule = schedule
+        self._bar: tqdm[Any] | None = None
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Open the bar."""
+        del pl_module
+        self._bar = fraction_bar("training", self._schedule.progress(trainer).fraction)
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: object, batch: GroupBatch, batch_idx: int
+    ) -> None:
+        """Advance; no value is read from the device."""
+        del pl_module, outputs, batch, batch_idx
+        if self._bar is not None:
+            self._bar.update(self._schedule.progress(trainer).fraction - self._bar.n)
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Show the losses once per epoch."""
+        del pl_module
+        if self._bar is not None:
+            shown: dict[str, object] = {"epoch": trainer.current_epoch + 1, "steps": trainer.global_step}
+            shown |= {
+                key.split("_")[1]: f"{float(v):.4f}" for key, v in trainer.callback_metrics.items() if "loss" in key
+            }
+            self._bar.set_postfix(shown, refresh=False)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Close the bar."""
+        del trainer, pl_module
+        if self._bar is not None:
+            self._bar.close()
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Close the bar before the traceback or message."""
+        del exception
+        self.on_train_end(trainer, pl_module)
+
+
+class GradientNorm(Callback):
+    """Logs the norm of the gradient of everything that is trained, before it is bounded, every few steps.
+
+    Args:
+        every_n_steps: steps between two values.
+    """
+
+    def __init__(self, every_n_steps: int) -> None:
+        self._every_n_steps = every_n_steps
+
+    def on_before_optimizer_step(
+        self, trainer: Trainer, pl_module: LightningModule, optimizer: torch.optim.Optimizer
+    ) -> None:
+        """Log the norm; its value is read from the device in these steps only."""
+        del optimizer
+        if trainer.global_step % self._every_n_steps == 0:
+            gradients = [p.grad for p in pl_module.parameters() if p.grad is not None]
+            norm = float(torch.nn.utils.get_total_norm(gradients))
+            # Lightning's own log would repeat the last value in the steps between.
+            for logger in trainer.loggers:
+                logger.log_metrics({"gradient_norm": norm}, step=trainer.global_step)
+
+
+class LossHistory(Callback):
+    """Keeps the losses of every epoch as plain numbers, those before a resumed checkpoint included.
+
+    Attributes:
+        rows: (epoch, steps so far, metric values) in order.
+    """
+
+    def __init__(self) -> None:
+        self.rows: list[tuple[int, int, dict[str, float]]] = []
+
+    def state_dict(self) -> dict[str, Any]:
+        """Keep the rows, for resuming."""
+        return {"rows": self.rows}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take up where a checkpoint stopped."""
+        self.rows = list(state_dict["rows"])
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Take down the epoch's metrics."""
+        del pl_module
+        values = {key: float(value) for key, value in trainer.callback_metrics.items() if key.endswith("_loss")}
+        self.rows.append((trainer.current_epoch, trainer.global_step, values))

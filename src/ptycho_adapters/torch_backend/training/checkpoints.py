@@ -1,0 +1,126 @@
+"""Checkpoints: what ranks them, where they lie, how a run ends early, and how it is taken up again."""
+
+from __future__ import annotations
+
+import pickle
+from typing import TYPE_CHECKING
+
+import torch
+from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
+
+from ptycho_adapters.torch_backend.training.objective import main_term_name
+from ptycho_core.errors import ConfigError, Problem, raise_if_any
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from lightning import Callback, Trainer
+
+    from ptycho_adapters.torch_backend.training.module import PtychoModule
+    from ptycho_core.config import PyTorchExecutionConfig
+    from ptycho_core.config.payload import TrainingPayload
+
+CHECKPOINT_FOLDER = "checkpoints"
+_LISTED_WEIGHTS = 5
+_PROBES = "illumination."
+
+
+def monitored_metric(execution: PyTorchExecutionConfig, loss_name: str, *, validates: bool) -> str:
+    """Metric that ranks checkpoints and ends runs.
+
+    Args:
+        execution: names it: 'val_loss' or 'train_loss', or in full with the loss in front. Where nothing is held out,
+            the held-out loss is the training loss.
+        loss_name: what the main term of the loss is, the start of the metrics' names.
+        validates: whether something is held out.
+
+    Raises:
+        ConfigError: there is no metric of that name.
+    """
+    known = {
+        "train_loss": f"{loss_name}_train_loss",
+        "val_loss": f"{loss_name}_val_loss" if validates else f"{loss_name}_train_loss",
+    }
+    names = known | {f"{loss_name}_{name}": metric for name, metric in known.items()}
+    asked = execution.checkpoint_monitor_metric
+    if asked not in names:
+        problem = Problem(
+            path="checkpoint_monitor_metric", expected="one of " + ", ".join(sorted(names)), found=repr(asked)
+        )
+        raise ConfigError("training", [problem])
+    return names[asked]
+
+
+def checkpoint_callbacks(payload: TrainingPayload, *, validates: bool) -> list[Callback]:
+    """Build what writes checkpoints and what stops a run without progress.
+
+    Raises:
+        ConfigError: the metric to watch does not exist.
+    """
+    execution, config = payload.execution_config, payload.pt_training_config
+    metric = monitored_metric(execution, main_term_name(payload), validates=validates)
+    stopping = EarlyStopping(
+        monitor=metric,
+        mode=execution.checkpoint_mode,
+        patience=execution.early_stop_patience,
+        check_on_train_epoch_end=True,
+    )
+    if not execution.enable_checkpointing:
+        return [stopping]
+    # At the end of the epoch everything that a resumed run needs is known, the epoch's own losses included.
+    writing = ModelCheckpoint(
+        dirpath=config.output_dir / CHECKPOINT_FOLDER,
+        filename=f"{{epoch}}-{{{metric}:.4f}}",
+        monitor=metric,
+        mode=execution.checkpoint_mode,
+        save_top_k=execution.checkpoint_save_top_k,
+        save_last=True,
+        save_on_train_epoch_end=True,
+    )
+    return [stopping, writing]
+
+
+def keep_best(trainer: Trainer, module: PtychoModule) -> None:
+    """Take the best checkpoint's weights if the held-out loss says that they are better than the last ones."""
+    checkpoint = trainer.checkpoint_callback
+    if not isinstance(checkpoint, ModelCheckpoint) or not checkpoint.best_model_path or not trainer.val_dataloaders:
+        return
+    last = trainer.callback_metrics.get(str(checkpoint.monitor))
+    best = checkpoint.best_model_score
+    if last is None or best is None:
+        return
+    better = best < last if checkpoint.mode == "min" else best > last
+    if bool(better):
+        state = torch.load(checkpoint.best_model_path, map_location="cpu", weights_only=True)["state_dict"]
+        module.load_state_dict(state)
+
+
+def check_resumable(path: Path, module: PtychoModule) -> None:
+    """Look into a checkpoint before a run is taken up from it; nothing in it is executed.
+
+    Raises:
+        ConfigError: the file is missing, is no checkpoint, is of another number of scans, or holds other weights than
+            the module.
+    """
+    try:
+        content: object = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, OSError) as error:
+        problem = Problem(path="resume", expected="a checkpoint that a training wrote", found=f"{path}: {error}")
+        raise ConfigError("training", [problem]) from error
+    stored = content.get("state_dict") if isinstance(content, dict) else None
+    held = sum(name.startswith(_PROBES) and name.endswith(".pixels") for name in stored or ())
+    if held not in (0, len(module.probes)):
+        scans = len(module.probes)
+        expected, found = f"a checkpoint of a training on {scans} scan{'s' * (scans > 1)}", f"{path}: one on {held}"
+        raise ConfigError("training", [Problem(path="resume", expected=expected, found=found)])
+    shapes = {name: tuple(value.shape) for name, value in stored.items()} if isinstance(stored, dict) else {}
+    wanted = {name: tuple(value.shape) for name, value in module.state_dict().items()}
+    differing = sorted(name for name in wanted.keys() | shapes.keys() if wanted.get(name) != shapes.get(name))
+    raise_if_any(
+        ConfigError,
+        f"training: {path} does not fit the settings",
+        [
+            Problem(path=f"resume.{name}", expected=str(wanted.get(name)), found=str(shapes.get(name)))
+            for name in differing[:_LISTED_WEIGHTS]
+        ],
+    )

@@ -1,0 +1,238 @@
+"""From a payload and a scan to a trained model."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from contextlib import contextmanager
+from datetime import timedelta
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from lightning import Callback, Trainer
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+
+from ptycho_adapters.torch_backend.data.arms import arms_of
+from ptycho_adapters.torch_backend.data.groups import TrainingSet, group_loader, training_set
+from ptycho_adapters.torch_backend.execution import (
+    check_hardware,
+    cpu_threads,
+    process_state_restored,
+    run_logger,
+    trainer_arguments,
+)
+from ptycho_adapters.torch_backend.memory import check_patterns, check_training
+from ptycho_adapters.torch_backend.trained_model import EpochLosses, ScanProbe, TrainedModel
+from ptycho_adapters.torch_backend.training.callbacks import GradientNorm, LossHistory, ProgressBar, Schedule
+from ptycho_adapters.torch_backend.training.checkpoints import check_resumable, checkpoint_callbacks, keep_best
+from ptycho_adapters.torch_backend.training.collapse import CollapseDetector
+from ptycho_adapters.torch_backend.training.module import PtychoModule
+from ptycho_adapters.torch_backend.training.objective import main_term_name
+from ptycho_adapters.torch_backend.training.schedule import TimeLimit
+from ptycho_adapters.torch_backend.training.starting_point import starting_network, starting_probe
+from ptycho_core.errors import ConfigError, Problem, ScanError, raise_if_any
+from ptycho_core.measurement.scan import Scan
+from ptycho_core.version import VERSION
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from ptycho_core.config.payload import TrainingPayload
+
+_MOST_FOR_PROBES = 0.5  # of the time that a run may take
+# Warnings that ask nothing of the caller: group indices need no loader processes, a rerun into a folder and a run that
+# holds nothing out are meant so, and the last one is between Lightning and torch.
+_ABOUT_ITSELF = (
+    r"The '(train|val)_dataloader' does not have many workers",
+    r"Checkpoint directory .* exists and is not empty",
+    r"You defined a `validation_step` but have no `val_dataloader`",
+    r".*isinstance\(treespec, LeafSpec\)",
+)
+
+
+def train(payload: TrainingPayload, scan: Scan | Sequence[Scan], *, validation: Scan | None = None) -> TrainedModel:
+    """Train a generator on one or several scans, and along with it the probe of each.
+
+    Several scans share the network and nothing else: each has its own probe, which starts from the scan's and is
+    focused and refined by itself, and its own flux, bad pixels and groups. The scans take turns batch by batch.
+    Numbers of groups and patterns and the share held out are meant for each scan. Progress goes to standard error,
+    logs and checkpoints into the payload's output folder.
+
+    Args:
+        payload: resolved settings. The files that it names are for the caller to read.
+        scan: patterns to learn from; a sequence of scans is learned from together.
+        validation: another scan of the same instrument to validate on, under the probe of the first scan; by default a
+            region of every scan is held out.
+
+    Returns:
+        The trained model, on the CPU.
+
+    Raises:
+        ScanError: a scan does not fit the payload; every misfit is listed.
+        ConfigError: the payload asks for what cannot be done.
+        DependencyError: the accelerator is not there, or a logger's package is not installed.
+        MemoryShortageError: the patterns or a batch do not fit into the memory that is free.
+    """
+    limit = TimeLimit(payload.execution_config.max_time)
+    scans = (scan,) if isinstance(scan, Scan) else tuple(scan)
+    _check(payload, scans, validation)
+    data = training_set(payload, scans, validation)
+    with process_state_restored(), _quiet_lightning(), cpu_threads(payload.execution_config.num_threads):
+        torch.manual_seed(payload.pt_training_config.seed)
+        check_patterns(payload, data)
+        module = build_module(payload, data, limit)
+        check_training(payload, module, data)
+        history = LossHistory()
+        trainer = build_trainer(payload, history, limit, validates=data.validates)
+        _fit(trainer, module, payload, data)
+        keep_best(trainer, module)
+    return _trained(payload, scans, module, history)
+
+
+def build_module(payload: TrainingPayload, data: TrainingSet, limit: TimeLimit | None = None) -> PtychoModule:
+    """Build generator, probes and resident data.
+
+    Args:
+        payload: resolved settings.
+        data: scans and groups.
+        limit: of the whole run; refining all probes takes at most half of it.
+
+    Raises:
+        ScanError: supervised training without a known object.
+        ConfigError: the probe's mask leaves no light, or no generator of that name is registered.
+    """
+    main = main_term_name(payload)
+    arms = arms_of(data, labelled=main == "supervised")
+    start, limit = starting_network(payload), limit or TimeLimit()
+    shares = np.linspace(0.0, _MOST_FOR_PROBES, len(data.scans) + 1)[1:].tolist()
+    probes = [
+        starting_probe(payload, scan, arm.patterns, groups.train, start, partial(limit.has_spent, share))
+        for scan, groups, arm, share in zip(data.scans, data.groups, arms.training, shares, strict=True)
+    ]
+    return PtychoModule(
+        start.generator,
+        probes,
+        arms,
+        payload.pt_training_config,
+        main=main,
+        scale_trainable=payload.pt_model_config.intensity_scale_trainable,
+    )
+
+
+def _fit(trainer: Trainer, module: PtychoModule, payload: TrainingPayload, data: TrainingSet) -> None:
+    """Run the epochs, from the start or from a checkpoint."""
+    resume = payload.execution_config.resume
+    if resume is not None:
+        check_resumable(resume, module)
+    in_order = payload.pt_training_config.sequential_sampling
+    held_out = [groups.validation for groups in data.groups]
+    trainer.fit(
+        module,
+        group_loader([groups.train for groups in data.groups], payload, shuffle=not in_order),
+        group_loader(held_out, payload, shuffle=False) if data.validates else None,
+        ckpt_path=None if resume is None else str(resume),
+    )
+    if trainer.interrupted:
+        raise KeyboardInterrupt
+
+
+def _check(payload: TrainingPayload, scans: Sequence[Scan], validation: Scan | None) -> None:
+    expected = f"{payload.pt_data_config.N} px patterns, as the payload says"
+    several = len(scans) != 1
+    named = {f"scans[{number}]" if several else "scan": one for number, one in enumerate(scans)}
+    problems = [
+        Problem(path=f"{name}.N", expected=expected, found=f"{one.N} px")
+        for name, one in (named if validation is None else named | {"validation": validation}).items()
+        if payload.pt_data_config.N != one.N
+    ]
+    if not scans:
+        problems.append(Problem(path="scans", expected="at least one", found="none"))
+    raise_if_any(ScanError, "training", problems)
+    devices = payload.execution_config.devices
+    if several and devices != 1:
+        # Each device would wait for gradients of probes that only another one's patterns were seen under.
+        problem = Problem(path="devices", expected="1 for a training on several scans", found=repr(devices))
+        raise ConfigError("training", [problem])
+    check_hardware(payload.execution_config)
+
+
+def build_trainer(payload: TrainingPayload, history: LossHistory, limit: TimeLimit, *, validates: bool) -> Trainer:
+    """Build the Trainer with everything that happens around the steps.
+
+    Raises:
+        ConfigError: Lightning cannot honour the execution settings, or the metric to watch does not exist.
+        DependencyError: a logger's or an accelerator's package is not installed.
+    """
+    execution, config = payload.execution_config, payload.pt_training_config
+    left_s = limit.left_s
+    schedule = Schedule(config, max_time_s=left_s)
+    callbacks: list[Callback] = [schedule, history, CollapseDetector()]
+    if execution.enable_progress_bar:
+        callbacks.append(ProgressBar(schedule))
+    if config.log_grad_norm:
+        callbacks.append(GradientNorm(config.grad_norm_log_freq))
+    callbacks += checkpoint_callbacks(payload, validates=validates)
+    logger = run_logger(execution, Path(config.output_dir), config)
+    arguments = trainer_arguments(execution)
+    try:
+        max_time = None if left_s is None else timedelta(seconds=left_s)
+        return Trainer(max_epochs=config.epochs, max_time=max_time, callbacks=callbacks, logger=logger, **arguments)
+    except (MisconfigurationException, ValueError) as error:
+        asked = ", ".join(f"{key}={arguments[key]!r}" for key in ("accelerator", "devices", "strategy", "precision"))
+        problem = Problem(path="execution_config", expected="what this machine can do", found=f"{asked}: {error}")
+        raise ConfigError("training", [problem]) from error
+
+
+@torch.no_grad()
+def _trained(
+    payload: TrainingPayload, scans: Sequence[Scan], module: PtychoModule, history: LossHistory
+) -> TrainedModel:
+    module = module.cpu().eval()
+    mode = module.loss_name
+    return TrainedModel(
+        payload=payload,
+        generator=module.generator,
+        probes=tuple(_scan_probe(scan, module, number) for number, scan in enumerate(scans)),
+        history=tuple(
+            EpochLosses(
+                epoch=epoch,
+                train=values[f"{mode}_train_loss"],
+                validation=values.get(f"{mode}_val_loss"),
+                steps=steps,
+            )
+            for epoch, steps, values in history.rows
+        ),
+        code_version=VERSION,
+    )
+
+
+def _scan_probe(scan: Scan, module: PtychoModule, number: int) -> ScanProbe:
+    flux = module.arms.training[number].patterns.flux
+    refined = module.probes[number]() * (0.5 * module.log_scales[number]).exp()
+    energy = float(np.square(np.abs(scan.probe)).sum(dtype=np.float64))
+    return ScanProbe(
+        name=scan.metadata.name,
+        probe=refined.numpy(),
+        start_probe=(scan.probe * np.sqrt(flux / energy)).astype(np.complex64),
+        flux=flux,
+    )
+
+
+@contextmanager
+def _quiet_lightning() -> Iterator[None]:
+    """Keep Lightning's banners, and its warnings about itself, out of a run; its other warnings still show."""
+    loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric", "lightning")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            for message in _ABOUT_ITSELF:
+                warnings.filterwarnings("ignore", message=message)
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)

@@ -1,0 +1,223 @@
+"""What makes measured arrays a scan: every rule, reported together."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, TypeAlias, cast
+
+import attrs
+import numpy as np
+import numpy.typing as npt
+
+from ptycho_core.errors import Problem
+from ptycho_core.measurement.frames import frame_slices
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+AnyArray: TypeAlias = npt.NDArray[np.generic]
+_Real: TypeAlias = npt.NDArray[np.float64]
+_Mask: TypeAlias = npt.NDArray[np.bool_]
+_Complex: TypeAlias = npt.NDArray[np.complex64]
+
+PATTERN_DTYPES = tuple(np.dtype(name) for name in ("uint16", "uint32", "float32", "float64"))
+LARGEST_COUNT = 1e18
+SMALLEST_SPREAD_PX = 1e-3
+_LISTED_FRAMES = 8
+
+
+@attrs.frozen(kw_only=True, eq=False)
+class ScanParts:
+    """The arrays of a scan before they are known to be one; None stands for a part that is absent or unreadable."""
+
+    patterns: AnyArray | None
+    positions_px: AnyArray | None
+    probe: AnyArray | None
+    object: AnyArray | None = None
+    bad_pixels: AnyArray | None = None
+    scan_index: AnyArray | None = None
+    commanded_positions_px: AnyArray | None = None
+
+
+def scan_problems(parts: ScanParts, *, largest: float = LARGEST_COUNT) -> tuple[Problem, ...]:
+    """List everything that keeps the parts from being a scan, in the order of the fields.
+
+    Args:
+        parts: the arrays; a part that is None is not looked at.
+        largest: largest pixel value that is taken for a measurement.
+
+    Returns:
+        The problems; empty for a scan.
+    """
+    return (
+        *_pattern_problems(parts, largest),
+        *_position_problems(parts),
+        *_probe_problems(parts),
+        *_object_problems(parts),
+        *_bad_pixel_problems(parts),
+        *_index_problems(parts),
+    )
+
+
+def describe(array: AnyArray) -> str:
+    """Say an array's shape and dtype in one breath, for messages."""
+    return f"shape {array.shape} of {array.dtype}"
+
+
+def pattern_shape(patterns: AnyArray | None) -> tuple[int, int] | None:
+    """Give (number of patterns, side in px) of a stack of square patterns, None for anything else."""
+    if patterns is None or patterns.ndim != 3 or patterns.shape[1] != patterns.shape[2]:
+        return None
+    return patterns.shape[0], patterns.shape[1]
+
+
+def _pattern_problems(parts: ScanParts, largest: float) -> Iterator[Problem]:
+    patterns = parts.patterns
+    if patterns is None:
+        return
+    if pattern_shape(patterns) is None or patterns.size == 0:
+        expected = "a stack of square diffraction patterns (n, N, N), n >= 1"
+        yield Problem(path="patterns", expected=expected, found=describe(patterns))
+    if patterns.dtype not in PATTERN_DTYPES:
+        expected = "real numbers (uint16, uint32, float32 or float64)"
+        yield Problem(path="patterns", expected=expected, found=str(patterns.dtype))
+    elif patterns.size:
+        yield from _value_problems(parts, cast("_Real", patterns), largest)
+
+
+def _value_problems(parts: ScanParts, patterns: _Real, largest: float) -> Iterator[Problem]:
+    lowest, highest, finite = [], [], 0
+    stack = np.atleast_1d(patterns)  # a lone number is no stack, and has a value all the same
+    for some in frame_slices(stack):
+        lowest.append(np.min(stack[some]))
+        highest.append(np.max(stack[some]))
+        finite += int(np.count_nonzero(np.isfinite(stack[some])))
+    low, high = float(np.min(lowest)), float(np.max(highest))
+    if finite < patterns.size:
+        bad = patterns.size - finite
+        yield Problem(path="patterns", expected="finite values", found=f"{bad} NaN or infinite values")
+        return
+    if low < 0.0:
+        yield Problem(path="patterns", expected="values >= 0", found=f"a smallest value of {low:g}")
+    if high > largest:
+        yield Problem(path="patterns", expected=f"values <= {largest:g}", found=f"a largest value of {high:g}")
+    if pattern_shape(patterns) is not None:
+        yield from _dark_problems(parts, patterns)
+
+
+def _dark_problems(parts: ScanParts, patterns: _Real) -> Iterator[Problem]:
+    lit = np.zeros(len(patterns), dtype=bool)
+    good = None if parts.bad_pixels is None or not _mask_fits(parts) else ~cast("_Mask", parts.bad_pixels)
+    for some in frame_slices(patterns):
+        pixels = patterns[some] > 0.0
+        if good is not None:
+            pixels &= good
+        lit[some] = pixels.any(axis=(1, 2))
+    dark = np.flatnonzero(~lit)
+    if dark.size:
+        listed = ", ".join(map(str, dark[:_LISTED_FRAMES])) + (", …" if dark.size > _LISTED_FRAMES else "")
+        noun = "frame" if dark.size == 1 else "frames"
+        yield Problem(
+            path="patterns",
+            expected="photons in every frame",
+            found=f"{dark.size} {noun} without any: {listed}",
+            fix="drop these frames and their positions",
+        )
+
+
+def _position_problems(parts: ScanParts) -> Iterator[Problem]:
+    positions = parts.positions_px
+    if positions is not None:
+        yield from _coordinate_problems(parts, positions, "positions_px")
+        spread = _spread_px(positions)
+        if spread is not None and spread < SMALLEST_SPREAD_PX:
+            yield Problem(
+                path="positions_px",
+                expected="positions in object pixels that differ from each other",
+                found="all positions equal" if spread == 0.0 else f"all positions within {spread:.3g} px",
+                fix="" if spread == 0.0 else "divide positions in metres by the object's pixel size",
+            )
+    if parts.commanded_positions_px is not None:
+        yield from _coordinate_problems(parts, parts.commanded_positions_px, "commanded_positions_px")
+
+
+def _coordinate_problems(parts: ScanParts, positions: AnyArray, path: str) -> Iterator[Problem]:
+    if positions.ndim != 2 or positions.shape[1] != 2 or positions.dtype.kind != "f":
+        yield Problem(path=path, expected="(n, 2) real numbers, (y, x) in object pixels", found=describe(positions))
+        return
+    if not np.isfinite(cast("_Real", positions)).all():
+        yield Problem(path=path, expected="finite coordinates", found="NaN or infinite ones")
+    if parts.patterns is not None and parts.patterns.ndim == 3 and len(positions) != len(parts.patterns):
+        n_patterns = len(parts.patterns)
+        expected = f"{n_patterns} positions, one per pattern"
+        yield Problem(path=path, expected=expected, found=f"{len(positions)} positions for {n_patterns} patterns")
+
+
+def _spread_px(positions: AnyArray) -> float | None:
+    """Give the larger extent of the scanned box, None where there is no such thing."""
+    if positions.ndim != 2 or positions.dtype.kind != "f" or len(positions) < 2:
+        return None
+    spread = float(np.max(np.ptp(cast("_Real", positions), axis=0)))
+    return spread if np.isfinite(spread) else None
+
+
+def _probe_problems(parts: ScanParts) -> Iterator[Problem]:
+    probe = parts.probe
+    if probe is None:
+        return
+    if probe.ndim != 3 or probe.shape[1] != probe.shape[2] or probe.size == 0:
+        yield Problem(path="probe", expected="(modes, N, N) or (N, N) complex", found=describe(probe))
+        return
+    known = pattern_shape(parts.patterns)
+    if known is not None and known[1] != probe.shape[1]:
+        expected = f"the size of the patterns, {known[1]}×{known[1]}"
+        yield Problem(path="probe", expected=expected, found=f"{probe.shape[1]}×{probe.shape[2]}")
+    yield from _complex_problems(probe, "probe")
+    if probe.dtype.kind == "c" and not probe.astype(bool).any():
+        yield Problem(path="probe", expected="an illumination with photons in it", found="zeros only")
+
+
+def _complex_problems(array: AnyArray, path: str) -> Iterator[Problem]:
+    if array.dtype.kind != "c":
+        yield Problem(path=path, expected="complex numbers", found=str(array.dtype))
+    elif not np.isfinite(cast("_Complex", array)).all():
+        yield Problem(path=path, expected="finite values", found="NaN or infinite ones (in complex64)")
+
+
+def _object_problems(parts: ScanParts) -> Iterator[Problem]:
+    if parts.object is None:
+        return
+    if parts.object.ndim != 2 or parts.object.size == 0:
+        yield Problem(path="object", expected="one layer (H, W) complex", found=describe(parts.object))
+    yield from _complex_problems(parts.object, "object")
+
+
+def _mask_fits(parts: ScanParts) -> bool:
+    known = pattern_shape(parts.patterns)
+    mask = parts.bad_pixels
+    return known is not None and mask is not None and mask.dtype == np.bool_ and mask.shape == (known[1], known[1])
+
+
+def _bad_pixel_problems(parts: ScanParts) -> Iterator[Problem]:
+    mask = parts.bad_pixels
+    if mask is None:
+        return
+    if mask.dtype != np.bool_ or mask.ndim != 2:
+        yield Problem(path="bad_pixels", expected="(N, N) bool, True where bad", found=describe(mask))
+        return
+    known = pattern_shape(parts.patterns)
+    if known is not None and mask.shape != (known[1], known[1]):
+        expected = f"the size of the patterns, ({known[1]}, {known[1]})"
+        yield Problem(path="bad_pixels", expected=expected, found=str(mask.shape))
+    if mask.all():
+        yield Problem(path="bad_pixels", expected="at least one good pixel", found="bad ones only")
+
+
+def _index_problems(parts: ScanParts) -> Iterator[Problem]:
+    index = parts.scan_index
+    if index is None:
+        return
+    if index.ndim != 1 or index.dtype != np.int32:
+        yield Problem(path="scan_index", expected="(n,) int32", found=describe(index))
+    elif parts.patterns is not None and parts.patterns.ndim == 3 and len(index) != len(parts.patterns):
+        expected = f"{len(parts.patterns)} numbers, one per pattern"
+        yield Problem(path="scan_index", expected=expected, found=str(len(index)))

@@ -1,0 +1,50 @@
+"""Stacks of patterns gone through in pieces, so that little memory is needed beside them, wherever they lie."""
+
+from __future__ import annotations
+
+import mmap
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from ptycho_core.measurement.checks import AnyArray
+
+_VALUES_AT_ONCE = 1 << 20
+
+
+def is_memory_mapped(patterns: AnyArray) -> bool:
+    """Tell whether an array is a file's content, read as it is touched, and not in memory."""
+    return isinstance(patterns, np.memmap) and isinstance(_owner(patterns), mmap.mmap)
+
+
+def frame_slices(patterns: AnyArray, *, values: int = _VALUES_AT_ONCE) -> Iterator[slice]:
+    """Yield slices of the first axis, each of about so many values; what a map has read is given back after each.
+
+    Args:
+        patterns: (n, ...) stack.
+        values: how many are wanted in a piece; at least one frame is in it.
+    """
+    n_frames = len(patterns)
+    step = max(1, values // max(1, patterns.size // max(1, n_frames)))
+    for first in range(0, n_frames, step):
+        yield slice(first, min(first + step, n_frames))
+        release(patterns)
+
+
+def release(patterns: AnyArray) -> None:
+    """Give the memory back that the pages of a map take; nothing for any other array, and no value is lost."""
+    owner = _owner(patterns)
+    if isinstance(patterns, np.memmap) and isinstance(owner, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
+        # Pages of a shared map of a file are kept by the system, changed ones too, so this only unmaps them.
+        owner.madvise(mmap.MADV_DONTNEED)
+
+
+def _owner(array: AnyArray) -> object:
+    """Find what an array looks into in the end, None for memory that is NumPy's own."""
+    owner: object = array
+    while isinstance(owner, np.ndarray):
+        owner = owner.base
+    return owner

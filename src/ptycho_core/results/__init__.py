@@ -1,0 +1,1 @@
+"""Reconstructions, products, metrics and what they need."""

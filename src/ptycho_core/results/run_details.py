@@ -1,0 +1,59 @@
+"""What a run can tell about a result beyond the result itself."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+import attrs
+import numpy as np
+import numpy.typing as npt
+
+from ptycho_core.errors import Problem
+from ptycho_core.frozen import FrozenMapping
+from ptycho_core.measurement.arrays import as_optional_float64, as_probe
+from ptycho_core.measurement.checks import AnyArray, describe
+
+
+def _as_optional_probe(value: npt.ArrayLike | None) -> npt.NDArray[np.complex64] | None:
+    return None if value is None else as_probe(value)
+
+
+@attrs.frozen(kw_only=True, eq=False)
+class RunDetails:
+    """How a reconstruction came about. Every part may be unknown; arrays are read-only.
+
+    Attributes:
+        first_probe: (modes, N, N) complex64, the illumination before its refinement.
+        r_factors: (n,) float64, the R-factor of each reconstructed pattern.
+        held_out_losses: (E,) float64, losses on what was held out, one per epoch of the training; NaN where there was
+            none.
+        loss_unit: what the losses of the training are; empty when unknown.
+        settings: value of each setting, as it would be typed, by name.
+    """
+
+    first_probe: npt.NDArray[np.complex64] | None = attrs.field(default=None, converter=_as_optional_probe)
+    r_factors: npt.NDArray[np.float64] | None = attrs.field(default=None, converter=as_optional_float64)
+    held_out_losses: npt.NDArray[np.float64] | None = attrs.field(default=None, converter=as_optional_float64)
+    loss_unit: str = ""
+    settings: Mapping[str, str] = attrs.field(factory=dict, converter=FrozenMapping[str])
+
+    def problems(self, *, n_positions: int, n_losses: int) -> Iterator[Problem]:
+        """Yield what does not fit a result of so many positions and losses."""
+        if self.first_probe is not None:
+            probe = self.first_probe
+            if probe.ndim != 3 or probe.dtype.kind != "c" or not probe.size or probe.shape[1] != probe.shape[2]:
+                yield Problem(path="run.first_probe", expected="(modes, N, N) complex", found=describe(probe))
+            elif not np.isfinite(probe).all():
+                yield Problem(path="run.first_probe", expected="finite values", found="NaN or infinite ones")
+        yield from _series_problems(self.r_factors, "run.r_factors", n_positions, finite=True)
+        # A training that diverged, or held nothing out in an epoch, has a curve that says so.
+        yield from _series_problems(self.held_out_losses, "run.held_out_losses", n_losses, finite=False)
+
+
+def _series_problems(array: AnyArray | None, path: str, length: int, *, finite: bool) -> Iterator[Problem]:
+    if array is None:
+        return
+    if array.shape != (length,) or array.dtype.kind != "f":
+        yield Problem(path=path, expected=f"({length},) real numbers", found=describe(array))
+    elif finite and not np.isfinite(array.astype(np.float64)).all():
+        yield Problem(path=path, expected="finite values", found="NaN or infinite ones")

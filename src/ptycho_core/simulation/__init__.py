@@ -1,0 +1,1 @@
+"""Made scans: objects, paths and the experiment."""
