@@ -94,7 +94,7 @@ def truth_judge(scan: Scan, *, margin_px: int = 4) -> Judge:
 
 def reference_judge(scan: Scan, reference: Path, *, margin_px: int, region_px: Region | None) -> Judge:
     """Judge by an object from a file: a product, or NPZ with `object` or `objectGuess`."""
-    from ptycho_adapters.command_line.objects_input import read_object  # noqa: PLC0415 - h5py
+    from ptycho_adapters.evaluation.objects import read_object  # noqa: PLC0415 - h5py
 
     placed = read_object(reference)
     return Judge(

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ptycho_adapters.atomic import commit_files
-from ptycho_adapters.command_line.objects_input import read_object
-from ptycho_adapters.commands.evaluate import Area, judge
+from ptycho_adapters.evaluation.area import Area, judge
+from ptycho_adapters.evaluation.objects import read_object
 from ptycho_adapters.plotting.curves import draw_losses
 from ptycho_adapters.torch_backend import load_archive
 from ptycho_core.results.alignment import ComparisonSettings

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from ptycho_adapters.torch_backend.data.resident import ResidentScan
-from ptycho_adapters.torch_backend.physics.autofocus import focus_probe
+from ptycho_adapters.torch_backend.inference.autofocus import focus_probe
 from ptycho_adapters.torch_backend.physics.probe import TrainableProbe
 from ptycho_core.simulation.simulate import SimulationConfig, simulate
 from torch_sample import module_of, payload_for

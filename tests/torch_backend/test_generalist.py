@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors import safe_open
 
-from ptycho_adapters.pretraining.weights import weights_path
+from ptycho_adapters.shipped_weights import weights_path
 from ptycho_adapters.torch_backend import reconstruct
 from ptycho_adapters.torch_backend.data.resident import ResidentScan
 from ptycho_adapters.torch_backend.generalist import generalist_for, pretrained_generator

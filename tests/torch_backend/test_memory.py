@@ -17,15 +17,9 @@ from ptycho_adapters.torch_backend import reconstruct, save_archive, train
 from ptycho_adapters.torch_backend.data.groups import training_set
 from ptycho_adapters.torch_backend.data.resident import ResidentScan, mean_flux
 from ptycho_adapters.torch_backend.generators import build_generator
-from ptycho_adapters.torch_backend.memory import (
-    check_patterns,
-    check_reconstruction,
-    check_residency,
-    check_training,
-    kept_for_gradient,
-    kept_per_pixel,
-    size_of,
-)
+from ptycho_adapters.torch_backend.inference.memory import check_reconstruction, check_residency, kept_per_pixel
+from ptycho_adapters.torch_backend.memory import size_of
+from ptycho_adapters.torch_backend.training.memory import check_patterns, check_training, kept_for_gradient
 from ptycho_adapters.torch_backend.training.trainer import build_module
 from ptycho_core.config import DataConfig, TorchInferenceConfig, TorchModelConfig
 from ptycho_core.memory import MemoryDemand, MemoryShortageError, resident_demand, training_demand
@@ -36,8 +30,9 @@ if TYPE_CHECKING:
 
     from ptycho_adapters.torch_backend.training.module import PtychoModule
 
-MEMORY = "ptycho_adapters.torch_backend.memory"
-FREE = f"{MEMORY}.available_memory"
+FREE = "ptycho_adapters.torch_backend.memory.available_memory"
+TRAINING = "ptycho_adapters.torch_backend.training.memory"
+RECONSTRUCTION = "ptycho_adapters.torch_backend.inference.memory"
 # 36 patterns of 64 px, measured as uint16: three copies while they are prepared.
 PREPARED = 3 * 36 * 64 * 64 * 2
 
@@ -239,9 +234,9 @@ def test_on_a_device_of_its_own_patterns_and_batch_count_together(
     weights = sum(parameter.numel() for parameter in module.parameters())
     batch = training_demand(kept_bytes=kept, batch_size=2, n_weights=weights).total
     patterns = resident_demand(size_of(tiny_scan(), groups.n_patterns)).total
-    monkeypatch.setattr(MEMORY + ".free_bytes", lambda device: batch + patterns - 1)
+    monkeypatch.setattr(f"{TRAINING}.free_bytes", lambda device: batch + patterns - 1)
     check_training(payload, module, data)
-    monkeypatch.setattr(MEMORY + ".pick_device", lambda accelerator: torch.device("cuda"))
+    monkeypatch.setattr(f"{TRAINING}.pick_device", lambda accelerator: torch.device("cuda"))
 
     with pytest.raises(MemoryShortageError, match="a batch kept for its gradient") as caught:
         check_training(payload, module, data)
@@ -281,7 +276,7 @@ def test_a_canvas_beyond_the_tiles_needs_no_larger_network(tmp_path: Path, monke
     """Four times the canvas asks for four times the images, and for no more of the network than one passage of it."""
     model = quick_training(tmp_path, {"architecture": "unrolled"})
     asked: list[MemoryDemand] = []
-    monkeypatch.setattr(f"{MEMORY}.check_memory", lambda _what, demand, *_: asked.append(demand))
+    monkeypatch.setattr(f"{RECONSTRUCTION}.check_memory", lambda _what, demand, *_: asked.append(demand))
 
     for side in (3000.0, 6000.0):
         scan = tiny_scan()

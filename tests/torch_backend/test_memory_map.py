@@ -16,7 +16,8 @@ from ptycho_adapters.files import read_product, read_scan, write_scan
 from ptycho_adapters.torch_backend import reconstruct, train
 from ptycho_adapters.torch_backend.data.groups import training_groups, training_set
 from ptycho_adapters.torch_backend.data.resident import ResidentScan
-from ptycho_adapters.torch_backend.memory import check_patterns, check_residency
+from ptycho_adapters.torch_backend.inference.memory import check_residency
+from ptycho_adapters.torch_backend.training.memory import check_patterns
 from ptycho_core.config import PyTorchExecutionConfig
 from ptycho_core.memory import MemoryShortageError
 from torch_sample import payload_for, tiny_scan

@@ -15,8 +15,9 @@ from ptycho_adapters.commands.train import probe_change
 from ptycho_adapters.torch_backend import load_archive, reconstruct, save_archive, train
 from ptycho_adapters.torch_backend.data.groups import group_loader, training_groups, training_set
 from ptycho_adapters.torch_backend.data.resident import mean_flux
-from ptycho_adapters.torch_backend.memory import check_patterns, check_training, kept_for_gradient, size_of
+from ptycho_adapters.torch_backend.memory import size_of
 from ptycho_adapters.torch_backend.physics.probe import TrainableProbe
+from ptycho_adapters.torch_backend.training.memory import check_patterns, check_training, kept_for_gradient
 from ptycho_adapters.torch_backend.training.optimization import build_optimizer
 from ptycho_adapters.torch_backend.training.trainer import build_module
 from ptycho_core.errors import ConfigError, ScanError
@@ -139,7 +140,7 @@ def test_the_same_seed_gives_the_same_bits(tmp_path: Path) -> None:
 def test_a_batch_moves_the_probe_of_its_scan_alone(tmp_path: Path) -> None:
     """Batches of one scan give the other one's probe and scale no gradient; not even momentum moves those on."""
     module, groups = module_and_groups(tmp_path, intensity_scale_trainable=True)
-    optimizer = build_optimizer(module, module.config)
+    optimizer = build_optimizer(module.generator, module.probes, module.log_scales, module.config)
 
     def step(scan: int) -> None:
         optimizer.zero_grad()

@@ -7,6 +7,8 @@ import warnings
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, TextIO
 
+from ptycho_adapters.wording import shown
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
@@ -44,13 +46,6 @@ def summary(title: str, figures: Mapping[str, object], files: Sequence[Path]) ->
     width = max((len(name) for name in figures), default=0)
     lines = [title, *(f"  {name:<{width}}  {shown(value)}" for name, value in figures.items())]
     return "\n".join([*lines, *(f"wrote {path}" for path in files)])
-
-
-def shown(value: object) -> str:
-    """Return a figure for people."""
-    if isinstance(value, float):
-        return f"{value:.4g}" if abs(value) < 1e5 else f"{value:.3e}"
-    return str(value)
 
 
 @contextmanager

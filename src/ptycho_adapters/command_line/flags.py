@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from argparse import SUPPRESS
-from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import attrs
@@ -11,12 +10,9 @@ import attrs
 from ptycho_adapters.command_line.parser import Switch
 from ptycho_adapters.command_line.text_values import is_switch, placeholder, read_text
 from ptycho_adapters.command_line.usage import kebab
-from ptycho_core.config.canonical import TrainingConfig
-from ptycho_core.config.execution import PyTorchExecutionConfig
-from ptycho_core.config.knob import Effect
-from ptycho_core.config.shared import Draw, Frame, Sampling
-from ptycho_core.config.table import FieldInfo, keys
-from ptycho_core.config.torch_side import DataConfig, TorchInferenceConfig, TorchModelConfig, TorchTrainingConfig
+from ptycho_adapters.setting_sections import SECTIONS, section_of
+from ptycho_adapters.wording import shown_value
+from ptycho_core.config.table import FieldInfo
 from ptycho_core.config.types import choices
 
 if TYPE_CHECKING:
@@ -26,43 +22,6 @@ if TYPE_CHECKING:
     from ptycho_core.config.table import Table
 
 _DEST = "setting "  # no option of a command has a space in its name
-
-FILES, DATA, MODEL, TRAINING, EXECUTION, RECONSTRUCTION, RECORDED = (
-    "files",
-    "data",
-    "model",
-    "training",
-    "execution",
-    "reconstruction",
-    "recorded",
-)
-SECTIONS: Mapping[str, str] = MappingProxyType(
-    {
-        FILES: "files",
-        DATA: "data and sampling",
-        MODEL: "model",
-        TRAINING: "training",
-        EXECUTION: "execution",
-        RECONSTRUCTION: "reconstruction",
-        RECORDED: "recorded with the model, without effect on a run",
-    }
-)
-"""Sections of the help and of configuration files, with their titles."""
-
-_OF_FILES = frozenset(
-    {"train_data_file", "training_directories", "test_data_file", "output_dir", "model_path", "resume"}
-)
-_OF_DATA = frozenset({"n_groups", "sequential_sampling", "validation_fraction"})
-_OF_EXECUTION = frozenset({"seed"})
-_OF_TRAINING = frozenset({"learning_rate", "accum_steps"})
-_BY_RECORD: tuple[tuple[str, frozenset[str]], ...] = (
-    (DATA, keys(DataConfig, Sampling, Draw, Frame)),
-    (MODEL, keys(TorchModelConfig)),
-    (TRAINING, keys(TrainingConfig)),
-    (EXECUTION, keys(PyTorchExecutionConfig)),
-    (TRAINING, keys(TorchTrainingConfig)),
-    (RECONSTRUCTION, keys(TorchInferenceConfig)),
-)
 
 
 @attrs.frozen(kw_only=True, eq=False)
@@ -95,21 +54,6 @@ def flags(table: Table) -> tuple[Flag, ...]:
 def names_of(info: FieldInfo) -> tuple[str, ...]:
     """Return a setting's key and aliases."""
     return (info.key, *info.aliases)
-
-
-def section_of(info: FieldInfo) -> str:
-    """Return the section that a setting stands in."""
-    if info.key in _OF_FILES:
-        return FILES
-    if info.effect in {Effect.LEGACY, Effect.RECORD}:
-        return RECORDED
-    if info.key in _OF_DATA:
-        return DATA
-    if info.key in _OF_TRAINING:
-        return TRAINING
-    if info.key in _OF_EXECUTION:
-        return EXECUTION
-    return next(section for section, held in _BY_RECORD if info.key in held)
 
 
 def add_flags(
@@ -177,14 +121,3 @@ def _help(info: FieldInfo, hint: str | None) -> str:
     others = [kebab(alias.name) for alias in info.knob.aliases if not alias.deprecated]
     also = f"; also {', '.join(others)}" if others else ""
     return f"{info.doc}{unit} ({default}{also})".replace("%", "%%")
-
-
-def shown_value(value: object) -> str:
-    """Return a setting's value as it would be typed."""
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, tuple):
-        return ",".join(map(shown_value, value))
-    if isinstance(value, float):
-        return f"{value:g}"
-    return "none" if value is None else str(value)

@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING
 import attrs
 
 from ptycho_adapters.command_line import console
-from ptycho_adapters.command_line.flags import SECTIONS, add_flags, can_be_chosen, read_flags
+from ptycho_adapters.command_line.flags import add_flags, can_be_chosen, read_flags
 from ptycho_adapters.command_line.probe_options import probe_source
 from ptycho_adapters.command_line.scan_source import add_scan_options
 from ptycho_adapters.command_line.settings_file import read_settings
 from ptycho_adapters.command_line.usage import UsageError, in_flags, kebab
 from ptycho_adapters.files import ProbeSource
+from ptycho_adapters.setting_sections import SECTIONS
 from ptycho_core.config.table import Table
 from ptycho_core.errors import ConfigError
 from ptycho_core.measurement.scan import MeasurementDomain

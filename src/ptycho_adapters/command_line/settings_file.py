@@ -6,8 +6,9 @@ import difflib
 import tomllib
 from typing import TYPE_CHECKING
 
-from ptycho_adapters.command_line.flags import SECTIONS, flags
+from ptycho_adapters.command_line.flags import flags
 from ptycho_adapters.command_line.text_values import may_be_none, read_text
+from ptycho_adapters.setting_sections import SECTIONS
 from ptycho_core.errors import ConfigError, Problem, raise_if_any
 
 if TYPE_CHECKING:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import importlib.util
 import json
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import attrs
 import numpy as np
 
 from ptycho_adapters.command_line import console
-from ptycho_adapters.command_line.flags import SECTIONS, section_of, shown_value
+from ptycho_adapters.setting_sections import SECTIONS, section_of
+from ptycho_adapters.wording import json_value, shown_value, source_in_words
 from ptycho_core.config.bridge import settings_of
 from ptycho_core.config.overrides import Layer, resolve
 from ptycho_core.config.payload import refusals
@@ -24,17 +24,8 @@ if TYPE_CHECKING:
 
     from ptycho_adapters.command_line.run_request import RunRequest
     from ptycho_core.config.payload import InferencePayload, TrainingPayload
-    from ptycho_core.config.serialize import JsonValue
 
 MISSING = "required"
-_WORDS = {
-    Layer.CLI: "command line",
-    Layer.FILE: "configuration file",
-    Layer.ARCHIVE: "model archive",
-    Layer.SCAN: "scan",
-    Layer.TORCH_DEFAULT: "default",
-    Layer.CANONICAL_DEFAULT: "canonical default",
-}
 
 
 @attrs.frozen(kw_only=True, eq=False)
@@ -127,26 +118,6 @@ def print_table(shown: Sequence[Setting]) -> None:
                 table.add_row(setting.info.key, _cell(setting), setting.info.unit, source, style=style)
             terminal.print(table)
             terminal.print()
-
-
-def source_in_words(layer: Layer) -> str:
-    """Return what a layer is called among people."""
-    return _WORDS.get(layer, str(layer))
-
-
-def json_value(value: object) -> JsonValue:
-    """Return a setting's value as plain JSON."""
-    if isinstance(value, np.ndarray):
-        listed: list[JsonValue] = value.tolist()
-        return listed
-    if isinstance(value, tuple):
-        return [json_value(item) for item in value]
-    if isinstance(value, Path):
-        return str(value)
-    if value is None or isinstance(value, bool | int | float | str):
-        return value
-    message = f"{type(value).__name__} is no value of a setting"
-    raise TypeError(message)
 
 
 def _cell(setting: Setting) -> str:

@@ -8,44 +8,30 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import attrs
-import numpy as np
 
 from ptycho_adapters.command_line import console
-from ptycho_adapters.command_line.objects_input import PlacedObject, read_object
 from ptycho_adapters.command_line.scan_input import existing
 from ptycho_adapters.command_line.text_values import read_text
 from ptycho_adapters.command_line.usage import UsageError, kebab
-from ptycho_core.errors import Problem, ScanFileError
+from ptycho_adapters.evaluation.area import Area, judge
+from ptycho_adapters.evaluation.halves import compare_halves
+from ptycho_adapters.evaluation.objects import read_object
+from ptycho_adapters.factory import find_archive
+from ptycho_adapters.files import read_scan
 from ptycho_core.results.alignment import ComparisonSettings
 
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Mapping
 
-    from numpy.typing import NDArray
-
     from ptycho_core.results.metrics import Comparison
+    from ptycho_core.results.product import Product
 
 HELP = "compare a result with a reference"
 USAGE = """ptycho evaluate RESULT --reference FILE --output-dir FOLDER [flags]
        ptycho evaluate SCAN --model-path MODEL --output-dir FOLDER [flags]"""
 _PRODUCT_NAME = "object.h5"
 _REGION = re.compile(r"(-?\d+):(-?\d+),(-?\d+):(-?\d+)", re.ASCII)
-
-
-@attrs.frozen(kw_only=True)
-class Area:
-    """Which pixels are judged.
-
-    Attributes:
-        region_px: (y0, y1, x0, x1) in the frame of the positions, ends excluded; None for all.
-        margin_px: width of the rim of the covered area that is left out.
-        coverage_threshold: fraction of the largest coverage that a pixel needs.
-    """
-
-    region_px: tuple[int, int, int, int] | None = None
-    margin_px: int = 0
-    coverage_threshold: float = 0.1
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -99,8 +85,6 @@ def run(typed: Mapping[str, object]) -> None:
         PtychoError: the user's input cannot be used.
         OSError: from the file system.
     """
-    from ptycho_adapters.report.results import Summary, write_evaluation  # noqa: PLC0415 - h5py and matplotlib
-
     if typed.get("model_path") is not None:
         _compare_halves(typed)
         return
@@ -111,63 +95,55 @@ def run(typed: Mapping[str, object]) -> None:
     found = read_object(existing(result, "Result"))
     truth = read_object(existing(reference, "Reference"))
     comparison = judge(found, truth, area, settings, name=f"{result} against {reference}")
-    summary = Summary(
-        command="evaluate",
-        title=f"compared {result} with {reference}: {comparison.n_pixels} pixels",
-        figures=comparison.figures(),
+    _report(
+        comparison,
+        folder,
+        compared=f"{result} with {reference}",
         inputs={"result": result, "reference": reference},
         settings=attrs.asdict(area) | attrs.asdict(settings),
+        product=found.product,
     )
-    files = write_evaluation(comparison, summary, folder, product=found.product)
-    console.tell(console.summary(summary.title, summary.figures, files))
 
 
 def _compare_halves(typed: Mapping[str, object]) -> None:
-    from ptycho_adapters.command_line.split_half import compare_halves  # noqa: PLC0415 - it builds on this module
-
     for name in ("reference", "region"):
         if typed.get(name) is not None:
             raise UsageError(f"{kebab(name)}: expected none beside --model-path, found {typed[name]}")
-    source, model, folder = (_required(typed, name) for name in ("result", "model_path", "output_dir"))
-    compare_halves(source, model, folder, read_area(typed), read_comparison_settings(typed))
+    source, model_path, folder = (_required(typed, name) for name in ("result", "model_path", "output_dir"))
+    area, settings = read_area(typed), read_comparison_settings(typed)
+    archive = find_archive(model_path)
+    scan = read_scan(existing(source, "Scan"))
+    _report(
+        compare_halves(scan, archive, area, settings, name=str(source)),
+        folder,
+        compared=f"the reconstructions of two halves of {source}",
+        inputs={"scan": source, "model_path": model_path},
+        settings=attrs.asdict(area) | attrs.asdict(settings),
+    )
 
 
-def judge(
-    result: PlacedObject, reference: PlacedObject, area: Area, settings: ComparisonSettings, *, name: str
-) -> Comparison:
-    """Compare a result with a reference over the covered part of the result.
+def _report(
+    comparison: Comparison,
+    folder: Path,
+    *,
+    compared: str,
+    inputs: Mapping[str, Path],
+    settings: Mapping[str, object],
+    product: Product | None = None,
+) -> None:
+    """Write an evaluation and say what came of it."""
+    from ptycho_adapters.report.results import write_evaluation  # noqa: PLC0415 - h5py and matplotlib
+    from ptycho_adapters.report.summary import Summary  # noqa: PLC0415
 
-    Raises:
-        ScanFileError: the two cannot be compared there.
-    """
-    from ptycho_core.results.metrics import compare  # noqa: PLC0415 - scikit-image takes a while
-
-    try:
-        return compare(
-            result.object,
-            reference.object,
-            mask=area_mask(result, area),
-            origin_px=result.origin_px,
-            reference_origin_px=reference.origin_px,
-            settings=settings,
-        )
-    except ValueError as error:
-        problem = Problem(path="objects", expected="a common area with structure", found=str(error))
-        raise ScanFileError(name, [problem]) from error
-
-
-def area_mask(result: PlacedObject, area: Area) -> NDArray[np.bool_]:
-    """Return the pixels of a result that are judged, (H, W)."""
-    from ptycho_core.results.metrics import evaluation_mask  # noqa: PLC0415 - see above
-
-    coverage = np.ones(result.object.shape) if result.coverage is None else result.coverage
-    mask = evaluation_mask(coverage, threshold=area.coverage_threshold, margin_px=area.margin_px)
-    if area.region_px is not None:
-        y0, y1, x0, x1 = area.region_px
-        y = np.arange(mask.shape[0])[:, None] + result.origin_px[0]
-        x = np.arange(mask.shape[1])[None, :] + result.origin_px[1]
-        mask = mask & (y >= y0) & (y < y1) & (x >= x0) & (x < x1)
-    return mask
+    summary = Summary(
+        command="evaluate",
+        title=f"compared {compared}: {comparison.n_pixels} pixels",
+        figures=comparison.figures(),
+        inputs=inputs,
+        settings=settings,
+    )
+    files = write_evaluation(comparison, summary, folder, product=product)
+    console.tell(console.summary(summary.title, summary.figures, files))
 
 
 def read_area(typed: Mapping[str, object]) -> Area:

@@ -12,8 +12,8 @@ from ptycho_adapters.command_line.run_request import RunRequest, add_run_options
 from ptycho_adapters.command_line.scan_input import existing, read_measured
 from ptycho_adapters.command_line.show_config import show_settings
 from ptycho_adapters.factory import create_inference_payload, find_archive, read_archive_config
-from ptycho_adapters.pretraining.weights import generalist_payload, weights_path
 from ptycho_adapters.scan_facts import read_scan_facts
+from ptycho_adapters.shipped_weights import generalist_payload, weights_path
 from ptycho_core.config.knob import Effect
 from ptycho_core.config.overrides import Layer
 from ptycho_core.config.payload import ArchiveFacts, InferenceFacts, resolve_inference
@@ -145,7 +145,8 @@ def _show(request: RunRequest) -> None:
 
 
 def _reconstruct(request: RunRequest, archive: Path | None, scan: Scan) -> None:
-    from ptycho_adapters.report.results import Summary, product_of, write_reconstruction  # noqa: PLC0415 - h5py
+    from ptycho_adapters.report.results import product_of, write_reconstruction  # noqa: PLC0415 - h5py
+    from ptycho_adapters.report.summary import Summary  # noqa: PLC0415 - h5py
     from ptycho_adapters.torch_backend import generalist_for, load_archive, reconstruct  # noqa: PLC0415 - torch takes seconds
 
     model = generalist_for(scan) if archive is None else load_archive(archive)

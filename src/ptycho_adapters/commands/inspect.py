@@ -14,6 +14,7 @@ import numpy as np
 from ptycho_adapters.command_line import console
 from ptycho_adapters.command_line.scan_source import add_scan_options, read_source
 from ptycho_adapters.command_line.usage import UsageError
+from ptycho_adapters.wording import shown
 from ptycho_core.measurement.suspicions import Finding
 from ptycho_core.version import VERSION
 
@@ -274,5 +275,5 @@ def _shown(value: object) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, list):
-        return ", ".join(map(console.shown, value))
-    return console.shown(value)
+        return ", ".join(map(shown, value))
+    return shown(value)

@@ -139,7 +139,8 @@ def _size(scans: Sequence[Scan]) -> str:
 def _report(
     model: TrainedModel, seconds: float, files: TrainingFiles, scans: Sequence[Scan], request: RunRequest
 ) -> None:
-    from ptycho_adapters.report.results import Summary, write_training_pictures  # noqa: PLC0415 - see above
+    from ptycho_adapters.report.results import write_training_pictures  # noqa: PLC0415 - see above
+    from ptycho_adapters.report.summary import Summary  # noqa: PLC0415 - see above
     from ptycho_adapters.torch_backend import save_archive  # noqa: PLC0415
 
     first, *further = files.train

@@ -14,8 +14,9 @@ import numpy as np
 from numpy.lib import format as npy
 
 from ptycho_adapters.files.in_place import sealed
+from ptycho_core.any_array import AnyArray, describe
 from ptycho_core.errors import Problem, ScanFileError
-from ptycho_core.measurement.checks import PATTERN_DTYPES, AnyArray, describe
+from ptycho_core.measurement.checks import PATTERN_DTYPES
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ptycho_adapters.command_line.console import shown
-from ptycho_adapters.command_line.flags import SECTIONS, section_of, shown_value
-from ptycho_adapters.command_line.show_config import source_in_words
-from ptycho_adapters.report import Report, SettingRow
+from ptycho_adapters.report.content import Report, SettingRow
+from ptycho_adapters.setting_sections import SECTIONS, section_of
+from ptycho_adapters.wording import shown, shown_value, source_in_words
 from ptycho_core.config.overrides import Layer
 from ptycho_core.config.table import EVERY, Table
 from ptycho_core.version import VERSION
@@ -19,7 +18,7 @@ from ptycho_core.version import VERSION
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from ptycho_adapters.report.results import Summary
+    from ptycho_adapters.report.summary import Summary
     from ptycho_core.results.metrics import Comparison
     from ptycho_core.results.product import Product
 

@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import math
-from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-import attrs
 import numpy as np
 
 from ptycho_adapters.atomic import commit_files
-from ptycho_adapters.command_line.show_config import json_value
 from ptycho_adapters.files.images.pictures import (
     write_amplitude_png,
     write_comparison_png,
@@ -22,19 +17,22 @@ from ptycho_adapters.files.images.pictures import (
 )
 from ptycho_adapters.files.products.hdf5 import write_product_file
 from ptycho_adapters.plotting.files import write_loss_png
-from ptycho_adapters.report import write_report_file
+from ptycho_adapters.report.page import write_report_file
 from ptycho_adapters.report.reporting import REPORT_NAME, report_of, settings_as_text
 from ptycho_core.config.bridge import settings_of
+from ptycho_core.config.main_term import main_term_name
 from ptycho_core.results.product import Product
 from ptycho_core.results.run_details import RunDetails
 from ptycho_core.version import VERSION
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from numpy.typing import NDArray
 
+    from ptycho_adapters.report.summary import Summary
     from ptycho_adapters.torch_backend import TrainedModel
     from ptycho_core.config.payload import InferencePayload
-    from ptycho_core.config.serialize import JsonValue
     from ptycho_core.measurement.scan import Scan
     from ptycho_core.results.metrics import Comparison
     from ptycho_core.results.reconstruction import Reconstruction
@@ -50,44 +48,12 @@ _LOSS_UNIT = {
 }
 
 
-@attrs.frozen(kw_only=True)
-class Summary:
-    """What a command reports, for people and for machines.
-
-    Attributes:
-        command: its name.
-        title: one line about what was done.
-        figures: numbers and words by name, with units in the names.
-        inputs: what it worked on.
-        settings: what somebody chose.
-    """
-
-    command: str
-    title: str
-    figures: Mapping[str, object]
-    inputs: Mapping[str, Path]
-    settings: Mapping[str, object] = attrs.field(factory=dict)
-
-    def to_json(self) -> bytes:
-        """Return it as JSON; infinite and undefined numbers become null."""
-        content: dict[str, JsonValue] = {
-            "command": self.command,
-            "code_version": VERSION,
-            "inputs": {name: str(path) for name, path in self.inputs.items()},
-            "figures": {name: json_value(_finite(value)) for name, value in self.figures.items()},
-            "settings": {name: json_value(value) for name, value in self.settings.items()},
-        }
-        return json.dumps(content, indent=2, allow_nan=False).encode() + b"\n"
-
-
 def write_training_pictures(model: TrainedModel, summary: Summary, folder: Path) -> list[Path]:
     """Write `probe.png` of the first scan, `loss.png` and `summary.json` of a training.
 
     Returns:
         The files.
     """
-    from ptycho_adapters.torch_backend.training.objective import main_term_name  # noqa: PLC0415 - torch takes seconds
-
     epochs = [row.epoch for row in model.history]
     curves = {"training": [row.train for row in model.history]}
     if any(row.validation is not None for row in model.history):
@@ -131,8 +97,6 @@ def product_of(reconstruction: Reconstruction, model: TrainedModel, scan: Scan, 
 
 
 def _run_details(reconstruction: Reconstruction, model: TrainedModel, payload: InferencePayload) -> RunDetails:
-    from ptycho_adapters.torch_backend.training.objective import main_term_name  # noqa: PLC0415 - torch takes seconds
-
     number = reconstruction.probe_number
     first = None if number is None else _at_flux_of(reconstruction.probe, model.probes[number].start_probe)
     return RunDetails(
@@ -206,7 +170,3 @@ def write_evaluation(
 
 def _write(path: Path, content: bytes) -> None:
     path.write_bytes(content)
-
-
-def _finite(value: object) -> object:
-    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from safetensors.torch import load
 
-from ptycho_adapters.pretraining.weights import generalist_payload, weights_path
+from ptycho_adapters.shipped_weights import generalist_payload, weights_path
 from ptycho_adapters.torch_backend.data.resident import mean_flux
 from ptycho_adapters.torch_backend.generators import build_generator
 from ptycho_adapters.torch_backend.trained_model import ScanProbe, TrainedModel

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ptycho_adapters.torch_backend.generators import Generator
+from ptycho_core.config.main_term import main_term_name
 from ptycho_core.config.payload import TrainingPayload
 from ptycho_core.notebook import html_table
 
@@ -92,7 +93,6 @@ class TrainedModel:
             DependencyError: matplotlib is not installed.
         """
         from ptycho_adapters.plotting.values import plot_model  # noqa: PLC0415 - only who draws needs it
-        from ptycho_adapters.torch_backend.training.objective import main_term_name  # noqa: PLC0415 - it imports this module
 
         return plot_model(self.probe, self.start_probe, self.history, unit=f"{main_term_name(self.payload)} loss")
 

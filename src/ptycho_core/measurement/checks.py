@@ -8,13 +8,13 @@ import attrs
 import numpy as np
 import numpy.typing as npt
 
+from ptycho_core.any_array import AnyArray, describe
 from ptycho_core.errors import Problem
 from ptycho_core.measurement.frames import frame_slices
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-AnyArray: TypeAlias = npt.NDArray[np.generic]
 _Real: TypeAlias = npt.NDArray[np.float64]
 _Mask: TypeAlias = npt.NDArray[np.bool_]
 _Complex: TypeAlias = npt.NDArray[np.complex64]
@@ -56,11 +56,6 @@ def scan_problems(parts: ScanParts, *, largest: float = LARGEST_COUNT) -> tuple[
         *_bad_pixel_problems(parts),
         *_index_problems(parts),
     )
-
-
-def describe(array: AnyArray) -> str:
-    """Say an array's shape and dtype in one breath, for messages."""
-    return f"shape {array.shape} of {array.dtype}"
 
 
 def pattern_shape(patterns: AnyArray | None) -> tuple[int, int] | None:

@@ -10,7 +10,7 @@ import numpy as np
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from ptycho_core.measurement.checks import AnyArray
+    from ptycho_core.any_array import AnyArray
 
 _VALUES_AT_ONCE = 1 << 20
 

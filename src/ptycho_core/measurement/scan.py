@@ -11,6 +11,7 @@ import attrs
 import numpy as np
 import numpy.typing as npt
 
+from ptycho_core.any_array import describe
 from ptycho_core.errors import Problem, ScanError, raise_if_any
 from ptycho_core.frozen import FrozenMapping
 from ptycho_core.measurement.arrays import (
@@ -23,7 +24,7 @@ from ptycho_core.measurement.arrays import (
     as_patterns,
     as_probe,
 )
-from ptycho_core.measurement.checks import LARGEST_COUNT, ScanParts, describe, scan_problems
+from ptycho_core.measurement.checks import LARGEST_COUNT, ScanParts, scan_problems
 from ptycho_core.measurement.frames import is_memory_mapped
 from ptycho_core.notebook import Picture, html_table, plot_with_entry_point
 

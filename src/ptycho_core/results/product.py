@@ -8,10 +8,10 @@ import attrs
 import numpy as np
 import numpy.typing as npt
 
+from ptycho_core.any_array import AnyArray, describe
 from ptycho_core.errors import Problem, ScanError, raise_if_any
 from ptycho_core.frozen import FrozenMapping, read_only
 from ptycho_core.measurement.arrays import as_complex, as_float64, as_probe
-from ptycho_core.measurement.checks import AnyArray, describe
 from ptycho_core.measurement.geometry import energy_from_wavelength
 from ptycho_core.results.run_details import RunDetails
 

@@ -8,10 +8,10 @@ import attrs
 import numpy as np
 import numpy.typing as npt
 
+from ptycho_core.any_array import AnyArray, describe
 from ptycho_core.errors import Problem
 from ptycho_core.frozen import FrozenMapping
 from ptycho_core.measurement.arrays import as_optional_float64, as_probe
-from ptycho_core.measurement.checks import AnyArray, describe
 
 
 def _as_optional_probe(value: npt.ArrayLike | None) -> npt.NDArray[np.complex64] | None:

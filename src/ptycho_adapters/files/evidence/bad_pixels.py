@@ -10,7 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from ptycho_adapters.files.in_place import sealed, unsealed
-from ptycho_core.measurement.checks import AnyArray, pattern_shape
+from ptycho_core.any_array import AnyArray
+from ptycho_core.measurement.checks import pattern_shape
 from ptycho_core.measurement.frames import frame_slices
 from ptycho_core.measurement.scan import MeasurementDomain, largest_value
 

@@ -9,8 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from ptycho_adapters.files.reading import mean_photons
+from ptycho_core.any_array import AnyArray, describe
 from ptycho_core.errors import Problem
-from ptycho_core.measurement.checks import AnyArray, describe
 from ptycho_core.measurement.frames import frame_slices, release
 from ptycho_core.measurement.scan import MeasurementDomain
 

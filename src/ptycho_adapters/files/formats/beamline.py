@@ -14,9 +14,10 @@ from ptycho_adapters.files.evidence.centre import BeamPlace, find_beam
 from ptycho_adapters.files.evidence.domain import holds_whole_squares
 from ptycho_adapters.files.in_place import as_unsigned, sealed, unsealed
 from ptycho_adapters.files.reading import ProbeSetting, ReadRequest, choose_probe, mean_photons
+from ptycho_core.any_array import AnyArray
 from ptycho_core.errors import Problem, ScanError, ScanFileError, raise_if_any
 from ptycho_core.measurement.arrays import Patterns, as_patterns
-from ptycho_core.measurement.checks import AnyArray, ScanParts, pattern_shape, scan_problems
+from ptycho_core.measurement.checks import ScanParts, pattern_shape, scan_problems
 from ptycho_core.measurement.frames import frame_slices
 from ptycho_core.measurement.geometry import object_pixel_m, positions_px_from_m
 from ptycho_core.measurement.scan import MeasurementDomain, Scan, ScanMetadata

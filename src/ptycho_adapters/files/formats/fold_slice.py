@@ -17,8 +17,8 @@ import numpy.typing as npt
 
 from ptycho_adapters.files.formats.beamline import BeamlineParts, Geometry, scan_of
 from ptycho_adapters.files.hdf5.collect import Collector, collecting
+from ptycho_core.any_array import AnyArray, describe
 from ptycho_core.errors import Problem, ScanFileError
-from ptycho_core.measurement.checks import AnyArray, describe
 
 if TYPE_CHECKING:
     from pathlib import Path

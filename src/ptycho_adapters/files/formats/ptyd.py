@@ -16,8 +16,8 @@ from ptycho_adapters.files.formats.beamline import BeamlineParts, Geometry, scan
 from ptycho_adapters.files.hdf5.collect import Collector, collecting
 from ptycho_adapters.files.in_place import sealed
 from ptycho_adapters.files.reading import ArrayFacts, refuse_product
+from ptycho_core.any_array import AnyArray, describe
 from ptycho_core.errors import Problem, ScanError
-from ptycho_core.measurement.checks import AnyArray, describe
 from ptycho_core.measurement.geometry import wavelength_from_energy
 
 if TYPE_CHECKING:

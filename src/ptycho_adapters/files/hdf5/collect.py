@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from ptycho_adapters.files.hdf5.members import Node
     from ptycho_adapters.files.pattern_map import PatternMap
-    from ptycho_core.measurement.checks import AnyArray
+    from ptycho_core.any_array import AnyArray
 
 _LONGEST_TEXT = 1 << 24
 _LISTED = 8

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import h5py
 
     from ptycho_adapters.files.pattern_map import PatternMap
-    from ptycho_core.measurement.checks import AnyArray
+    from ptycho_core.any_array import AnyArray
 
 Node: TypeAlias = "h5py.Group | h5py.Dataset"
 

@@ -10,14 +10,14 @@ import numpy as np
 import numpy.typing as npt
 from numpy.lib import format as npy
 
-from ptycho_adapters.files.formats.npz.members import DAMAGE, member_keys, open_archive, read_member
 from ptycho_adapters.files.hdf5.collect import Collector, collecting
 from ptycho_adapters.files.hdf5.members import DAMAGE as HDF5_DAMAGE
 from ptycho_adapters.files.hdf5.members import damaged, find_node, is_plain_record, read_number
 from ptycho_adapters.files.images.complex_tiff import read_complex_tiff
+from ptycho_adapters.files.npz.members import DAMAGE, member_keys, open_archive, read_member
+from ptycho_core.any_array import AnyArray, describe
 from ptycho_core.errors import Problem, ScanFileError, raise_if_any
 from ptycho_core.measurement.arrays import as_probe
-from ptycho_core.measurement.checks import AnyArray, describe
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -17,8 +17,8 @@ import attrs
 import numpy as np
 import numpy.typing as npt
 
+from ptycho_core.any_array import AnyArray, describe
 from ptycho_core.errors import Problem, ScanError, ScanFileError
-from ptycho_core.measurement.checks import AnyArray, describe
 from ptycho_core.measurement.geometry import wavelength_from_energy
 from ptycho_core.results.product import Product
 from ptycho_core.results.run_details import RunDetails

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ptycho_adapters.atomic import atomic_path
-from ptycho_adapters.files.formats.npz.members import member_keys, open_archive, read_member, read_text
+from ptycho_adapters.files.npz.members import member_keys, open_archive, read_member, read_text
 from ptycho_adapters.files.products.contents import (
     JSON_TEXTS,
     OBJECT_NUMBERS,
@@ -33,8 +33,8 @@ from ptycho_adapters.files.products.run_details import (
     run_details_from,
     run_text,
 )
+from ptycho_core.any_array import describe
 from ptycho_core.errors import Problem
-from ptycho_core.measurement.checks import describe
 
 if TYPE_CHECKING:
     import zipfile

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     import h5py
 
-    from ptycho_core.measurement.checks import AnyArray
+    from ptycho_core.any_array import AnyArray
 
 GROUP = "run"
 RUN_ARRAYS = ("first_probe", "r_factors", "held_out_losses")

@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 
 from ptycho_adapters.torch_backend.data.resident import ResidentScan
 from ptycho_adapters.torch_backend.execution import check_hardware, cpu_threads, pick_device
+from ptycho_adapters.torch_backend.inference.autofocus import focus_probe
+from ptycho_adapters.torch_backend.inference.memory import check_reconstruction, check_residency
 from ptycho_adapters.torch_backend.inference.probe_refinement import ROUNDS_BEFORE_A_RECONSTRUCTION, refine_probe
 from ptycho_adapters.torch_backend.inference.whole_scan import BACKGROUND_COUNTS, PassFactory, WholeScan
-from ptycho_adapters.torch_backend.memory import check_reconstruction, check_residency
-from ptycho_adapters.torch_backend.physics.autofocus import focus_probe
 from ptycho_adapters.torch_backend.physics.probe import TrainableProbe
 from ptycho_core.config import DataConfig, PyTorchExecutionConfig, TorchInferenceConfig
 from ptycho_core.errors import Problem, ScanError, raise_if_any

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 
-from ptycho_adapters.torch_backend.training.objective import main_term_name
+from ptycho_core.config.main_term import main_term_name
 from ptycho_core.errors import ConfigError, Problem, raise_if_any
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from torch import nn
 from ptycho_adapters.torch_backend.generators import View, run_steps
 from ptycho_adapters.torch_backend.physics.canvas import accumulate
 from ptycho_adapters.torch_backend.physics.optics import light_of
-from ptycho_adapters.torch_backend.training.objective import MainTerm, Objective, Prediction
+from ptycho_adapters.torch_backend.training.objective import Objective, Prediction
 from ptycho_adapters.torch_backend.training.optimization import build_optimizer, clip_gradients
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from ptycho_adapters.torch_backend.generators import Generator
     from ptycho_adapters.torch_backend.physics.probe import TrainableProbe
     from ptycho_core.config import TorchTrainingConfig
+    from ptycho_core.config.main_term import MainTerm
 
 
 class PtychoModule(LightningModule):
@@ -110,7 +111,7 @@ class PtychoModule(LightningModule):
 
     def configure_optimizers(self) -> Optimizer:
         """Build the optimiser; the `Schedule` callback sets its learning rates before each step."""
-        return build_optimizer(self, self.config)
+        return build_optimizer(self.generator, self.probes, self.log_scales, self.config)
 
     def configure_gradient_clipping(
         self,

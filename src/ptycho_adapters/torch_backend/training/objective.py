@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal, assert_never
+from typing import TYPE_CHECKING, assert_never
 
 import attrs
 import torch
 from torch import Tensor
 
 from ptycho_adapters.torch_backend.physics.optics import amplitude_mae, expected_counts, poisson_deviance
+from ptycho_core.config.main_term import MainTerm
 from ptycho_core.errors import ConfigError, Problem
 
 if TYPE_CHECKING:
     from ptycho_core.config import TorchTrainingConfig
-    from ptycho_core.config.payload import TrainingPayload
 
 
 @attrs.frozen(kw_only=True, eq=False)
@@ -39,9 +39,6 @@ class Prediction:
     scale: Tensor
     labels: Tensor | None = None
     drafts: tuple[Tensor, ...] = ()
-
-
-MainTerm = Literal["poisson", "mae", "supervised"]
 
 
 @attrs.frozen(kw_only=True)
@@ -133,13 +130,6 @@ class Objective:
             self.realspace_weight * (light * squared).sum()
             + self.realspace_mae_weight * (light * squared.clamp_min(1e-12).sqrt()).sum()
         )
-
-
-def main_term_name(payload: TrainingPayload) -> MainTerm:
-    """Give the main term that a payload asks for: the likelihood, or the known object where training is supervised."""
-    if payload.tf_training_config.model.model_type == "supervised":
-        return "supervised"
-    return payload.pt_training_config.torch_loss_mode
 
 
 def _label_error(patches: Tensor, prediction: Prediction) -> Tensor:

@@ -8,38 +8,43 @@ import torch
 from torch.optim import SGD, Adam, AdamW
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
-    from torch.nn import Parameter
+    from torch.nn import Module, Parameter
     from torch.optim import Optimizer
 
-    from ptycho_adapters.torch_backend.training.module import PtychoModule
+    from ptycho_adapters.torch_backend.physics.probe import TrainableProbe
     from ptycho_core.config import TorchTrainingConfig
 
 _AGC_FLOOR = 1e-3
 
 
-def build_optimizer(module: PtychoModule, config: TorchTrainingConfig) -> Optimizer:
+def build_optimizer(
+    network: Module, probes: Sequence[TrainableProbe], scales: Iterable[Parameter], config: TorchTrainingConfig
+) -> Optimizer:
     """Build the configured optimiser with a group each for network, probe pixels, aberrations and scales.
 
     A step leaves a probe alone that none of its patterns were seen under: it has no gradient then.
 
     Args:
-        module: owns the parameters.
+        network: the generator.
+        probes: of every scan.
+        scales: logarithms of the factors on the expected counts of every scan.
         config: names the optimiser; a group whose quantity is not to be trained has learning rate 0 and no gradient.
 
     Returns:
         An optimiser whose groups carry `name` and `base_lr`.
     """
     probe_rate = config.learning_rate if config.probe_learning_rate is None else config.probe_learning_rate
-    groups: list[dict[str, object]] = [_group("network", module.generator.parameters(), config.learning_rate)]
+    groups: list[dict[str, object]] = [_group("network", network.parameters(), config.learning_rate)]
     if config.probe_trainable:
         groups += [
-            _group("probe", [probe.pixels for probe in module.probes], probe_rate),
-            _group("aberrations", [probe.aberrations for probe in module.probes], config.aberration_learning_rate),
+            _group("probe", [probe.pixels for probe in probes], probe_rate),
+            _group("aberrations", [probe.aberrations for probe in probes], config.aberration_learning_rate),
         ]
-    if all(scale.requires_grad for scale in module.log_scales):
-        groups.append(_group("scale", module.log_scales, probe_rate))
+    learned = [scale for scale in scales if scale.requires_grad]
+    if learned:
+        groups.append(_group("scale", learned, probe_rate))
     for group in groups[1:]:
         group["weight_decay"] = 0.0
     betas = (config.adam_beta1, config.adam_beta2)

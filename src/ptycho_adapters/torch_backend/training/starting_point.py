@@ -11,9 +11,9 @@ import torch
 
 from ptycho_adapters.torch_backend.generalist import fits_generalist, pretrained_generator
 from ptycho_adapters.torch_backend.generators import Generator, build_generator
+from ptycho_adapters.torch_backend.inference.autofocus import focus_probe
 from ptycho_adapters.torch_backend.inference.probe_refinement import ROUNDS_BEFORE_A_TRAINING, refine_probe
 from ptycho_adapters.torch_backend.inference.whole_scan import PassFactory
-from ptycho_adapters.torch_backend.physics.autofocus import focus_probe
 from ptycho_adapters.torch_backend.physics.probe import TrainableProbe, soft_disc
 from ptycho_core.errors import ConfigError, Problem
 

@@ -24,15 +24,15 @@ from ptycho_adapters.torch_backend.execution import (
     run_logger,
     trainer_arguments,
 )
-from ptycho_adapters.torch_backend.memory import check_patterns, check_training
 from ptycho_adapters.torch_backend.trained_model import EpochLosses, ScanProbe, TrainedModel
 from ptycho_adapters.torch_backend.training.callbacks import GradientNorm, LossHistory, ProgressBar, Schedule
 from ptycho_adapters.torch_backend.training.checkpoints import check_resumable, checkpoint_callbacks, keep_best
 from ptycho_adapters.torch_backend.training.collapse import CollapseDetector
+from ptycho_adapters.torch_backend.training.memory import check_patterns, check_training
 from ptycho_adapters.torch_backend.training.module import PtychoModule
-from ptycho_adapters.torch_backend.training.objective import main_term_name
 from ptycho_adapters.torch_backend.training.schedule import TimeLimit
 from ptycho_adapters.torch_backend.training.starting_point import starting_network, starting_probe
+from ptycho_core.config.main_term import main_term_name
 from ptycho_core.errors import ConfigError, Problem, ScanError, raise_if_any
 from ptycho_core.measurement.scan import Scan
 from ptycho_core.version import VERSION

@@ -18,9 +18,9 @@ import numpy.typing as npt
 from ptycho_adapters.files.formats.beamline import BeamlineParts, Geometry, OwnWords, scan_of
 from ptycho_adapters.files.formats.metadata_json import metadata_from_text
 from ptycho_adapters.files.hdf5.collect import Collector, collecting
+from ptycho_core.any_array import AnyArray, describe
 from ptycho_core.errors import Problem
 from ptycho_core.measurement.arrays import as_index
-from ptycho_core.measurement.checks import AnyArray, describe
 from ptycho_core.measurement.geometry import LIGHT_SPEED_M_S, PLANCK_J_S
 from ptycho_core.measurement.scan import MeasurementDomain, Scan
 

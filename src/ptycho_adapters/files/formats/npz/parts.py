@@ -9,9 +9,10 @@ import numpy as np
 
 from ptycho_adapters.files.evidence.domain import patterns_first
 from ptycho_adapters.files.pattern_map import NOT_MAPPABLE
+from ptycho_core.any_array import AnyArray, describe
 from ptycho_core.errors import Problem
 from ptycho_core.measurement.arrays import as_float64, as_index, as_object, as_patterns, as_probe
-from ptycho_core.measurement.checks import AnyArray, ScanParts, describe
+from ptycho_core.measurement.checks import ScanParts
 from ptycho_core.measurement.frames import is_memory_mapped
 
 DOMAIN_KEY = "measurement_domain"

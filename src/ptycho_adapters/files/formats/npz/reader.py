@@ -12,7 +12,6 @@ import attrs
 from ptycho_adapters.files.evidence.domain import LAYOUT_KEY, Verdict, find_domain
 from ptycho_adapters.files.formats.metadata_json import KEY as METADATA_KEY
 from ptycho_adapters.files.formats.metadata_json import metadata_from_text
-from ptycho_adapters.files.formats.npz.members import member_keys, open_archive, read_member, read_text
 from ptycho_adapters.files.formats.npz.parts import (
     ARRAY_KEYS,
     COMMANDED_KEY,
@@ -22,6 +21,7 @@ from ptycho_adapters.files.formats.npz.parts import (
     NpzParts,
     assemble,
 )
+from ptycho_adapters.files.npz.members import member_keys, open_archive, read_member, read_text
 from ptycho_adapters.files.reading import (
     ArrayFacts,
     Evidence,
@@ -31,9 +31,10 @@ from ptycho_adapters.files.reading import (
     mean_photons,
     refuse_product,
 )
+from ptycho_core.any_array import AnyArray
 from ptycho_core.errors import Problem, ScanError, ScanFileError, raise_if_any
 from ptycho_core.measurement.arrays import as_complex, as_patterns
-from ptycho_core.measurement.checks import AnyArray, scan_problems
+from ptycho_core.measurement.checks import scan_problems
 from ptycho_core.measurement.scan import MeasurementDomain, Scan, ScanMetadata
 
 if TYPE_CHECKING:

@@ -13,9 +13,10 @@ import numpy.typing as npt
 from ptycho_adapters.files.evidence.domain import holds_whole_squares
 from ptycho_adapters.files.formats.metadata_json import metadata_from_text
 from ptycho_adapters.files.reading import ProbeSetting, ReadRequest, choose_probe, mean_photons
+from ptycho_core.any_array import AnyArray, describe
 from ptycho_core.errors import Problem, ScanError, ScanFileError
 from ptycho_core.measurement.arrays import as_patterns
-from ptycho_core.measurement.checks import AnyArray, ScanParts, describe, pattern_shape, scan_problems
+from ptycho_core.measurement.checks import ScanParts, pattern_shape, scan_problems
 from ptycho_core.measurement.scan import MeasurementDomain, Scan, ScanMetadata
 
 if TYPE_CHECKING:

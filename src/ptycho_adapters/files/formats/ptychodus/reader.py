@@ -12,15 +12,16 @@ import attrs
 import numpy as np
 
 from ptycho_adapters.files.evidence.recognition import gather_evidence
-from ptycho_adapters.files.formats.npz.members import member_keys, open_archive, read_member
 from ptycho_adapters.files.formats.ptychodus.parts import PtychodusParts, own_metadata, pair_by_index, scan_of
 from ptycho_adapters.files.hdf5.members import find_node, open_h5, read_array, read_number, read_patterns
 from ptycho_adapters.files.in_place import keep_frames
+from ptycho_adapters.files.npz.members import member_keys, open_archive, read_member
 from ptycho_adapters.files.products.contents import OWN, ProductContents
 from ptycho_adapters.files.products.store import is_product, read_contents
 from ptycho_adapters.files.reading import ArrayFacts, Container, Evidence, ReadRequest, refuse_product
+from ptycho_core.any_array import AnyArray, describe
 from ptycho_core.errors import Problem, ScanError, ScanFileError
-from ptycho_core.measurement.checks import AnyArray, describe, pattern_shape
+from ptycho_core.measurement.checks import pattern_shape
 from ptycho_core.measurement.geometry import object_pixel_m
 from ptycho_core.measurement.scan import ScanMetadata
 

@@ -19,8 +19,8 @@ from ptycho_adapters.files.hdf5.members import (
 )
 from ptycho_adapters.files.products.contents import OWN
 from ptycho_adapters.files.reading import ArrayFacts, Evidence, ReadRequest, refuse_product
+from ptycho_core.any_array import AnyArray, describe
 from ptycho_core.errors import Problem, ScanError, ScanFileError
-from ptycho_core.measurement.checks import AnyArray, describe
 from ptycho_core.measurement.geometry import wavelength_from_energy
 from ptycho_core.measurement.scan import ScanMetadata
 

@@ -10,7 +10,7 @@ from ptycho_core.config.payload import ScanFacts, TrainingPayload, resolve_train
 
 def weights_path() -> Path:
     """Return the file of the shipped weights in the installed package."""
-    return Path(str(files("ptycho_adapters.pretraining") / "generalist.safetensors"))
+    return Path(str(files(__name__) / "generalist.safetensors"))
 
 
 def generalist_payload(size: int) -> TrainingPayload:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ptycho_adapters.files import read_product
-from ptycho_adapters.files.formats.npz.members import member_keys, open_archive, read_member
+from ptycho_adapters.files.npz.members import member_keys, open_archive, read_member
 from ptycho_core.errors import Problem, ScanFileError
 from ptycho_core.results.product import Product
 

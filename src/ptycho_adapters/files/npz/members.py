@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ptycho_adapters.files.pattern_map import PatternMap
-    from ptycho_core.measurement.checks import AnyArray
+    from ptycho_core.any_array import AnyArray
 
 # Everything that the zip and npy decoders raise on damaged input.
 DAMAGE = (

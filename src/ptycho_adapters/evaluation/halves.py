@@ -1,0 +1,43 @@
+"""How far the data carry, where there is no reference: two halves of a scan, each reconstructed by itself."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ptycho_core.errors import Problem, ProblemsError, ScanFileError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from ptycho_adapters.evaluation.area import Area
+    from ptycho_core.measurement.scan import Scan
+    from ptycho_core.results.alignment import ComparisonSettings
+    from ptycho_core.results.metrics import Comparison
+
+
+def compare_halves(scan: Scan, archive: Path, area: Area, settings: ComparisonSettings, *, name: str) -> Comparison:
+    """Reconstruct two interleaved halves of a scan with a model and compare them.
+
+    Args:
+        scan: patterns of the size that the model was trained on.
+        archive: of the model.
+        area: what is judged, region excepted.
+        settings: how the gauge between the halves is removed.
+        name: of the scan, for messages.
+
+    Raises:
+        PtychoError: the scan or the model cannot be used.
+    """
+    from ptycho_adapters.torch_backend import load_archive  # noqa: PLC0415 - torch takes seconds
+    from ptycho_adapters.torch_backend.inference.consistency import split_half_agreement  # noqa: PLC0415
+
+    model = load_archive(archive)
+    try:
+        return split_half_agreement(
+            model, scan, threshold=area.coverage_threshold, margin_px=area.margin_px, settings=settings
+        )
+    except ProblemsError:  # a ValueError too, which speaks for itself
+        raise
+    except ValueError as error:
+        problem = Problem(path="halves", expected="a common area with structure", found=str(error))
+        raise ScanFileError(name, [problem]) from error

@@ -1,0 +1,1 @@
+"""NPZ read with suspicion: bounded memory, nothing executed, no damage unnoticed."""

@@ -1,0 +1,51 @@
+"""What a command reports about its work."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import attrs
+
+from ptycho_adapters.wording import json_value
+from ptycho_core.version import VERSION
+
+if TYPE_CHECKING:
+    from ptycho_core.config.serialize import JsonValue
+
+
+@attrs.frozen(kw_only=True)
+class Summary:
+    """What a command reports, for people and for machines.
+
+    Attributes:
+        command: its name.
+        title: one line about what was done.
+        figures: numbers and words by name, with units in the names.
+        inputs: what it worked on.
+        settings: what somebody chose.
+    """
+
+    command: str
+    title: str
+    figures: Mapping[str, object]
+    inputs: Mapping[str, Path]
+    settings: Mapping[str, object] = attrs.field(factory=dict)
+
+    def to_json(self) -> bytes:
+        """Return it as JSON; infinite and undefined numbers become null."""
+        content: dict[str, JsonValue] = {
+            "command": self.command,
+            "code_version": VERSION,
+            "inputs": {name: str(path) for name, path in self.inputs.items()},
+            "figures": {name: json_value(_finite(value)) for name, value in self.figures.items()},
+            "settings": {name: json_value(value) for name, value in self.settings.items()},
+        }
+        return json.dumps(content, indent=2, allow_nan=False).encode() + b"\n"
+
+
+def _finite(value: object) -> object:
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,0 +1,100 @@
+"""Whether a reconstruction fits into memory: measured on one pattern, multiplied, and compared with what is free."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from ptycho_adapters.torch_backend.execution import pick_device
+from ptycho_adapters.torch_backend.memory import FEWER_PATTERNS, Kept, free_bytes, mapping, resident
+from ptycho_core.memory import MemoryDemand, Remedy, ScanSize, check_memory, reconstruction_demand
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from ptycho_adapters.torch_backend.generators import Generator
+    from ptycho_core.config import PyTorchExecutionConfig
+    from ptycho_core.measurement.scan import Scan
+
+_PIECE_PX = 32
+
+
+def check_residency(scan: Scan, n_patterns: int, execution: PyTorchExecutionConfig) -> None:
+    """Refuse a reconstruction whose patterns do not fit on the device beside each other; the scan is there already.
+
+    Args:
+        scan: to reconstruct.
+        n_patterns: patterns that take part.
+        execution: names the device.
+
+    Raises:
+        MemoryShortageError: they do not fit.
+    """
+    device = pick_device(execution.accelerator)
+
+    def demand(numbers: Sequence[int]) -> MemoryDemand:
+        return resident([scan], numbers)
+
+    fewer = Remedy(action=FEWER_PATTERNS, largest=n_patterns, demand=lambda number: demand([number]))
+    remedies = [fewer, *mapping([scan], [n_patterns], demand)]
+    check_memory("reconstruction", demand([n_patterns]), free_bytes(device), remedies)
+
+
+def check_reconstruction(
+    generator: Generator, scan: Scan, chosen: NDArray[np.int64], device: torch.device, *, batch_size: int
+) -> None:
+    """Refuse a reconstruction whose fields and canvas do not fit; the patterns are there already.
+
+    Args:
+        generator: of the model, on the device.
+        scan: to reconstruct.
+        chosen: (n,) patterns that take part.
+        device: to work on.
+        batch_size: patterns at a time.
+
+    Raises:
+        MemoryShortageError: they do not fit.
+    """
+    height, width = np.ptp(scan.positions_px[chosen], axis=0) + scan.N + 1.0
+    canvas_px = int(np.ceil(height)) * int(np.ceil(width))
+    kept = kept_per_pixel(generator, scan)
+
+    def network_px(n_patterns: int) -> int:
+        if generator.patchwise:
+            return min(batch_size, n_patterns) * scan.N**2
+        return canvas_px if generator.at_once_px is None else min(canvas_px, generator.at_once_px)
+
+    def demand(n_patterns: int) -> MemoryDemand:
+        # A share of the patterns is taken to lie all over the scan.
+        return reconstruction_demand(
+            ScanSize(n_patterns=n_patterns, size_px=scan.N, modes=scan.n_modes),
+            canvas_px=canvas_px,
+            network_bytes_per_px=kept,
+            network_px=network_px(n_patterns),
+            channels=2 * generator.memory_channels,
+        )
+
+    remedies = [Remedy(action=FEWER_PATTERNS, largest=len(chosen), demand=demand)]
+    check_memory("reconstruction", demand(len(chosen)), free_bytes(device), remedies)
+
+
+def kept_per_pixel(generator: Generator, scan: Scan) -> float:
+    """Measure what one step of a generator would keep of a pixel for the gradient, in bytes, by running a pattern.
+
+    A generator that works on canvases takes any size, so a small piece says it.
+
+    Args:
+        generator: of the model, on the device.
+        scan: to reconstruct.
+    """
+    size = scan.N if generator.patchwise else min(scan.N, _PIECE_PX)
+    device = next(generator.parameters(), torch.zeros(0)).device
+    kept = Kept(generator)
+    with torch.inference_mode(mode=False), torch.enable_grad(), kept:
+        amplitude = torch.ones(1, 1, size, size, device=device)
+        generator(amplitude, torch.ones(1, 1, scan.n_modes, size, size, dtype=torch.complex64, device=device))
+    return kept.size / max(1, len(generator.steps())) / size**2
