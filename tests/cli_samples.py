@@ -25,12 +25,12 @@ def tiny_scan(folder: Path, name: str = "scan.npz", *, seed: int = 0) -> Path:
 
 
 def training_payload(scan: Path, out: Path, *flags: str) -> TrainingPayload:
-    """Build the payload that a command line gives, with the real parser and factory."""
+    """Build the payload that a command line gives, with the real parser and plan."""
     arguments = ["train", "--train-data-file", str(scan), "--output-dir", str(out), "--n-groups", "8", *flags]
-    return train.make_payload(train.read_request(parse(arguments)[1]))
+    return train.plan(train.read_request(parse(arguments)[1]))
 
 
 def inference_payload(model: Path, scan: Path, out: Path, *flags: str) -> InferencePayload:
-    """Build the payload that a command line gives, with the real parser and factory."""
+    """Build the payload that a command line gives, with the real parser and plan."""
     arguments = ["infer", "--model-path", str(model), "--test-data", str(scan), "--output-dir", str(out), *flags]
-    return infer.make_payload(infer.read_request(parse(arguments)[1]), N_PATTERNS)
+    return infer.plan(infer.read_request(parse(arguments)[1]))

@@ -17,11 +17,16 @@ import pytest
 from factory_samples import write_scan_file
 from ptycho_adapters import legacy
 from ptycho_adapters.factory import (
+    commit,
     create_inference_payload,
     create_training_payload,
     infer_probe_size,
+    plan_inference,
+    plan_training,
     populate_legacy_params,
+    with_all_patterns,
 )
+from ptycho_adapters.shipped_weights import weights_path
 from ptycho_core import InferencePayload, ModelConfig, PyTorchExecutionConfig, TrainingConfig, TrainingPayload
 from ptycho_core.config.overrides import Layer
 from ptycho_core.config.payload_json import payload_to_json
@@ -226,6 +231,57 @@ def test_a_run_that_cannot_start_leaves_no_parameters(scan_file: Writer, tmp_pat
         create_training_payload(scan_file(), tmp_path / "taken" / "out", {"n_groups": 1})
 
     assert legacy.cfg == {"gridsize": 7}
+
+
+def test_a_plan_writes_nothing_and_a_commitment_does(scan_file: Writer, tmp_path: Path) -> None:
+    """Folder and legacy parameters wait for the commitment; both steps together are the factory."""
+    path, out = scan_file(), tmp_path / "out"
+
+    payload = plan_training(path, out, {"n_groups": 4, "gridsize": 1})
+
+    assert not out.exists()
+    assert legacy.cfg == {}
+    commit(payload)
+    assert out.is_dir()
+    assert legacy.cfg == _projected(payload)
+    assert create_training_payload(path, out, {"n_groups": 4, "gridsize": 1}) == payload
+
+
+def test_a_plan_of_a_reconstruction_writes_nothing(scan_file: Writer, tmp_path: Path, model_dir: Path) -> None:
+    """As with a training; the settings are those that the factory gives."""
+    path, out = scan_file(), tmp_path / "out"
+    archive(model_dir, plan_training(path, out, {"n_groups": 4}))
+
+    payload = plan_inference(model_dir, path, out, {"n_groups": 4})
+
+    assert not out.exists()
+    assert legacy.cfg == {}
+    assert create_inference_payload(model_dir, path, out, {"n_groups": 4}) == payload
+    assert out.is_dir()
+    assert legacy.cfg["model_path"] == str(model_dir)
+
+
+def test_a_reconstruction_without_a_model_is_planned_with_the_shipped_weights(
+    scan_file: Writer, tmp_path: Path
+) -> None:
+    """They take patterns of the scan's size, and stand for the model in the payload."""
+    payload = plan_inference(None, scan_file(size=128), tmp_path / "out", all_patterns="as stored")
+
+    assert payload.tf_inference_config.model_path == weights_path()
+    assert payload.tf_inference_config.model.N == 128
+    assert (payload.tf_inference_config.n_groups, payload.provenance["n_groups"]) == (100, Layer.SCAN)
+
+
+def test_a_scan_that_holds_another_number_of_patterns_corrects_the_plan(scan_file: Writer, tmp_path: Path) -> None:
+    """All records follow, unless somebody asked for a number of groups."""
+    planned = plan_inference(None, scan_file(), tmp_path, all_patterns="as stored")
+    asked = plan_inference(None, scan_file(), tmp_path, {"n_groups": 7}, all_patterns="as stored")
+
+    corrected = with_all_patterns(planned, 90)
+
+    assert corrected.tf_inference_config.n_groups == corrected.pt_inference_config.n_groups == 90
+    assert corrected.provenance == planned.provenance
+    assert with_all_patterns(asked, 90) is asked
 
 
 def test_concurrent_factories_do_not_mix(scan_file: Writer, tmp_path: Path) -> None:

@@ -1,18 +1,21 @@
-"""From files and settings to payloads: reads the files' facts, resolves, and projects into the legacy parameters."""
+"""From files and settings to payloads: a plan, which writes nothing, and a commitment to it."""
 
 from __future__ import annotations
 
 import os
 import warnings
-import zipfile
-import zlib
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
+
+import attrs
 
 from ptycho_adapters import legacy
+from ptycho_adapters.archive_facts import find_archive, read_archive_config
 from ptycho_adapters.scan_facts import read_probe_size, read_scan_facts
+from ptycho_adapters.shipped_weights import generalist_payload, weights_path
 from ptycho_core.config.bridge import legacy_dict
 from ptycho_core.config.canonical import InferenceConfig, TrainingConfig
+from ptycho_core.config.overrides import Layer
 from ptycho_core.config.payload import (
     ArchiveFacts,
     InferenceFacts,
@@ -21,21 +24,17 @@ from ptycho_core.config.payload import (
     resolve_inference,
     resolve_training,
 )
-from ptycho_core.config.payload_json import payload_from_json
-from ptycho_core.errors import ArchiveError, ConfigError, Problem
+from ptycho_core.config.record import evolve
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from ptycho_core.config.execution import PyTorchExecutionConfig
 
-ARCHIVE_NAME = "wts.h5.zip"
-CONFIG_NAME = "config.json"
-
 StrPath = str | os.PathLike[str]
 
 
-def create_training_payload(
+def plan_training(
     train_data_file: StrPath,
     output_dir: StrPath,
     overrides: Mapping[str, object] | None = None,
@@ -44,7 +43,7 @@ def create_training_payload(
     cli: Mapping[str, object] | None = None,
     file: Mapping[str, object] | None = None,
 ) -> TrainingPayload:
-    """Resolve a training on a scan file, create the output folder and fill the legacy parameters.
+    """Resolve a training on a scan file. Nothing is written and no pattern is read.
 
     Args:
         train_data_file: the scan; only its headers are read.
@@ -59,19 +58,12 @@ def create_training_payload(
         ScanFileError: the file is not a readable scan.
         ConfigError: settings are missing, unknown, not valid or cannot be honoured.
     """
-    scan = Path(train_data_file)
-    if not scan.is_file():
-        message = f"Training data file not found: {scan}"
-        raise FileNotFoundError(message)
-    folder = Path(output_dir)
-    payload = resolve_training(read_scan_facts(scan), overrides, execution_config, cli, output_dir=folder, file=file)
-    folder.mkdir(parents=True, exist_ok=True)
-    populate_legacy_params(payload.tf_training_config, force=True)
-    return payload
+    facts = read_scan_facts(_scan_file(train_data_file, "Training data"))
+    return resolve_training(facts, overrides, execution_config, cli, output_dir=Path(output_dir), file=file)
 
 
-def create_inference_payload(  # noqa: PLR0913 - five of the legacy signature, two layers and a fact
-    model_path: StrPath,
+def plan_inference(  # noqa: PLR0913 - five of the legacy signature, two layers and a fact
+    model_path: StrPath | None,
     test_data_file: StrPath,
     output_dir: StrPath,
     overrides: Mapping[str, object] | None = None,
@@ -79,19 +71,20 @@ def create_inference_payload(  # noqa: PLR0913 - five of the legacy signature, t
     *,
     cli: Mapping[str, object] | None = None,
     file: Mapping[str, object] | None = None,
-    all_patterns: int | None = None,
+    all_patterns: int | Literal["as stored"] | None = None,
 ) -> InferencePayload:
-    """Resolve a reconstruction of a scan file with a trained model; the archive's settings outrank the scan's facts.
+    """Resolve a reconstruction of a scan file; the model's settings outrank the scan's facts. Nothing is written.
 
     Args:
-        model_path: a folder with ``wts.h5.zip``, or that file.
+        model_path: a folder with ``wts.h5.zip``, or that file; None for the weights in the package.
         test_data_file: the scan; only its headers are read.
         output_dir: folder for everything that is written.
         overrides: settings by key or alias; `n_groups` is required here or in a lower layer, or `all_patterns`.
         execution_config: how to use the machine; the fields passed to it outrank `cli`.
         cli: settings of a command line.
         file: settings of a configuration file.
-        all_patterns: number of patterns of the scan, which is that of the groups where no layer says another.
+        all_patterns: number of patterns of the scan, which is that of the groups where no layer says another; "as
+            stored" takes what the file's header says until `with_all_patterns` knows better.
 
     Raises:
         FileNotFoundError: there is no such model folder or scan.
@@ -102,19 +95,95 @@ def create_inference_payload(  # noqa: PLR0913 - five of the legacy signature, t
     Warns:
         UserWarning: the archive is an empty placeholder, so the scan's facts are used.
     """
-    model, scan, folder = Path(model_path), Path(test_data_file), Path(output_dir)
-    archive = find_archive(model)
-    if not scan.is_file():
-        message = f"Test data file not found: {scan}"
-        raise FileNotFoundError(message)
-    facts = InferenceFacts(
-        scan=read_scan_facts(scan),
-        archive=ArchiveFacts(path=model, training=read_archive_config(archive)),
+    model = None if model_path is None else Path(model_path)
+    archive = None if model is None else find_archive(model)
+    scan = read_scan_facts(_scan_file(test_data_file, "Test data"))
+    if model is None or archive is None:
+        # The package's own weights take patterns of any size.
+        known = ArchiveFacts(path=weights_path(), training=generalist_payload(scan.N))
+    else:
+        known = ArchiveFacts(path=model, training=read_archive_config(archive))
+    counted = (scan.n_patterns or 1) if all_patterns == "as stored" else all_patterns
+    facts = InferenceFacts(scan=scan, archive=known, all_patterns=counted)
+    return resolve_inference(facts, overrides, execution_config, cli, output_dir=Path(output_dir), file=file)
+
+
+def with_all_patterns(payload: InferencePayload, n_patterns: int) -> InferencePayload:
+    """Return a plan for as many patterns as a scan turned out to hold, unless somebody asked for a number of groups."""
+    if payload.provenance["n_groups"] is not Layer.SCAN:
+        return payload
+    return attrs.evolve(
+        payload,
+        tf_inference_config=evolve(payload.tf_inference_config, n_groups=n_patterns),
+        pt_inference_config=evolve(payload.pt_inference_config, n_groups=n_patterns),
+    )
+
+
+def commit(payload: TrainingPayload | InferencePayload) -> None:
+    """Begin what was planned: create the output folder and fill the legacy parameters.
+
+    Raises:
+        OSError: the folder cannot be made; the parameters are as they were.
+    """
+    config = payload.tf_training_config if isinstance(payload, TrainingPayload) else payload.tf_inference_config
+    config.output_dir.mkdir(parents=True, exist_ok=True)
+    populate_legacy_params(config, force=True)
+
+
+def create_training_payload(
+    train_data_file: StrPath,
+    output_dir: StrPath,
+    overrides: Mapping[str, object] | None = None,
+    execution_config: PyTorchExecutionConfig | None = None,
+    *,
+    cli: Mapping[str, object] | None = None,
+    file: Mapping[str, object] | None = None,
+) -> TrainingPayload:
+    """Plan a training on a scan file as `plan_training` does, and commit to it.
+
+    Raises:
+        FileNotFoundError: there is no such scan.
+        ScanFileError: the file is not a readable scan.
+        ConfigError: settings are missing, unknown, not valid or cannot be honoured.
+    """
+    payload = plan_training(train_data_file, output_dir, overrides, execution_config, cli=cli, file=file)
+    commit(payload)
+    return payload
+
+
+def create_inference_payload(  # noqa: PLR0913 - as the plan
+    model_path: StrPath,
+    test_data_file: StrPath,
+    output_dir: StrPath,
+    overrides: Mapping[str, object] | None = None,
+    execution_config: PyTorchExecutionConfig | None = None,
+    *,
+    cli: Mapping[str, object] | None = None,
+    file: Mapping[str, object] | None = None,
+    all_patterns: int | None = None,
+) -> InferencePayload:
+    """Plan a reconstruction of a scan file as `plan_inference` does, and commit to it.
+
+    Raises:
+        FileNotFoundError: there is no such model folder or scan.
+        ArchiveError: the folder holds no archive, or the archive cannot be read.
+        ScanFileError: the file is not a readable scan.
+        ConfigError: settings are missing, unknown, not valid or cannot be honoured.
+
+    Warns:
+        UserWarning: the archive is an empty placeholder, so the scan's facts are used.
+    """
+    payload = plan_inference(
+        model_path,
+        test_data_file,
+        output_dir,
+        overrides,
+        execution_config,
+        cli=cli,
+        file=file,
         all_patterns=all_patterns,
     )
-    payload = resolve_inference(facts, overrides, execution_config, cli, output_dir=folder, file=file)
-    folder.mkdir(parents=True, exist_ok=True)
-    populate_legacy_params(payload.tf_inference_config, force=True)
+    commit(payload)
     return payload
 
 
@@ -157,41 +226,9 @@ def populate_legacy_params(config: TrainingConfig | InferenceConfig, force: bool
     legacy.update_legacy_dict(legacy.cfg, config)
 
 
-def find_archive(model_path: Path) -> Path:
-    """Return the archive that a model path stands for.
-
-    Raises:
-        FileNotFoundError: the path does not exist.
-        ArchiveError: it is a folder without an archive.
-    """
-    if not model_path.exists():
-        message = f"Model directory not found: {model_path}"
+def _scan_file(path: StrPath, what: str) -> Path:
+    scan = Path(path)
+    if not scan.is_file():
+        message = f"{what} file not found: {scan}"
         raise FileNotFoundError(message)
-    archive = model_path / ARCHIVE_NAME if model_path.is_dir() else model_path
-    if not archive.is_file():
-        problem = Problem(path=ARCHIVE_NAME, expected="a model archive", found="none", fix="train a model first")
-        raise ArchiveError(f"Model archive not found in {model_path}", [problem])
-    return archive
-
-
-def read_archive_config(archive: Path) -> TrainingPayload | None:
-    """Return how an archive's model was trained; None, with a warning, for an empty placeholder.
-
-    Raises:
-        ArchiveError: the archive is not a zip file, has no configuration, or has one that cannot be read.
-    """
-    if archive.stat().st_size == 0:
-        warnings.warn(f"{archive} is empty: taking the facts of the scan instead", UserWarning, stacklevel=3)
-        return None
-    try:
-        with zipfile.ZipFile(archive) as stored:
-            text = stored.read(CONFIG_NAME).decode()
-        return payload_from_json(text)
-    except KeyError as error:
-        problem = Problem(path=CONFIG_NAME, expected="the model's configuration", found="no such member")
-        raise ArchiveError(str(archive), [problem]) from error
-    except ConfigError as error:
-        raise ArchiveError(f"{archive} ({CONFIG_NAME})", error.problems) from error
-    except (zipfile.BadZipFile, zlib.error, UnicodeDecodeError, EOFError, OSError, NotImplementedError) as error:
-        problem = Problem(path="file", expected="a model archive", found=str(error))
-        raise ArchiveError(str(archive), [problem]) from error
+    return scan

@@ -10,7 +10,6 @@ import logging
 import math
 import pickletools
 import tokenize
-import warnings
 import zipfile
 import zlib
 from typing import TYPE_CHECKING
@@ -18,6 +17,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.lib import format as npy
 
+from ptycho_core.callers import warn_caller
 from ptycho_core.config.payload import ScanFacts
 from ptycho_core.errors import Problem, ScanFileError
 
@@ -152,7 +152,7 @@ def _metadata(path: Path) -> dict[str, object]:
         _LOG.debug("%s: _metadata cannot be decoded", path, exc_info=True)
     if isinstance(found, dict):
         return found
-    warnings.warn(f"{path}: _metadata is not a JSON object and is not used", UserWarning, stacklevel=4)
+    warn_caller(f"{path}: _metadata is not a JSON object and is not used", UserWarning)
     return {}
 
 

@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 import torch
 
-from ptycho_adapters.torch_backend import train
+from ptycho_adapters.torch_backend import train, train_on, training_set_for
 from ptycho_adapters.torch_backend.generators import generator_names
+from ptycho_core.errors import ScanError
 from ptycho_core.physics.optics import poisson_deviance
 from ptycho_core.physics.subpixel import scan_counts
 from torch_sample import payload_for, quick_training, same, tiny_scan
@@ -49,6 +50,21 @@ def test_the_same_seed_gives_the_same_bits(tmp_path: Path) -> None:
 
     assert same(first, again)
     assert not same(first, other)
+
+
+def test_groups_may_be_drawn_beforehand(tmp_path: Path) -> None:
+    """A training on a set that was drawn earlier is the training that draws it."""
+    payload, scan = payload_for(tmp_path, {"epochs": 2}), tiny_scan()
+
+    assert same(train(payload, scan), train_on(payload, training_set_for(payload, scan)))
+
+
+def test_a_scan_of_another_size_gives_no_training_set(tmp_path: Path) -> None:
+    """The misfit is named before any group is drawn."""
+    payload = payload_for(tmp_path, {"N": 128})
+
+    with pytest.raises(ScanError, match=r"scan\.N: expected 128 px patterns"):
+        training_set_for(payload, tiny_scan())
 
 
 def test_other_draws_in_the_process_do_not_matter(tmp_path: Path) -> None:

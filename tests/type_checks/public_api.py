@@ -11,11 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ptycho_adapters import legacy
+from ptycho_adapters.archive_facts import read_archive_config
 from ptycho_adapters.factory import (
+    commit,
     create_inference_payload,
     create_training_payload,
     infer_probe_size,
-    read_archive_config,
+    plan_inference,
+    plan_training,
 )
 from ptycho_core import (
     KEY_MAPPINGS,
@@ -124,6 +127,8 @@ def payloads_hold_records(file: Path) -> None:
         create_inference_payload("model", file, "out", None, PyTorchExecutionConfig()), InferencePayload
     )
     assert_type(other.tf_inference_config, InferenceConfig)
+    commit(assert_type(plan_training(file, "out"), TrainingPayload))
+    commit(assert_type(plan_inference(None, file, "out", all_patterns="as stored"), InferencePayload))
     assert_type(infer_probe_size("scan.npz"), int)
     assert_type(read_archive_config(file), TrainingPayload | None)
     assert_type(payload_from_json(payload_to_json(payload)), TrainingPayload)

@@ -18,6 +18,7 @@ from ptycho_adapters.command_line.settings_file import read_settings
 from ptycho_adapters.command_line.usage import UsageError, in_flags, kebab
 from ptycho_adapters.files import ProbeSource
 from ptycho_adapters.setting_sections import SECTIONS
+from ptycho_core.config.overrides import Layer, resolve, says
 from ptycho_core.config.table import Table
 from ptycho_core.errors import ConfigError
 from ptycho_core.measurement.scan import MeasurementDomain
@@ -101,6 +102,13 @@ class RunRequest:
                 if self.table.key(name) == key:
                     return value
         return None
+
+    def source(self, key: str) -> Layer:
+        """Return where a setting was said; the layer of its default if nowhere."""
+        for layer, said in ((Layer.CLI, self.cli), (Layer.FILE, self.file)):
+            if says(said, key, self.table):
+                return layer
+        return resolve({}, self.table).provenance[key]
 
     def path(self, key: str) -> Path | None:
         """Return a path that was given; None if it was not.

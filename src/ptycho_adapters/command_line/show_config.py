@@ -44,28 +44,34 @@ class Setting:
 
 
 def show_settings(
-    request: RunRequest, facts: Mapping[Layer, Mapping[str, object]], payload: TrainingPayload | InferencePayload | None
+    request: RunRequest,
+    payload: TrainingPayload | InferencePayload | None,
+    facts: Mapping[Layer, Mapping[str, object]] | None = None,
 ) -> None:
     """Print the settings that a run reads with the source of each, as `--print-config` asks.
 
     Args:
         request: what the command was told.
-        facts: what the files that were named say.
-        payload: the resolved run; None as long as something that it needs is missing.
+        payload: the planned run; None as long as something that it needs is missing.
+        facts: for a run that cannot be planned, what the files that were named say.
 
     Raises:
         ConfigError: a setting is unknown, not valid, or cannot be honoured.
         DependencyError: the table's package is not installed.
     """
-    resolution = resolve({Layer.CLI: request.cli, Layer.FILE: request.file, **facts}, request.table)
-    raise_if_any(ConfigError, "settings", refusals(resolution, request.table))
-    values = resolution.values if payload is None else settings_of(*payload.records)
-    provenance = resolution.provenance if payload is None else payload.provenance
+    values: Mapping[str, object]
+    provenance: Mapping[str, Layer]
+    if payload is not None:
+        values, provenance = settings_of(*payload.records), payload.provenance
+    else:
+        resolution = resolve({Layer.CLI: request.cli, Layer.FILE: request.file, **(facts or {})}, request.table)
+        raise_if_any(ConfigError, "settings", refusals(resolution, request.table))
+        values, provenance = resolution.values, resolution.provenance
     found = []
     for info in sorted(request.table, key=lambda info: list(SECTIONS).index(section_of(info))):
         source = provenance[info.key]
         # The paths are arguments of the factory; where they were said is what counts here.
-        source = resolution.provenance[info.key] if source is Layer.EXPLICIT else source
+        source = request.source(info.key) if source is Layer.EXPLICIT else source
         # What only the other kind of run reads is shown where somebody chose it all the same.
         if not request.table.reads(info) and not source.chosen:
             continue

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import attrs
 
+from ptycho_adapters.archive_facts import find_archive
 from ptycho_adapters.command_line import console
 from ptycho_adapters.command_line.scan_input import existing
 from ptycho_adapters.command_line.text_values import read_text
@@ -16,7 +17,6 @@ from ptycho_adapters.command_line.usage import UsageError, kebab
 from ptycho_adapters.evaluation.area import Area, judge
 from ptycho_adapters.evaluation.halves import compare_halves
 from ptycho_adapters.evaluation.objects import read_object
-from ptycho_adapters.factory import find_archive
 from ptycho_adapters.files import read_scan
 from ptycho_core.results.alignment import ComparisonSettings
 

@@ -3,28 +3,29 @@
 from __future__ import annotations
 
 import warnings
+from contextlib import contextmanager
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
+from ptycho_adapters.archive_facts import find_archive, read_archive_config
 from ptycho_adapters.command_line import console
 from ptycho_adapters.command_line.run_request import RunRequest, add_run_options
 from ptycho_adapters.command_line.scan_input import existing, read_measured
 from ptycho_adapters.command_line.show_config import show_settings
-from ptycho_adapters.factory import create_inference_payload, find_archive, read_archive_config
-from ptycho_adapters.scan_facts import read_scan_facts
-from ptycho_adapters.shipped_weights import generalist_payload, weights_path
+from ptycho_adapters.factory import commit, plan_inference, with_all_patterns
+from ptycho_adapters.shipped_weights import weights_path
 from ptycho_core.config.knob import Effect
 from ptycho_core.config.overrides import Layer
-from ptycho_core.config.payload import ArchiveFacts, InferenceFacts, resolve_inference
+from ptycho_core.config.payload import ArchiveFacts
 from ptycho_core.config.table import INFERENCE, OF_ARCHIVE
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
-    from ptycho_adapters.torch_backend import ScanProbe
-    from ptycho_core.config.payload import InferencePayload, TrainingPayload
+    from ptycho_adapters.torch_backend import ScanProbe, TrainedModel
+    from ptycho_core.config.payload import InferencePayload
     from ptycho_core.config.table import FieldInfo
     from ptycho_core.measurement.scan import Scan
     from ptycho_core.results.reconstruction import Reconstruction
@@ -60,15 +61,14 @@ def run(typed: Mapping[str, object]) -> None:
         OSError: from the file system.
     """
     request = read_request(typed)
-    if request.print_config:
-        _show(request)
-        return
-    model_path, source = request.path("model_path"), request.required_path("test_data_file")
-    folder = request.required_path("output_dir")
-    archive = None if model_path is None else find_archive(model_path)
-    preview = _resolved(request, model_path, existing(source, "Test data"), folder)
-    scan = read_measured(source, request, preview)
-    _reconstruct(request, archive, scan)
+    with _silent_on_empty_archives():
+        if request.print_config:
+            _show(request)
+            return
+        payload = plan(request)
+    source = payload.tf_inference_config.test_data_file
+    scan = read_measured(source, request, payload)
+    _reconstruct(request, with_all_patterns(payload, scan.n_patterns), scan)
 
 
 def read_request(typed: Mapping[str, object]) -> RunRequest:
@@ -76,12 +76,10 @@ def read_request(typed: Mapping[str, object]) -> RunRequest:
     return RunRequest.read(typed, INFERENCE, required=REQUIRED)
 
 
-def make_payload(request: RunRequest, n_patterns: int) -> InferencePayload:
-    """Build the payload of a request; creates the output folder.
+def plan(request: RunRequest) -> InferencePayload:
+    """Resolve what was asked for, so that a wrong flag is found before a long read; nothing is written.
 
-    Args:
-        request: what the command was told; without a number of groups, all patterns are meant.
-        n_patterns: patterns of the scan.
+    Without a number of groups, all patterns are meant, as many as the file's header says.
 
     Raises:
         UsageError: a required flag is missing.
@@ -90,67 +88,49 @@ def make_payload(request: RunRequest, n_patterns: int) -> InferencePayload:
         ScanFileError: the file is no scan.
         ConfigError: settings cannot be used, in terms of flags.
     """
-    model_path, source = request.path("model_path"), request.required_path("test_data_file")
-    folder = request.required_path("output_dir")
-    if model_path is None:
-        payload = _resolved(request, None, existing(source, "Test data"), folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        return payload
+    source, folder = request.required_path("test_data_file"), request.required_path("output_dir")
+    return _planned(request, source, folder)
+
+
+def _planned(request: RunRequest, source: Path, folder: Path) -> InferencePayload:
     with request.resolving():
-        return create_inference_payload(
-            model_path, source, folder, cli=request.cli, file=request.file, all_patterns=n_patterns
+        return plan_inference(
+            request.path("model_path"),
+            existing(source, "Test data"),
+            folder,
+            cli=request.cli,
+            file=request.file,
+            all_patterns="as stored",
         )
 
 
-def _resolved(request: RunRequest, model_path: Path | None, source: Path, folder: Path) -> InferencePayload:
-    """Resolve without touching anything, so that a wrong setting is found before a long read."""
-    facts = _facts(model_path, source)
-    with request.resolving():
-        return resolve_inference(facts, cli=request.cli, output_dir=folder, file=request.file)
-
-
-def _facts(model_path: Path | None, source: Path) -> InferenceFacts:
-    scan = read_scan_facts(source)
-    archive = _archive_facts(model_path, scan.N)
-    return InferenceFacts(scan=scan, archive=archive, all_patterns=scan.n_patterns or 1)
-
-
-def _archive_facts(model_path: Path | None, size: int) -> ArchiveFacts:
-    """What the model says about itself; the package's own takes patterns of any size."""
-    if model_path is None:
-        return ArchiveFacts(path=weights_path(), training=generalist_payload(size))
-    return ArchiveFacts(path=model_path, training=_quietly_read(find_archive(model_path)))
-
-
-def _quietly_read(archive: Path) -> TrainingPayload | None:
-    """Read how a model was trained; the factory will warn about an empty archive."""
+@contextmanager
+def _silent_on_empty_archives() -> Iterator[None]:
+    """Keep back the warning that an archive is empty: no run gets far with one, and says so."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)
-        return read_archive_config(archive)
+        warnings.filterwarnings("ignore", message=r".* is empty: taking the facts", category=UserWarning)
+        yield
 
 
 def _show(request: RunRequest) -> None:
-    model_path, source = request.path("model_path"), request.path("test_data_file")
+    model, source = request.path("model_path"), request.path("test_data_file")
+    if source is not None:
+        show_settings(request, _planned(request, source, request.path("output_dir") or Path()))
+        return
     facts: dict[Layer, Mapping[str, object]] = {}
-    if model_path is not None:
-        training = _quietly_read(find_archive(model_path))
-        facts[Layer.ARCHIVE] = ArchiveFacts(path=model_path, training=training).layer()
-    if source is not None:
-        facts[Layer.SCAN] = read_scan_facts(existing(source, "Test data")).layer()
-    payload = None
-    if source is not None:
-        payload = _resolved(request, model_path, source, request.path("output_dir") or Path())
+    if model is not None:
+        facts[Layer.ARCHIVE] = ArchiveFacts(path=model, training=read_archive_config(find_archive(model))).layer()
     with request.resolving():
-        show_settings(request, facts, payload)
+        show_settings(request, None, facts)
 
 
-def _reconstruct(request: RunRequest, archive: Path | None, scan: Scan) -> None:
+def _reconstruct(request: RunRequest, payload: InferencePayload, scan: Scan) -> None:
     from ptycho_adapters.report.results import product_of, write_reconstruction  # noqa: PLC0415 - h5py
-    from ptycho_adapters.report.summary import Summary  # noqa: PLC0415 - h5py
-    from ptycho_adapters.torch_backend import generalist_for, load_archive, reconstruct  # noqa: PLC0415 - torch takes seconds
+    from ptycho_adapters.report.summary import Summary  # noqa: PLC0415
+    from ptycho_adapters.torch_backend import reconstruct  # noqa: PLC0415 - torch takes seconds
 
-    model = generalist_for(scan) if archive is None else load_archive(archive)
-    payload = make_payload(request, scan.n_patterns)
+    model, path = _model(request, scan)
+    commit(payload)
     settings = payload.pt_inference_config
     if payload.execution_config.enable_progress_bar:
         console.note(f"reconstructing {scan.n_patterns} patterns of {scan.N} px")
@@ -166,11 +146,22 @@ def _reconstruct(request: RunRequest, archive: Path | None, scan: Scan) -> None:
         command="infer",
         title=f"reconstructed {source}: {len(result.pattern_indices)} patterns of {scan.N} px",
         figures=figures(result, model.probes),
-        inputs={"model_path": archive or weights_path(), "test_data_file": source},
+        inputs={"model_path": path, "test_data_file": source},
         settings=dict(payload.overrides_applied),
     )
     files = write_reconstruction(product_of(result, model, scan, payload), summary, Path(settings.output_dir))
     console.tell(console.summary(summary.title, summary.figures, files))
+
+
+def _model(request: RunRequest, scan: Scan) -> tuple[TrainedModel, Path]:
+    """Load the model that was named, or the package's own for the scan; and its file."""
+    from ptycho_adapters.torch_backend import generalist_for, load_archive  # noqa: PLC0415 - torch takes seconds
+
+    named = request.path("model_path")
+    if named is None:
+        return generalist_for(scan), weights_path()
+    archive = find_archive(named)
+    return load_archive(archive), archive
 
 
 def figures(result: Reconstruction, probes: Sequence[ScanProbe]) -> dict[str, object]:

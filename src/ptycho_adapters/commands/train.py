@@ -15,10 +15,9 @@ from ptycho_adapters.command_line.run_request import RunRequest, add_run_options
 from ptycho_adapters.command_line.scan_input import existing
 from ptycho_adapters.command_line.show_config import show_settings
 from ptycho_adapters.command_line.training_scans import read_training_scans, read_validation_scan, training_files
-from ptycho_adapters.factory import create_training_payload
+from ptycho_adapters.factory import commit, plan_training
 from ptycho_adapters.scan_facts import read_scan_facts
 from ptycho_core.config.overrides import Layer
-from ptycho_core.config.payload import resolve_training
 from ptycho_core.config.table import TRAINING
 
 if TYPE_CHECKING:
@@ -28,7 +27,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from ptycho_adapters.command_line.training_scans import TrainingFiles
-    from ptycho_adapters.torch_backend import TrainedModel
+    from ptycho_adapters.torch_backend import TrainedModel, TrainingSet
     from ptycho_core.config.payload import TrainingPayload
     from ptycho_core.measurement.scan import Scan
 
@@ -64,14 +63,13 @@ def run(typed: Mapping[str, object]) -> None:
     if request.print_config:
         _show(request)
         return
-    source, folder = request.required_path("train_data_file"), request.required_path("output_dir")
-    preview = _resolved(request, existing(source, "Training data"), folder)
-    files = training_files(request, preview)
-    scans = read_training_scans(files, request, preview)
-    validation = read_validation_scan(files, request, preview)
-    _check_groups(request, preview, scans, validation)
-    model, seconds = _train(request, make_payload(request), scans, validation)
-    _report(model, seconds, files, scans, request)
+    payload = plan(request)
+    files = training_files(request, payload)
+    scans = read_training_scans(files, request, payload)
+    data = _grouped(request, payload, scans, read_validation_scan(files, request, payload))
+    commit(payload)
+    model, seconds = _train(request, payload, data)
+    _report(model, seconds, files, scans)
 
 
 def read_request(typed: Mapping[str, object]) -> RunRequest:
@@ -79,8 +77,8 @@ def read_request(typed: Mapping[str, object]) -> RunRequest:
     return RunRequest.read(typed, TRAINING, required=REQUIRED)
 
 
-def make_payload(request: RunRequest) -> TrainingPayload:
-    """Build the payload of a request; creates the output folder.
+def plan(request: RunRequest) -> TrainingPayload:
+    """Resolve what was asked for, so that a wrong flag is found before a long read; nothing is written.
 
     Raises:
         UsageError: a required flag is missing.
@@ -89,46 +87,43 @@ def make_payload(request: RunRequest) -> TrainingPayload:
         ConfigError: settings cannot be used, in terms of flags.
     """
     source, folder = request.required_path("train_data_file"), request.required_path("output_dir")
-    with request.resolving():
-        return create_training_payload(source, folder, cli=request.cli, file=request.file)
+    return _planned(request, source, folder)
 
 
-def _resolved(request: RunRequest, source: Path, folder: Path) -> TrainingPayload:
-    """Resolve without touching anything, so that a wrong setting is found before a long read."""
+def _planned(request: RunRequest, source: Path, folder: Path) -> TrainingPayload:
     with request.resolving():
-        return resolve_training(read_scan_facts(source), cli=request.cli, output_dir=folder, file=request.file)
+        return plan_training(existing(source, "Training data"), folder, cli=request.cli, file=request.file)
 
 
 def _show(request: RunRequest) -> None:
-    source = request.path("train_data_file")
+    source, folder = request.path("train_data_file"), request.path("output_dir") or Path()
+    if source is not None and request.said("n_groups") is not None:
+        show_settings(request, _planned(request, source, folder))
+        return
     facts = {} if source is None else {Layer.SCAN: read_scan_facts(existing(source, "Training data")).layer()}
-    ready = source is not None and request.said("n_groups") is not None
-    folder = request.path("output_dir") or Path()
     with request.resolving():
-        show_settings(request, facts, _resolved(request, source, folder) if source is not None and ready else None)
+        show_settings(request, None, facts)
 
 
-def _check_groups(
+def _grouped(
     request: RunRequest, payload: TrainingPayload, scans: Sequence[Scan], validation: Scan | None
-) -> None:
-    """Draw the groups once before anything is written; a scan that is too small for them is the user's to mend."""
-    from ptycho_adapters.torch_backend.data.groups import training_set  # noqa: PLC0415 - torch takes seconds
+) -> TrainingSet:
+    """Draw the groups before anything is written; a scan that is too small for them is the user's to mend."""
+    from ptycho_adapters.torch_backend import training_set_for  # noqa: PLC0415 - torch takes seconds
 
     with request.resolving():
-        training_set(payload, scans, validation)
+        return training_set_for(payload, scans, validation=validation)
 
 
-def _train(
-    request: RunRequest, payload: TrainingPayload, scans: Sequence[Scan], validation: Scan | None
-) -> tuple[TrainedModel, float]:
-    from ptycho_adapters.torch_backend import train  # noqa: PLC0415 - torch takes seconds
+def _train(request: RunRequest, payload: TrainingPayload, data: TrainingSet) -> tuple[TrainedModel, float]:
+    from ptycho_adapters.torch_backend import train_on  # noqa: PLC0415 - torch takes seconds
 
     if payload.execution_config.enable_progress_bar:
-        several = f" in {len(scans)} scans" if len(scans) > 1 else ""
-        console.note(f"training on {_size(scans)}{several}")
+        several = f" in {len(data.scans)} scans" if len(data.scans) > 1 else ""
+        console.note(f"training on {_size(data.scans)}{several}")
     started = time.perf_counter()
     with request.resolving():
-        model = train(payload, scans, validation=validation)
+        model = train_on(payload, data)
     return model, time.perf_counter() - started
 
 
@@ -136,15 +131,13 @@ def _size(scans: Sequence[Scan]) -> str:
     return f"{sum(scan.n_patterns for scan in scans)} patterns of {scans[0].N} px"
 
 
-def _report(
-    model: TrainedModel, seconds: float, files: TrainingFiles, scans: Sequence[Scan], request: RunRequest
-) -> None:
+def _report(model: TrainedModel, seconds: float, files: TrainingFiles, scans: Sequence[Scan]) -> None:
     from ptycho_adapters.report.results import write_training_pictures  # noqa: PLC0415 - see above
     from ptycho_adapters.report.summary import Summary  # noqa: PLC0415 - see above
     from ptycho_adapters.torch_backend import save_archive  # noqa: PLC0415
 
     first, *further = files.train
-    folder = request.required_path("output_dir")
+    folder = Path(model.payload.pt_training_config.output_dir)
     several = f" and {len(further)} more scan{'s' * (len(further) > 1)}" if further else ""
     summary = Summary(
         command="train",

@@ -8,11 +8,12 @@ from ptycho_adapters.torch_requirements import missing
 
 try:
     from ptycho_adapters.torch_backend.archive import load_archive, save_archive
+    from ptycho_adapters.torch_backend.data.groups import TrainingSet
     from ptycho_adapters.torch_backend.generalist import generalist_for
     from ptycho_adapters.torch_backend.generators import Generator, register_generator
     from ptycho_adapters.torch_backend.inference.reconstruct import reconstruct
     from ptycho_adapters.torch_backend.trained_model import EpochLosses, ScanProbe, TrainedModel
-    from ptycho_adapters.torch_backend.training.trainer import train
+    from ptycho_adapters.torch_backend.training.trainer import train, train_on, training_set_for
 except ModuleNotFoundError as error:
     raise missing(error) from None
 
@@ -21,10 +22,13 @@ __all__ = [
     "Generator",
     "ScanProbe",
     "TrainedModel",
+    "TrainingSet",
     "generalist_for",
     "load_archive",
     "reconstruct",
     "register_generator",
     "save_archive",
     "train",
+    "train_on",
+    "training_set_for",
 ]

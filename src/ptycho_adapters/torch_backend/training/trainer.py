@@ -76,10 +76,45 @@ def train(payload: TrainingPayload, scan: Scan | Sequence[Scan], *, validation: 
         DependencyError: the accelerator is not there, or a logger's package is not installed.
         MemoryShortageError: the patterns or a batch do not fit into the memory that is free.
     """
-    limit = TimeLimit(payload.execution_config.max_time)
+    return train_on(payload, training_set_for(payload, scan, validation=validation))
+
+
+def training_set_for(
+    payload: TrainingPayload, scan: Scan | Sequence[Scan], *, validation: Scan | None = None
+) -> TrainingSet:
+    """Check that scans and machine suit a training, and draw its groups. Nothing is written.
+
+    Args:
+        payload: resolved settings.
+        scan: patterns to learn from; a sequence of scans is learned from together.
+        validation: another scan of the same instrument to validate on; by default a region of every scan is held out.
+
+    Raises:
+        ScanError: a scan does not fit the payload; every misfit is listed.
+        ConfigError: the payload asks for what cannot be done, such as more groups than a scan can give.
+        DependencyError: the accelerator is not there.
+    """
     scans = (scan,) if isinstance(scan, Scan) else tuple(scan)
     _check(payload, scans, validation)
-    data = training_set(payload, scans, validation)
+    return training_set(payload, scans, validation)
+
+
+def train_on(payload: TrainingPayload, data: TrainingSet) -> TrainedModel:
+    """Train as `train` does, on groups that have been drawn already.
+
+    Args:
+        payload: resolved settings, those that the groups were drawn with.
+        data: scans and groups, from `training_set_for`.
+
+    Returns:
+        The trained model, on the CPU.
+
+    Raises:
+        ConfigError: the payload asks for what cannot be done.
+        DependencyError: a logger's package is not installed.
+        MemoryShortageError: the patterns or a batch do not fit into the memory that is free.
+    """
+    limit = TimeLimit(payload.execution_config.max_time)
     with process_state_restored(), _quiet_lightning(), cpu_threads(payload.execution_config.num_threads):
         torch.manual_seed(payload.pt_training_config.seed)
         check_patterns(payload, data)
@@ -89,7 +124,7 @@ def train(payload: TrainingPayload, scan: Scan | Sequence[Scan], *, validation: 
         trainer = build_trainer(payload, history, limit, validates=data.validates)
         _fit(trainer, module, payload, data)
         keep_best(trainer, module)
-    return _trained(payload, scans, module, history)
+    return _trained(payload, data.scans, module, history)
 
 
 def build_module(payload: TrainingPayload, data: TrainingSet, limit: TimeLimit | None = None) -> PtychoModule:

@@ -1,0 +1,59 @@
+"""What a model archive says about itself, read without torch: where it lies and how its model was trained."""
+
+from __future__ import annotations
+
+import zipfile
+import zlib
+from typing import TYPE_CHECKING
+
+from ptycho_core.callers import warn_caller
+from ptycho_core.config.payload_json import payload_from_json
+from ptycho_core.errors import ArchiveError, ConfigError, Problem
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from ptycho_core.config.payload import TrainingPayload
+
+ARCHIVE_NAME = "wts.h5.zip"
+CONFIG_NAME = "config.json"
+
+
+def find_archive(model_path: Path) -> Path:
+    """Return the archive that a model path stands for.
+
+    Raises:
+        FileNotFoundError: the path does not exist.
+        ArchiveError: it is a folder without an archive.
+    """
+    if not model_path.exists():
+        message = f"Model directory not found: {model_path}"
+        raise FileNotFoundError(message)
+    archive = model_path / ARCHIVE_NAME if model_path.is_dir() else model_path
+    if not archive.is_file():
+        problem = Problem(path=ARCHIVE_NAME, expected="a model archive", found="none", fix="train a model first")
+        raise ArchiveError(f"Model archive not found in {model_path}", [problem])
+    return archive
+
+
+def read_archive_config(archive: Path) -> TrainingPayload | None:
+    """Return how an archive's model was trained; None, with a warning, for an empty placeholder.
+
+    Raises:
+        ArchiveError: the archive is not a zip file, has no configuration, or has one that cannot be read.
+    """
+    if archive.stat().st_size == 0:
+        warn_caller(f"{archive} is empty: taking the facts of the scan instead", UserWarning)
+        return None
+    try:
+        with zipfile.ZipFile(archive) as stored:
+            text = stored.read(CONFIG_NAME).decode()
+        return payload_from_json(text)
+    except KeyError as error:
+        problem = Problem(path=CONFIG_NAME, expected="the model's configuration", found="no such member")
+        raise ArchiveError(str(archive), [problem]) from error
+    except ConfigError as error:
+        raise ArchiveError(f"{archive} ({CONFIG_NAME})", error.problems) from error
+    except (zipfile.BadZipFile, zlib.error, UnicodeDecodeError, EOFError, OSError, NotImplementedError) as error:
+        problem = Problem(path="file", expected="a model archive", found=str(error))
+        raise ArchiveError(str(archive), [problem]) from error
