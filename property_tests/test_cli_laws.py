@@ -14,13 +14,13 @@ from hypothesis import strategies as st
 from ptycho_adapters.cli import parse
 from ptycho_adapters.command_line.flags import Flag, flags
 from ptycho_adapters.command_line.settings_file import read_settings
-from ptycho_adapters.command_line.show_config import json_value
 from ptycho_adapters.command_line.text_values import is_switch
 from ptycho_adapters.command_line.usage import UsageError
 from ptycho_adapters.commands.train import read_request
 from ptycho_core.config.bridge import settings_of
 from ptycho_core.config.overrides import Layer
 from ptycho_core.config.payload import ScanFacts, resolve_training
+from ptycho_core.config.serialize import json_value
 from ptycho_core.config.table import TRAINING
 from ptycho_core.errors import ConfigError, ScanFileError
 from strategies_config import JSON, free, of_setting, settings_of_run

@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.util
 import json
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import attrs
@@ -16,6 +15,7 @@ from ptycho_adapters.command_line.flags import SECTIONS, section_of, shown_value
 from ptycho_core.config.bridge import settings_of
 from ptycho_core.config.overrides import Layer, resolve
 from ptycho_core.config.payload import refusals
+from ptycho_core.config.serialize import json_value
 from ptycho_core.config.table import FieldInfo
 from ptycho_core.errors import ConfigError, DependencyError, raise_if_any
 
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
     from ptycho_adapters.command_line.run_request import RunRequest
     from ptycho_core.config.payload import InferencePayload, TrainingPayload
-    from ptycho_core.config.serialize import JsonValue
 
 MISSING = "required"
 _WORDS = {
@@ -132,21 +131,6 @@ def print_table(shown: Sequence[Setting]) -> None:
 def source_in_words(layer: Layer) -> str:
     """Return what a layer is called among people."""
     return _WORDS.get(layer, str(layer))
-
-
-def json_value(value: object) -> JsonValue:
-    """Return a setting's value as plain JSON."""
-    if isinstance(value, np.ndarray):
-        listed: list[JsonValue] = value.tolist()
-        return listed
-    if isinstance(value, tuple):
-        return [json_value(item) for item in value]
-    if isinstance(value, Path):
-        return str(value)
-    if value is None or isinstance(value, bool | int | float | str):
-        return value
-    message = f"{type(value).__name__} is no value of a setting"
-    raise TypeError(message)
 
 
 def _cell(setting: Setting) -> str:

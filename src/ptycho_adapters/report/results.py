@@ -12,7 +12,6 @@ import attrs
 import numpy as np
 
 from ptycho_adapters.atomic import commit_files
-from ptycho_adapters.command_line.show_config import json_value
 from ptycho_adapters.files.images.pictures import (
     write_amplitude_png,
     write_comparison_png,
@@ -25,6 +24,7 @@ from ptycho_adapters.plotting.files import write_loss_png
 from ptycho_adapters.report import write_report_file
 from ptycho_adapters.report.reporting import REPORT_NAME, report_of, settings_as_text
 from ptycho_core.config.bridge import settings_of
+from ptycho_core.config.serialize import json_value
 from ptycho_core.results.product import Product
 from ptycho_core.results.run_details import RunDetails
 from ptycho_core.version import VERSION
