@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from ptycho_core.config.canonical import InferenceConfig, ModelConfig, TrainingConfig
 from ptycho_core.config.knob import DURATION, POWER_OF_TWO, RISING, Knob, entry_of
 from ptycho_core.config.record import Record
+from ptycho_core.config.serialize import read_setting
 from ptycho_core.config.table import ALL, EVERY, INFERENCE, TRAINING, FieldInfo, Table
 from ptycho_core.config.torch_side import TorchTrainingConfig
 
@@ -78,7 +79,7 @@ def of_knob(knob: Knob, annotation: object) -> st.SearchStrategy[object]:
         return st.none() | st.builds("{:02d}:{:02d}:00:01".format, st.integers(0, 99), st.integers(0, 23))
     if RISING in knob.rules:
         return st.lists(st.floats(0, 1), min_size=2, max_size=2, unique=True).map(lambda pair: tuple(sorted(pair)))
-    return of_annotation(annotation).filter(lambda value: not knob.read(value, annotation, "")[1])
+    return of_annotation(annotation).filter(lambda value: not read_setting(knob, value, annotation, "")[1])
 
 
 def of_setting(info: FieldInfo) -> st.SearchStrategy[object]:

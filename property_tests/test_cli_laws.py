@@ -21,6 +21,7 @@ from ptycho_adapters.wording import json_value
 from ptycho_core.config.bridge import settings_of
 from ptycho_core.config.overrides import Layer
 from ptycho_core.config.payload import ScanFacts, resolve_training
+from ptycho_core.config.serialize import json_value
 from ptycho_core.config.table import TRAINING
 from ptycho_core.errors import ConfigError, ScanFileError
 from strategies_config import JSON, free, of_setting, settings_of_run

@@ -17,6 +17,7 @@ from ptycho_core.callers import warn_caller
 from ptycho_core.config import evolve
 from ptycho_core.config.overrides import Layer, resolve
 from ptycho_core.config.payload import ArchiveFacts, InferenceFacts, ScanFacts
+from ptycho_core.config.serialize import structure, unstructure
 from ptycho_core.config.table import TRAINING
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 SCAN = ScanFacts(path=Path("scan.npz"), N=64)
 OLD: dict[str, object] = {"n_images": 8}
+FIELDS = unstructure(TrainingConfig(model=ModelConfig()))
 
 CALLS: dict[str, Callable[[], object]] = {
     "training": lambda: resolve_training(SCAN, OLD, output_dir=Path("out")),
@@ -35,6 +37,7 @@ CALLS: dict[str, Callable[[], object]] = {
     "reconstruction record": lambda: InferenceConfig(
         model=ModelConfig(), model_path=Path("m"), test_data_file=Path("t"), n_images=8
     ),
+    "record from a file": lambda: structure(TrainingConfig, {**FIELDS, "n_groups": 8, "n_images": 8}),
     "changed record": lambda: evolve(TrainingConfig(model=ModelConfig(), n_groups=8), n_images=8),
 }
 

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from types import FrameType
 
-_PACKAGES = frozenset({"ptycho_core", "ptycho_adapters"})
-_GENERATED = "<attrs generated"
+# cattrs calls us back while it reads a record.
+_PACKAGES = frozenset({"ptycho_core", "ptycho_adapters", "cattrs"})
+_GENERATED = ("<attrs generated", "<cattrs generated")
 
 
 def warn_caller(message: str, category: type[Warning]) -> None:

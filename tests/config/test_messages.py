@@ -102,6 +102,13 @@ MESSAGES: dict[str, tuple[Callable[[], object], str]] = {
         lambda: train(output_dir="elsewhere"),
         text("settings", "explicit.output_dir: expected the same as the argument, out, found 'elsewhere'"),
     ),
+    "an array for an argument": (
+        lambda: train(output_dir=np.zeros(0)),
+        text(
+            "settings",
+            "explicit.output_dir: expected the same as the argument, out, found array([], dtype=float64)",
+        ),
+    ),
     "what is not built": (
         lambda: train(architecture="fno"),
         text(

@@ -288,3 +288,15 @@ def test_no_logger_may_be_said_as_none_or_as_a_word() -> None:
     """The word of the command line and None mean the same."""
     assert evolve(PyTorchExecutionConfig(), logger_backend="none").logger_backend is None
     assert PyTorchExecutionConfig(logger_backend=None).logger_backend is None
+
+
+@pytest.mark.parametrize("value", [np.ones(2), [np.ones(2), np.ones(2)], np.zeros(0)], ids=["array", "pair", "empty"])
+@pytest.mark.parametrize(("record", "field"), [(PyTorchExecutionConfig, "logger_backend"), (DataConfig, "grid_size")])
+def test_an_array_where_a_word_or_a_pair_belongs_is_a_problem_like_any_other(
+    record: type[Record], field: str, value: object
+) -> None:
+    """Comparing arrays with words raises no error of NumPy's own."""
+    with pytest.raises(ConfigError) as error:
+        record(**{field: value})
+
+    assert paths(error) == [field]

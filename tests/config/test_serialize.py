@@ -8,10 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ptycho_core.config import ModelConfig, PyTorchExecutionConfig, TorchModelConfig, TrainingConfig
+from ptycho_core.config import ModelConfig, PyTorchExecutionConfig, TorchModelConfig, TrainingConfig, evolve
+from ptycho_core.config.overrides import Layer
 from ptycho_core.config.payload import ScanFacts, TrainingPayload, resolve_training
 from ptycho_core.config.payload_json import payload_from_json, payload_to_json
-from ptycho_core.config.serialize import structure, unstructure
+from ptycho_core.config.serialize import json_value, structure, unstructure
 from ptycho_core.errors import ConfigError
 
 
@@ -44,18 +45,64 @@ def test_a_record_survives_json() -> None:
 def test_reading_lists_every_problem_with_its_path() -> None:
     """Missing, unknown and wrong fields of nested records are all named."""
     data = dict(unstructure(TrainingConfig(model=ModelConfig())))
-    data["model"] = {**unstructure(ModelConfig()), "N": "64"}
-    data["extra"] = 1
+    data["model"] = {**unstructure(ModelConfig()), "N": "64", "gridsize": 0}
+    data |= {"extra": 1, "batch_size": 5, "probe_trainable": "false"}
     del data["nepochs"]
 
     with pytest.raises(ConfigError) as error:
         structure(TrainingConfig, data)
 
-    assert sorted(problem.path for problem in error.value.problems) == [
-        "TrainingConfig.extra",
-        "TrainingConfig.model.N",
-        "TrainingConfig.nepochs",
+    assert sorted(map(str, error.value.problems)) == [
+        "TrainingConfig.batch_size: expected a positive power of 2, found 5",
+        "TrainingConfig.extra: expected a known field, found an unknown one",
+        "TrainingConfig.model.N: expected one of 64, 128, 256, found '64'",
+        "TrainingConfig.model.gridsize: expected a positive number, found 0",
+        "TrainingConfig.nepochs: expected a value, found nothing",
+        "TrainingConfig.probe_trainable: expected true or false, found 'false'",
     ]
+
+
+def test_reading_lists_the_contradictions_of_a_record_with_their_path() -> None:
+    """What is wrong between fields stands under the place of the record."""
+    data = {**unstructure(PyTorchExecutionConfig()), "persistent_workers": True, "prefetch_factor": 2}
+
+    with pytest.raises(ConfigError) as error:
+        structure(PyTorchExecutionConfig, data, "execution")
+
+    assert str(error.value) == (
+        "execution:"
+        "\n  - execution.persistent_workers: expected false with num_workers=0, found True"
+        "\n  - execution.prefetch_factor: expected none with num_workers=0, found 2"
+    )
+
+
+@pytest.mark.parametrize("data", [[], None, "text", 3, [("N", 64)]])
+def test_only_a_table_is_read_as_a_record(data: object) -> None:
+    """Anything else is named as what it is, at the record's place."""
+    with pytest.raises(ConfigError) as error:
+        structure(ModelConfig, data, "model")
+
+    assert str(error.value) == f"model:\n  - model: expected a table of settings, found {data!r}"
+
+
+def test_a_constructor_takes_records_and_no_tables() -> None:
+    """Tables are for files; a program passes the record itself."""
+    with pytest.raises(ConfigError, match=r"model: expected ModelConfig, found \{"):
+        evolve(TrainingConfig(model=ModelConfig()), model=unstructure(ModelConfig()))
+
+
+@pytest.mark.parametrize("value", [1j, object(), np.float32(1)], ids=repr)
+def test_what_has_no_place_in_json_is_refused(value: object) -> None:
+    """Nothing is written in a form that reading would not give back."""
+    with pytest.raises(TypeError, match=type(value).__name__):
+        json_value(value)
+
+
+def test_values_are_written_as_json_has_them() -> None:
+    """Paths are text; tuples and arrays are lists, however deep."""
+    assert json_value((Path("a/b"), 1, 0.5, None, True)) == ["a/b", 1, 0.5, None, True]
+    assert json_value(np.eye(2, dtype=np.float32)) == [[1.0, 0.0], [0.0, 1.0]]
+    assert json_value(Layer.CLI) == "cli"
 
 
 def test_a_payload_survives_json(payload: TrainingPayload) -> None:
@@ -87,6 +134,63 @@ def test_a_damaged_payload_is_refused(
     """Whatever does not fit is named."""
     with pytest.raises(ConfigError, match=message):
         payload_from_json(damaged(payload, *path, value=value))
+
+
+def test_a_damaged_payload_lists_everything(payload: TrainingPayload) -> None:
+    """What is wrong in different parts comes together, each with its path."""
+    data = json.loads(payload_to_json(payload))
+    data["pt_data"]["N"] = 63
+    data["execution"] |= {"num_workers": 0, "persistent_workers": True}
+    data["overrides_applied"] = ["nonsense"]
+    data["execution_explicit"] = None
+    data["provenance"]["N"] = "guess"
+    data["more"] = 1
+    del data["training"]["model"], data["pt_model"]
+
+    with pytest.raises(ConfigError) as error:
+        payload_from_json(json.dumps(data))
+
+    assert error.value.subject == "training payload"
+    assert sorted(problem.path for problem in error.value.problems) == [
+        "execution.persistent_workers",
+        "execution_explicit",
+        "more",
+        "overrides_applied",
+        "provenance.N",
+        "pt_data.N",
+        "pt_model",
+        "training.model",
+    ]
+
+
+@pytest.mark.parametrize("version", [2, True, 1.0, "1", None])
+def test_another_version_is_all_that_is_said(payload: TrainingPayload, version: object) -> None:
+    """Where the version differs, the other parts are not judged."""
+    data = json.loads(payload_to_json(payload)) | {"format_version": version, "more": 1}
+
+    with pytest.raises(ConfigError) as error:
+        payload_from_json(json.dumps(data))
+
+    assert [str(problem) for problem in error.value.problems] == [f"format_version: expected 1, found {version!r}"]
+
+
+def test_provenance_is_of_every_setting(payload: TrainingPayload) -> None:
+    """A layer too few, one too many and one that does not exist are named together."""
+    sources = json.loads(payload_to_json(payload))["provenance"] | {"nonsense": "cli", "epochs": "cli", "K": 3}
+    sources["gridsize"] = "guess"
+    del sources["N"]
+
+    with pytest.raises(ConfigError) as error:
+        payload_from_json(damaged(payload, "provenance", value=sources))
+
+    layers = ", ".join(repr(str(layer)) for layer in Layer)
+    assert [str(problem) for problem in error.value.problems] == [
+        "provenance.K: expected a known field, found an unknown one",
+        "provenance.epochs: expected a known field, found an unknown one",
+        "provenance.nonsense: expected a known field, found an unknown one",
+        "provenance.N: expected a value, found nothing",
+        f"provenance.gridsize: expected one of {layers}, found 'guess'",
+    ]
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "3", "null", "[" * 100_000, "{}"])

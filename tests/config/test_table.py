@@ -6,8 +6,8 @@ import attrs
 import pytest
 
 from ptycho_core.config.knob import Effect, Phase, entry_of
+from ptycho_core.config.serialize import MismatchError, coerce
 from ptycho_core.config.table import ALL, DEFAULTS, EVERY, INFERENCE, TORCH_SIDE, TRAINING, FieldInfo, fields
-from ptycho_core.config.types import MismatchError, coerce
 
 EXEMPT = {"model", "n_images"}
 

@@ -16,6 +16,7 @@ from ptycho_adapters.wording import json_value, shown_value, source_in_words
 from ptycho_core.config.bridge import settings_of
 from ptycho_core.config.overrides import Layer, resolve
 from ptycho_core.config.payload import refusals
+from ptycho_core.config.serialize import json_value
 from ptycho_core.config.table import FieldInfo
 from ptycho_core.errors import ConfigError, DependencyError, raise_if_any
 

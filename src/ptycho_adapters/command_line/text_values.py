@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from types import MappingProxyType, NoneType, UnionType
-from typing import TYPE_CHECKING, Literal, Union, get_args, get_origin
+from types import MappingProxyType, NoneType
+from typing import TYPE_CHECKING, Literal, get_args, get_origin
 
 import numpy as np
 from numpy.lib import format as npy
 
-from ptycho_core.config.types import choices
+from ptycho_core.config.types import choices, members
 from ptycho_core.errors import Problem, ScanFileError
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ def read_text(text: str, annotation: object) -> object:
         ScanFileError: the annotation is an array and the file holds none.
     """
     # "none" is a word before it is a text.
-    for member in sorted(_members(annotation), key=lambda member: member is not NoneType):
+    for member in sorted(members(annotation), key=lambda member: member is not NoneType):
         value = _read_member(text, member)
         if value is not _NO_VALUE:
             return value
@@ -45,13 +45,13 @@ def read_text(text: str, annotation: object) -> object:
 
 def is_switch(annotation: object) -> bool:
     """Tell whether a setting can be turned on and off."""
-    return bool in _members(annotation)
+    return bool in members(annotation)
 
 
 def placeholder(annotation: object) -> str:
     """Return what stands for a value in the help."""
     words = [str(choice) for choice in choices(annotation)]
-    kinds = [_KINDS[member] for member in _members(annotation) if member in _KINDS]
+    kinds = [_KINDS[member] for member in members(annotation) if member in _KINDS]
     if words and not kinds:
         return "{" + ",".join(words) + "}"
     if get_origin(annotation) is tuple:
@@ -61,12 +61,7 @@ def placeholder(annotation: object) -> str:
 
 def may_be_none(annotation: object) -> bool:
     """Tell whether a setting may be left out on purpose."""
-    return NoneType in _members(annotation)
-
-
-def _members(annotation: object) -> tuple[object, ...]:
-    origin = get_origin(annotation)
-    return get_args(annotation) if origin is Union or origin is UnionType else (annotation,)
+    return NoneType in members(annotation)
 
 
 def _read_member(text: str, annotation: object) -> object:

@@ -34,7 +34,7 @@ _NO_PICTURES = "reconstructions are not logged while training"
 
 
 def _or_none(value: object) -> object:
-    return None if value == "none" else value
+    return None if isinstance(value, str) and value == "none" else value
 
 
 def _of_training(doc: str, *rules: Rule, idle: tuple[object, ...] = ()) -> Knob:

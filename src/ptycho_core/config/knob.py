@@ -9,9 +9,6 @@ from typing import TypeVar
 
 import attrs
 
-from ptycho_core.config.types import MismatchError, coerce, shown
-from ptycho_core.errors import Problem
-
 T = TypeVar("T")
 
 _METADATA_KEY = "ptycho_core.knob"
@@ -188,16 +185,6 @@ class Knob:
         """Return the metadata for a field that needs more than a plain default."""
         return {_METADATA_KEY: Entry(knob=self, codec=codec)}
 
-    def read(self, value: object, annotation: object, path: str) -> tuple[object, list[Problem]]:
-        """Return the value in its canonical type together with everything that is wrong with it."""
-        try:
-            result = coerce(value, annotation)
-        except MismatchError as error:
-            fix = f"{self.complaint} {shown(value)}" if self.complaint else ""
-            return value, [Problem(path=path, expected=str(error), found=shown(value), fix=fix)]
-        broken = [] if result is None else [rule for rule in self.rules if not rule.holds(result)]
-        return result, [Problem(path=path, expected=rule.expected, found=shown(value)) for rule in broken]
-
 
 @attrs.frozen(kw_only=True)
 class Entry:
@@ -205,6 +192,10 @@ class Entry:
 
     knob: Knob
     codec: Codec | None = None
+
+
+BARE = Entry(knob=Knob(""))
+"""Stands in for a field that is not a setting of its own."""
 
 
 def entry_of(attribute: attrs.Attribute[object]) -> Entry | None:

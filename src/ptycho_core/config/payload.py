@@ -278,7 +278,8 @@ def _said_twice(overrides: Mapping[str, object], arguments: Mapping[str, object]
     return [
         Problem(path=f"{Layer.EXPLICIT}.{name}", expected=f"the same as the argument, {value}", found=shown(given))
         for name, value in arguments.items()
-        if (given := overrides.get(name, Unset)) is not Unset and table.translate(name, given, name)[0] != value
+        if (given := overrides.get(name, Unset)) is not Unset
+        and not _equal(table.translate(name, given, name)[0], value)
     ]
 
 

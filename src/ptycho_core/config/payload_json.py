@@ -1,61 +1,71 @@
 """A training payload as JSON text, for archives, and back."""
 
-from __future__ import annotations
-
+# Annotations are read at run time to check values, so they are not postponed here.
 import json
-from types import MappingProxyType
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import Final, Literal
+
+import attrs
 
 from ptycho_core.config.bridge import settings_of
 from ptycho_core.config.canonical import TrainingConfig
 from ptycho_core.config.execution import PyTorchExecutionConfig
+from ptycho_core.config.knob import Knob, Rule
 from ptycho_core.config.overrides import Layer, Settings
 from ptycho_core.config.payload import TrainingPayload
-from ptycho_core.config.record import remember
+from ptycho_core.config.record import Record, remember
 from ptycho_core.config.serialize import structure, unstructure
 from ptycho_core.config.table import TRAINING
 from ptycho_core.config.torch_side import DataConfig, TorchInferenceConfig, TorchModelConfig, TorchTrainingConfig
 from ptycho_core.config.types import shown
-from ptycho_core.errors import ConfigError, Problem, raise_if_any
+from ptycho_core.errors import ConfigError, Problem
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-
-    from ptycho_core.config.record import Record
-    from ptycho_core.config.serialize import JsonValue
-
-FORMAT_VERSION = 1
+FORMAT_VERSION: Final = 1
 
 _SUBJECT = "training payload"
-_RECORDS: Mapping[str, type[Record]] = MappingProxyType(
-    {
-        "training": TrainingConfig,
-        "pt_data": DataConfig,
-        "pt_model": TorchModelConfig,
-        "pt_training": TorchTrainingConfig,
-        "pt_inference": TorchInferenceConfig,
-        "execution": PyTorchExecutionConfig,
-    }
-)
-_NAMES = _RECORDS.keys() | {"format_version", "execution_explicit", "overrides_applied", "provenance"}
+_KEYS = frozenset(info.key for info in TRAINING)
+_SETTINGS = Knob(
+    "names of settings",
+    rules=(Rule(expected="a list of settings", holds=lambda v: isinstance(v, tuple) and _KEYS.issuperset(v)),),
+).metadata()
+
+
+@attrs.frozen(kw_only=True, slots=False, these={key: attrs.field(type=Layer) for key in sorted(_KEYS)})
+class _Sources(Record):
+    """The layer of every setting."""
+
+
+@attrs.frozen(kw_only=True, slots=False)
+class _Stored(Record):
+    """A payload as an archive holds it: the records, and by name what says how they came about."""
+
+    format_version: Literal[1] = FORMAT_VERSION
+    training: TrainingConfig
+    pt_data: DataConfig
+    pt_model: TorchModelConfig
+    pt_training: TorchTrainingConfig
+    pt_inference: TorchInferenceConfig
+    execution: PyTorchExecutionConfig
+    execution_explicit: tuple[str, ...] = attrs.field(metadata=_SETTINGS)
+    # The values are in the records.
+    overrides_applied: tuple[str, ...] = attrs.field(metadata=_SETTINGS)
+    provenance: _Sources
 
 
 def payload_to_json(payload: TrainingPayload) -> str:
     """Return the payload as JSON text; `payload_from_json` gives it back, field for field."""
-    data: dict[str, JsonValue] = {
-        "format_version": FORMAT_VERSION,
-        "training": unstructure(payload.tf_training_config),
-        "pt_data": unstructure(payload.pt_data_config),
-        "pt_model": unstructure(payload.pt_model_config),
-        "pt_training": unstructure(payload.pt_training_config),
-        "pt_inference": unstructure(payload.pt_inference_config),
-        "execution": unstructure(payload.execution_config),
-        "execution_explicit": sorted(payload.execution_config.explicit),
-        # The values are in the records.
-        "overrides_applied": sorted(payload.overrides_applied),
-        "provenance": {key: str(layer) for key, layer in sorted(payload.provenance.items())},
-    }
-    return json.dumps(data, indent=1, allow_nan=False)
+    stored = _Stored(
+        training=payload.tf_training_config,
+        pt_data=payload.pt_data_config,
+        pt_model=payload.pt_model_config,
+        pt_training=payload.pt_training_config,
+        pt_inference=payload.pt_inference_config,
+        execution=payload.execution_config,
+        execution_explicit=tuple(sorted(payload.execution_config.explicit)),
+        overrides_applied=tuple(sorted(payload.overrides_applied)),
+        provenance=_Sources(**payload.provenance),
+    )
+    return json.dumps(unstructure(stored), indent=1, allow_nan=False)
 
 
 def payload_from_json(text: str) -> TrainingPayload:
@@ -65,68 +75,32 @@ def payload_from_json(text: str) -> TrainingPayload:
         ConfigError: the text is not JSON, is of another format version, or has a field that is missing, unknown, not
             valid or in contradiction to another record.
     """
-    data = _parsed(text)
-    raise_if_any(ConfigError, _SUBJECT, _wrong(data))
-    training = structure(TrainingConfig, data["training"])
-    pt_data = structure(DataConfig, data["pt_data"])
-    pt_model = structure(TorchModelConfig, data["pt_model"])
-    pt_training = structure(TorchTrainingConfig, data["pt_training"])
-    pt_inference = structure(TorchInferenceConfig, data["pt_inference"])
-    execution = structure(PyTorchExecutionConfig, data["execution"])
-    remember(execution, frozenset(_names(data["execution_explicit"])))
-    values = settings_of(training.model, training, pt_data, pt_model, pt_training, pt_inference, execution)
+    try:
+        stored = structure(_Stored, _parsed(text), "")
+    except ConfigError as error:
+        # Of another version nothing else is worth saying.
+        version = [problem for problem in error.problems if problem.path == "format_version"]
+        raise ConfigError(_SUBJECT, version or error.problems) from None
+    remember(stored.execution, frozenset(stored.execution_explicit))
+    records = (stored.pt_data, stored.pt_model, stored.pt_training, stored.pt_inference, stored.execution)
+    values = settings_of(stored.training.model, stored.training, *records)
     return TrainingPayload(
-        tf_training_config=training,
-        pt_data_config=pt_data,
-        pt_model_config=pt_model,
-        pt_training_config=pt_training,
-        pt_inference_config=pt_inference,
-        execution_config=execution,
-        overrides_applied=Settings(TRAINING, {key: values[key] for key in _names(data["overrides_applied"])}),
-        provenance=Settings(TRAINING, _provenance(data["provenance"])),
+        tf_training_config=stored.training,
+        pt_data_config=stored.pt_data,
+        pt_model_config=stored.pt_model,
+        pt_training_config=stored.pt_training,
+        pt_inference_config=stored.pt_inference,
+        execution_config=stored.execution,
+        overrides_applied=Settings(TRAINING, {key: values[key] for key in stored.overrides_applied}),
+        provenance=Settings(TRAINING, attrs.asdict(stored.provenance)),
     )
-
-
-def _wrong(data: Mapping[str, object]) -> Iterator[Problem]:
-    """Yield what is wrong with the parts, whatever they hold."""
-    for name, record in _RECORDS.items():
-        try:
-            structure(record, data[name], name)
-        except ConfigError as error:
-            yield from error.problems
-    for name in ("execution_explicit", "overrides_applied"):
-        if not _names(data[name]) and data[name] != []:
-            yield Problem(path=name, expected="a list of settings", found=shown(data[name]))
-    if _provenance(data["provenance"]).keys() != {info.key for info in TRAINING}:
-        found = shown(data["provenance"])
-        yield Problem(path="provenance", expected="the layer of every setting", found=found)
 
 
 def _parsed(text: str) -> Mapping[str, object]:
     try:
         data: object = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise ConfigError(_SUBJECT, [Problem(path="text", expected="JSON", found=str(error))]) from error
+        raise ConfigError(_SUBJECT, [Problem(path="text", expected="JSON", found=str(error))]) from None
     if not isinstance(data, dict):
         raise ConfigError(_SUBJECT, [Problem(path="text", expected="a JSON object", found=shown(data))])
-    version: object = data.get("format_version")
-    if version != FORMAT_VERSION or isinstance(version, bool):
-        raise ConfigError(
-            _SUBJECT, [Problem(path="format_version", expected=str(FORMAT_VERSION), found=shown(version))]
-        )
-    unknown = [Problem(path=name, expected="a known part", found="an unknown one") for name in data.keys() - _NAMES]
-    absent = [Problem(path=name, expected="a value", found="nothing") for name in _NAMES - data.keys()]
-    raise_if_any(ConfigError, _SUBJECT, sorted(unknown + absent, key=str))
     return data
-
-
-def _names(data: object) -> list[str]:
-    """Return a list of settings; an empty one for anything else."""
-    return data if isinstance(data, list) and all(isinstance(name, str) and name in TRAINING for name in data) else []
-
-
-def _provenance(data: object) -> dict[str, Layer]:
-    """Return the settings of a mapping that come from a known layer."""
-    layers = {str(layer): layer for layer in Layer}
-    items = data.items() if isinstance(data, dict) else ()
-    return {key: layers[value] for key, value in items if isinstance(value, str) and value in layers}

@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING, Self, TypeVar
 
 import attrs
 
-from ptycho_core.config.knob import UntranslatableError, codec_of, entry_of
-from ptycho_core.config.types import MismatchError, coerce, shown
+from ptycho_core.config.serialize import read_field
 from ptycho_core.errors import ConfigError, Problem, raise_if_any
 
 if TYPE_CHECKING:
@@ -26,30 +25,15 @@ class Record:
     """
 
     def __attrs_post_init__(self) -> None:
-        problems = [problem for attribute in attrs.fields(type(self)) for problem in self._adopt(attribute)]
+        problems: list[Problem] = []
+        # attrs' own converters and validators stop at the first field that is wrong.
+        for field in attrs.fields(type(self)):
+            value, found = read_field(field, getattr(self, field.name), field.name)
+            object.__setattr__(self, field.name, value)
+            problems += found
         raise_if_any(ConfigError, type(self).__name__, problems or self._contradictions())
         for name, value in self._consequences().items():
             object.__setattr__(self, name, value)
-
-    def _adopt(self, attribute: attrs.Attribute[object]) -> list[Problem]:
-        """Store the canonical form of one field and return its problems."""
-        given: object = getattr(self, attribute.name)
-        entry = entry_of(attribute)
-        problems: list[Problem] = []
-        if entry is None:
-            try:
-                value = coerce(given, attribute.type)
-            except MismatchError as error:
-                return [Problem(path=attribute.name, expected=str(error), found=shown(given))]
-        else:
-            codec = codec_of(attribute, entry)
-            try:
-                spelled = codec.encode(codec.decode(given))
-            except UntranslatableError:
-                spelled = given
-            value, problems = entry.knob.read(spelled, attribute.type, attribute.name)
-        object.__setattr__(self, attribute.name, value)
-        return problems
 
     def _contradictions(self) -> Iterator[Problem]:
         """Yield what is wrong between fields; runs when each field by itself is right."""

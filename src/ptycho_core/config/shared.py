@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 import attrs
+import numpy as np
 
 from ptycho_core.config.knob import (
     NOT_EMPTY,
@@ -58,7 +59,7 @@ def only_in(architectures: tuple[str, ...], doc: str, *rules: Rule, phase: Phase
 
 
 def _side(value: object) -> object:
-    if isinstance(value, list | tuple) and len(value) == 2 and value[0] == value[1]:
+    if isinstance(value, list | tuple) and len(value) == 2 and np.array_equal(value[0], value[1]):
         return value[0]
     raise UntranslatableError("two equal sizes, such as (2, 2)", "Non-square grids have no gridsize")
 

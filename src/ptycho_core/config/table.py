@@ -13,6 +13,7 @@ from ptycho_core.config.canonical import InferenceConfig, ModelConfig, TrainingC
 from ptycho_core.config.execution import PyTorchExecutionConfig
 from ptycho_core.config.knob import Codec, Effect, Knob, Phase, UntranslatableError, codec_of, entry_of, key_of
 from ptycho_core.config.record import Record
+from ptycho_core.config.serialize import read_setting
 from ptycho_core.config.shared import Draw, Sampling
 from ptycho_core.config.torch_side import DataConfig, TorchInferenceConfig, TorchModelConfig, TorchTrainingConfig
 from ptycho_core.config.types import choices, shown
@@ -102,7 +103,7 @@ class FieldInfo:
 
     def read(self, value: object, path: str) -> tuple[object, list[Problem]]:
         """Return a value in the canonical type and spelling, with what is wrong with it."""
-        return self.knob.read(self.native.decode(value), self.annotation, path)
+        return read_setting(self.knob, self.native.decode(value), self.annotation, path)
 
 
 class Table:
