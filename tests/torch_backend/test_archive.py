@@ -29,8 +29,6 @@ if TYPE_CHECKING:
 
     from ptycho_adapters.torch_backend import TrainedModel
 
-pytest_plugins = ("torch_fixtures",)
-
 Members = dict[str, bytes]
 
 

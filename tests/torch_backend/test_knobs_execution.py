@@ -36,8 +36,6 @@ if TYPE_CHECKING:
 
     from lightning import Trainer
 
-pytest_plugins = ("torch_fixtures",)
-
 
 def _trainer(folder: Path, **execution: object) -> Trainer:
     return build_trainer(payload_for(folder, {}, **execution), LossHistory(), TimeLimit(), validates=True)
