@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +16,7 @@ from lightning import Callback, LightningModule, Trainer
 from ptycho_adapters.torch_backend.data.groups import GroupBatch, training_set
 from ptycho_adapters.torch_backend.trained_model import TrainedModel
 from ptycho_adapters.torch_backend.training.checkpoints import checkpoint_callbacks
+from ptycho_adapters.torch_backend.training.schedule import TimeLimit
 from ptycho_adapters.torch_backend.training.trainer import build_module, train
 from ptycho_core.config import PyTorchExecutionConfig
 from ptycho_core.config.payload import ScanFacts, TrainingPayload, resolve_training
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from ptycho_adapters.torch_backend.training.module import PtychoModule
     from ptycho_core.measurement.scan import Scan
 
+TRAINER = "ptycho_adapters.torch_backend.training.trainer"
 SMALL: Mapping[str, object] = {
     "n_groups": 6,
     "gridsize": 2,
@@ -90,10 +92,32 @@ def module_of(payload: TrainingPayload, scan: Scan | None = None) -> PtychoModul
         return build_module(payload, training_set(payload, [scan]))
 
 
+@attrs.define
+class FakeClock:
+    """A clock that stands still but for the time that steps and looks at it are said to take.
+
+    Attributes:
+        step_s: of every optimiser step of an observed training.
+        look_s: of every look.
+        now_s: what it shows.
+    """
+
+    step_s: float = 0.0
+    look_s: float = 0.0
+    now_s: float = 0.0
+
+    def __call__(self) -> float:
+        """Look at it."""
+        self.now_s += self.look_s
+        return self.now_s
+
+
 class Observer(Callback):
     """Writes down what a training does.
 
     Attributes:
+        clock: goes on with every optimiser step.
+        times_s: what the clock shows at every training batch.
         trainers: the one Trainer.
         rates: learning rate of every parameter group at every optimiser step.
         batches: groups of scan indices of every training batch.
@@ -104,7 +128,9 @@ class Observer(Callback):
         gradients: gradient of the network, flat, as the optimiser saw it.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, clock: FakeClock) -> None:
+        self.clock = clock
+        self.times_s: list[float] = []
         self.trainers: list[Trainer] = []
         self.rates: list[dict[str, float]] = []
         self.batches: list[npt.NDArray[np.int64]] = []
@@ -119,13 +145,15 @@ class Observer(Callback):
         self.trainers.append(trainer)
 
     def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer) -> None:
-        """Take down the learning rates."""
+        """Take down the learning rates, and let time pass."""
+        self.clock.now_s += self.clock.step_s
         self.rates.append({group["name"]: float(group["lr"]) for group in optimizer.param_groups})
 
     def on_train_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: GroupBatch, batch_idx: int
     ) -> None:
-        """Take down the batch and torch's switches."""
+        """Take down the time, the batch and torch's switches."""
+        self.times_s.append(self.clock.now_s)
         self.batches.append(batch.indices.numpy())
         self.scans.append(batch.scan)
         self.threads.append(torch.get_num_threads())
@@ -172,16 +200,21 @@ class Observed:
 
 
 def observed_training(
-    payload: TrainingPayload, scans: Sequence[Scan] = (), *, validation: Scan | None = None
+    payload: TrainingPayload,
+    scans: Sequence[Scan] = (),
+    *,
+    validation: Scan | None = None,
+    clock: FakeClock | None = None,
 ) -> Observed:
-    """Train, by default on the tiny scan, with one more callback that only looks on."""
-    observer = Observer()
+    """Train, by default on the tiny scan, with one more callback that only looks on, by a clock that can be given."""
+    observer = Observer(clock or FakeClock())
 
     def watched(given: TrainingPayload, *, validates: bool) -> list[Callback]:
         return [observer, *checkpoint_callbacks(given, validates=validates)]
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("ptycho_adapters.torch_backend.training.trainer.checkpoint_callbacks", watched)
+        patch.setattr(f"{TRAINER}.checkpoint_callbacks", watched)
+        patch.setattr(f"{TRAINER}.TimeLimit", partial(TimeLimit, now=observer.clock))
         model = train(payload, scans or tiny_scan(), validation=validation)
     return Observed(model=model, trainer=observer.trainers[0], observer=observer)
 

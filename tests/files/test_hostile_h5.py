@@ -148,16 +148,20 @@ def _with_endless_heap(path: Path) -> None:
 
 
 def test_an_endless_heap_is_refused_in_time(tmp_path: Path) -> None:
-    """A damaged heap of texts is found before the HDF5 library is asked; a child process proves that it returns."""
+    """A damaged heap of texts is found before the HDF5 library is asked; a child process proves that it returns.
+
+    The child may use a minute of the processor, however long that takes on a busy machine.
+    """
     path = tmp_path / "product.h5"
     _with_endless_heap(path)
     code = (
-        "import sys; from ptycho_adapters.files import read_product\n"
+        "import resource, sys; resource.setrlimit(resource.RLIMIT_CPU, (60, 60))\n"
+        "from ptycho_adapters.files import read_product\n"
         "try: read_product(sys.argv[1])\n"
         "except ValueError as error: sys.exit('heap' in str(error) and 3)"
     )
 
-    done = subprocess.run([sys.executable, "-c", code, str(path)], timeout=30, check=False)
+    done = subprocess.run([sys.executable, "-c", code, str(path)], check=False)
 
     assert done.returncode == 3
 

@@ -24,8 +24,6 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-pytest_plugins = ("torch_fixtures",)
-
 
 def _raster(rows: int, columns: int) -> npt.NDArray[np.float64]:
     positions: npt.NDArray[np.float64] = np.indices((rows, columns)).reshape(2, -1).T.astype(np.float64)

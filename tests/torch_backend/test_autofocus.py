@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 
     from ptycho_core.measurement.scan import Scan
 
-pytest_plugins = ("torch_fixtures",)
-
 
 @pytest.fixture(scope="module")
 def scan() -> Scan:

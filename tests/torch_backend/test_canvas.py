@@ -9,8 +9,6 @@ from ptycho_adapters.torch_backend.data.resident import group_canvas
 from ptycho_adapters.torch_backend.physics.canvas import accumulate, extract, pixel_indices
 from strategies_torch import merge
 
-pytest_plugins = ("torch_fixtures",)
-
 
 def test_patches_are_cut_where_they_start() -> None:
     """A patch holds the pixels from its start on, row by row."""

@@ -27,8 +27,6 @@ if TYPE_CHECKING:
 
     from torch_sample import Observed
 
-pytest_plugins = ("torch_fixtures",)
-
 HEALTHY = Symptoms(
     finite=True,
     amplitude=0.9,

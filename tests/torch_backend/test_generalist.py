@@ -31,8 +31,6 @@ if TYPE_CHECKING:
     from ptycho_core.measurement.scan import Scan
     from ptycho_core.results.reconstruction import Reconstruction
 
-pytest_plugins = ("torch_fixtures",)
-
 DEFAULT_NETWORK: Mapping[str, object] = {"architecture": "unrolled", "n_filters_scale": 2, "unrolled_steps": 6}
 
 

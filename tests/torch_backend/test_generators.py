@@ -36,8 +36,6 @@ if TYPE_CHECKING:
 
     from ptycho_adapters.torch_backend.generators import Step
 
-pytest_plugins = ("torch_fixtures",)
-
 every_generator = pytest.mark.parametrize("name", generator_names())
 BLIND_TO_PROBE = {"cnn"}  # its weights are tied to the probe they were trained with; it sees the flux alone
 

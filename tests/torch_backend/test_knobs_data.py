@@ -31,8 +31,6 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     from torch.utils.data import DataLoader
 
-pytest_plugins = ("torch_fixtures",)
-
 
 def _groups(folder: Path, **overrides: object) -> TrainingGroups:
     return training_groups(payload_for(folder, overrides), tiny_scan(), None)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
+import math
 import re
-import time
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,18 +16,25 @@ from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
 from ptycho_adapters.torch_backend import reconstruct, train
 from ptycho_adapters.torch_backend.execution import accelerator_name, pick_device
 from ptycho_adapters.torch_backend.training.callbacks import LossHistory
-from ptycho_adapters.torch_backend.training.schedule import Clock, TimeLimit
+from ptycho_adapters.torch_backend.training.schedule import TimeLimit
 from ptycho_adapters.torch_backend.training.trainer import build_trainer
 from ptycho_core.config import PyTorchExecutionConfig, TorchInferenceConfig
 from ptycho_core.errors import ConfigError, DependencyError
-from torch_sample import metrics_rows, observed_training, payload_for, quick_training, same, tiny_scan, weights
+from torch_sample import (
+    FakeClock,
+    metrics_rows,
+    observed_training,
+    payload_for,
+    quick_training,
+    same,
+    tiny_scan,
+    weights,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from lightning import Trainer
-
-pytest_plugins = ("torch_fixtures",)
 
 
 def _trainer(folder: Path, **execution: object) -> Trainer:
@@ -267,40 +274,51 @@ def test_gradient_norms_are_logged_when_asked_for(tmp_path: Path) -> None:
     assert counts == [0, 3, 2]
 
 
+LONG: dict[str, object] = {"epochs": 40, "scheduler": "CosineAnnealing", "lr_min_ratio": 0.01}
+
+
 def test_a_time_limit_ends_the_run_cleanly(tmp_path: Path) -> None:
-    """It stops about then, with a history, a model and its last learning rate near the end of the schedule."""
-    settings = {"epochs": 100_000, "n_groups": 2, "scheduler": "CosineAnnealing", "lr_min_ratio": 0.01}
-    started = time.monotonic()
+    """After the step in which it is reached, in the middle of an epoch too, its schedule gone through by the time."""
+    run = observed_training(payload_for(tmp_path, LONG, max_time="00:00:00:01"), clock=FakeClock(step_s=1 / 16))
 
-    run = observed_training(payload_for(tmp_path, settings, max_time="00:00:00:01"))
-
-    assert time.monotonic() - started < 5.0
-    assert 1 < len(run.model.history) < 100_000
     rates = [rates["network"] for rates in run.observer.rates]
-    assert rates[0] == pytest.approx(2e-3, rel=0.05)
-    assert rates[-1] < 0.1 * rates[0]
+    cosine = [0.5 * (1 + math.cos(math.pi * step / 16)) for step in range(16)]
+    assert rates == pytest.approx([2e-3 * (0.01 + 0.99 * factor) for factor in cosine])
+    assert [row.steps for row in run.model.history] == [3, 6, 9, 12, 15, 16]
+    assert not run.trainer.interrupted
 
 
 def test_a_time_limit_counts_the_rounds_of_the_probe(tmp_path: Path) -> None:
     """However many are asked for, half of the time is left for the training."""
-    settings = {"epochs": 100_000, "n_groups": 2, "probe_rounds": 100_000}
-    started = time.monotonic()
+    settings = {"epochs": 200, "n_groups": 2, "probe_rounds": 200}
 
-    run = observed_training(payload_for(tmp_path, settings, max_time="00:00:00:04"))
+    run = observed_training(payload_for(tmp_path, settings, max_time="00:00:00:04"), clock=FakeClock(look_s=1 / 16))
 
-    assert time.monotonic() - started < 10.0
+    assert 2.0 <= run.observer.times_s[0] < 2.5
+    assert 3.5 < run.observer.times_s[-1] < 4.5
     assert len(run.model.history) > 1
 
 
-def test_a_step_is_taken_however_late(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_step_is_taken_however_late(tmp_path: Path) -> None:
     """Where preparing has used up the limit, there still is a trained model, not an untrained one."""
-    monkeypatch.setattr(Clock, "elapsed_s", property(lambda _clock: 1e6))
+    run = observed_training(payload_for(tmp_path, LONG, max_time="00:00:00:01"), clock=FakeClock(look_s=10.0))
 
-    run = observed_training(payload_for(tmp_path, {"epochs": 100_000, "n_groups": 2}, max_time="00:00:00:01"))
+    assert len(run.observer.batches) == 1
+    assert [row.steps for row in run.model.history] == [1]
 
-    assert TimeLimit("00:00:00:01").left_s == pytest.approx(1e-3)
-    assert len(run.observer.batches) >= 1
-    assert len(run.model.history) >= 1
+
+@pytest.mark.parametrize(("limit", "steps"), [("00:00:00:01", 0), ("00:00:00:02", 16)])
+def test_time_before_a_checkpoint_counts(tmp_path: Path, limit: str, steps: int) -> None:
+    """A run that is taken up has what its limit leaves, which may be nothing; it keeps what it had learned."""
+    payload = payload_for(tmp_path, LONG, max_time="00:00:00:01", enable_checkpointing=True)
+    first = observed_training(payload, clock=FakeClock(step_s=1 / 16))
+    payload = payload_for(tmp_path, LONG, max_time=limit, resume=tmp_path / "checkpoints" / "last.ckpt")
+
+    rest = observed_training(payload, clock=FakeClock(step_s=1 / 16))
+
+    assert len(rest.observer.batches) == steps
+    assert rest.model.history[: len(first.model.history)] == first.model.history
+    assert (steps == 0) is bool(np.array_equal(weights(rest.model), weights(first.model)))
 
 
 def test_a_run_is_taken_up_where_it_stopped(tmp_path: Path) -> None:

@@ -19,8 +19,6 @@ if TYPE_CHECKING:
 
     from ptycho_adapters.torch_backend import TrainedModel
 
-pytest_plugins = ("torch_fixtures",)
-
 MASK = np.zeros((64, 64), np.float32)
 MASK[16:48, 20:44] = 1.0
 # Single and merged patches differ from the second step on, so weights of their difference need two.

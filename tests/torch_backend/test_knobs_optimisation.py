@@ -17,8 +17,6 @@ if TYPE_CHECKING:
 
     from ptycho_adapters.torch_backend import TrainedModel
 
-pytest_plugins = ("torch_fixtures",)
-
 SGD = {"optimizer": "sgd", "learning_rate": 1e-3}
 
 

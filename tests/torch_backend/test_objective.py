@@ -12,8 +12,6 @@ from ptycho_adapters.torch_backend.training.objective import Objective, Predicti
 from ptycho_core.errors import ConfigError
 from ptycho_core.physics import optics as reference
 
-pytest_plugins = ("torch_fixtures",)
-
 PLAIN = Objective(
     loss_mode="poisson",
     nll_weight=1.0,

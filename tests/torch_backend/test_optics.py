@@ -25,8 +25,6 @@ from ptycho_core.physics.probes import ProbeKind, make_probe, with_modes
 from ptycho_core.physics.subpixel import scan_counts
 from ptycho_core.simulation.simulate import SimulationConfig, simulate
 
-pytest_plugins = ("torch_fixtures",)
-
 
 def _noise(*shape: int, seed: int = 0, dtype: torch.dtype = torch.complex64) -> Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=dtype)

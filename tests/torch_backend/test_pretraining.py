@@ -13,24 +13,39 @@ import torch
 from safetensors import safe_open
 
 from ptycho_adapters.pretraining import __main__ as command
+from ptycho_adapters.pretraining import training
 from ptycho_adapters.pretraining.recipe import Material, Specimen, draw_specimen, make_material
 from ptycho_adapters.pretraining.simulated_groups import expose, relative_error
 from ptycho_adapters.pretraining.training import Settings, pretrain, save_weights
-from ptycho_adapters.torch_backend.generators import run_steps
+from ptycho_adapters.torch_backend.generators import build_generator, run_steps
 from ptycho_adapters.torch_backend.generators.unrolled import Unrolled
+from ptycho_core.config import DataConfig, TorchModelConfig
 from ptycho_core.physics import subpixel
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from ptycho_adapters.torch_backend.generators.base import Step
+    from ptycho_adapters.torch_backend.generators.base import Generator, Step
 
 
 @pytest.fixture(scope="module")
 def material() -> Material:
     """A little of everything."""
     return make_material(np.random.default_rng(0), textures=4, probes=4)
+
+
+@pytest.fixture
+def narrow(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A network of two narrow steps wherever the default one is built."""
+    width = TorchModelConfig(n_filters_scale=1, unrolled_steps=2)
+
+    def build(model: TorchModelConfig, data: DataConfig) -> Generator:
+        assert (model, data) == (TorchModelConfig(), DataConfig())
+        return build_generator(width, data)
+
+    for module in (training, command):
+        monkeypatch.setattr(module, "build_generator", build)
 
 
 def _specimens(material: Material, number: int, seed: int = 0) -> list[Specimen]:
@@ -146,6 +161,7 @@ def test_the_amplitude_is_sometimes_of_another_texture(material: Material) -> No
     assert 0.4 < np.mean(follows) < 0.9
 
 
+@pytest.mark.usefixtures("narrow")
 def test_the_network_is_trained_with_either_number_of_repeats(
     material: Material, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -164,6 +180,7 @@ def test_the_network_is_trained_with_either_number_of_repeats(
     assert seen == [1, 2, 1, 2]
 
 
+@pytest.mark.usefixtures("narrow")
 def test_a_pretraining_can_be_repeated(material: Material) -> None:
     """Equal seeds give equal weights, another seed others; reports come at the stated steps."""
     settings = Settings(steps=3, report_every=2, seed=5)
@@ -176,13 +193,14 @@ def test_a_pretraining_can_be_repeated(material: Material) -> None:
     assert not torch.equal(one, other)
 
 
-def test_a_pretraining_learns(material: Material) -> None:
-    """A few steps on one texture lower the error of an object cut from it."""
+@pytest.mark.usefixtures("narrow")
+def test_a_pretraining_learns(material: Material, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A few steps on one specimen lower the error of its object by a fifth and more."""
     specimen = _plain(material)
     group = expose(specimen, torch.Generator().manual_seed(0))
-    again = attrs.evolve(material, textures=material.textures[:1])
-    (generator, _), *_ = pretrain(Settings(steps=25, report_every=25, learning_rate=2e-3, warm_up_steps=5), again)
-    (first, _), *_ = pretrain(Settings(steps=1, report_every=1, learning_rate=1e-9), again)
+    monkeypatch.setattr(training, "draw_specimen", lambda *_: specimen)
+    (generator, _), *_ = pretrain(Settings(steps=6, learning_rate=1e-2, warm_up_steps=2), material)
+    (first, _), *_ = pretrain(Settings(steps=1, learning_rate=1e-9), material)
 
     with torch.no_grad():
         after, before = (
@@ -190,9 +208,10 @@ def test_a_pretraining_learns(material: Material) -> None:
             for g in (generator, first)
         )
 
-    assert after < 0.95 * before
+    assert after < 0.8 * before
 
 
+@pytest.mark.usefixtures("narrow")
 def test_weights_are_written_with_their_notes(material: Material, tmp_path: Path) -> None:
     """Float16 safetensors that give the network back to within its precision."""
     ((generator, _),) = pretrain(Settings(steps=1), material)
@@ -204,6 +223,7 @@ def test_weights_are_written_with_their_notes(material: Material, tmp_path: Path
             torch.testing.assert_close(file.get_tensor(name).float(), value, rtol=1e-3, atol=1e-6)
 
 
+@pytest.mark.usefixtures("narrow")
 def test_the_command_writes_weights_and_a_log(
     material: Material, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -9,8 +9,6 @@ import torch
 from ptycho_adapters.torch_backend.physics.probe import TrainableProbe, aberration_basis, soft_disc
 from ptycho_core.physics.probes import ProbeKind, make_probe, with_modes
 
-pytest_plugins = ("torch_fixtures",)
-
 
 def _start(n_modes: int = 1) -> np.ndarray[tuple[int, ...], np.dtype[np.complex64]]:
     return with_modes(make_probe(ProbeKind.ZONE_PLATE, 64, photons=1e5), n_modes).astype(np.complex64)

@@ -26,8 +26,6 @@ if TYPE_CHECKING:
     from ptycho_core.measurement.scan import Scan
     from ptycho_core.results.reconstruction import Reconstruction
 
-pytest_plugins = ("torch_fixtures",)
-
 
 class _Known(Generator):
     """Answers each pattern of a scan with a patch that was laid down for it.

@@ -9,8 +9,15 @@ import attrs
 import pytest
 
 from ptycho_adapters.torch_backend.training.callbacks import Schedule
-from ptycho_adapters.torch_backend.training.schedule import Clock, Progress, learning_rate_factor, parse_duration_s
+from ptycho_adapters.torch_backend.training.schedule import (
+    Clock,
+    Progress,
+    TimeLimit,
+    learning_rate_factor,
+    parse_duration_s,
+)
 from ptycho_core.config import TorchTrainingConfig
+from torch_sample import FakeClock
 
 START = Progress(step=0, total_steps=100, steps_per_epoch=10, elapsed_s=0.0, max_time_s=None)
 
@@ -84,21 +91,53 @@ def test_durations_are_read() -> None:
 
 def test_time_already_spent_counts_after_a_resume() -> None:
     """A schedule that takes up another's state goes on from its time and its plateaus."""
-    config = TorchTrainingConfig(scheduler="Adaptive")
-    before, after = (Schedule(config, max_time_s=600.0) for _ in range(2))
+    config, clock = TorchTrainingConfig(scheduler="Adaptive"), FakeClock()
+    before, after = (Schedule(config, TimeLimit("00:00:10:00", clock)) for _ in range(2))
     state = before.state_dict()
     state["elapsed_s"] = 300.0
     state["plateau"]["factor"] = 0.25
 
     after.load_state_dict(state)
+    clock.now_s += 5.0
 
-    assert 300.0 <= after.state_dict()["elapsed_s"] < 310.0
+    assert after.state_dict()["elapsed_s"] == 305.0
     assert after.state_dict()["plateau"] == state["plateau"]
 
 
-def test_a_clock_goes_on_from_where_it_stood() -> None:
-    """It counts real seconds, on top of those already spent."""
-    clock = Clock(100.0)
-    time.sleep(0.01)
+def test_a_clock_goes_on_from_where_it_is_set() -> None:
+    """It counts the seconds since then, on top of those already spent."""
+    now = FakeClock(now_s=1000.0)
+    clock = Clock(now)
+    now.now_s += 2.0
+    assert clock.elapsed_s == 2.0
 
-    assert 100.01 <= clock.elapsed_s < 110.0
+    clock.set(100.0)
+    now.now_s += 0.5
+
+    assert clock.elapsed_s == 100.5
+
+
+def test_a_limit_counts_real_seconds_unless_told_otherwise() -> None:
+    """Between two looks at the machine's own clock lies what that clock says."""
+    before = time.monotonic()
+    limit = TimeLimit("00:01:00:00")
+    made = time.monotonic()
+    while time.monotonic() == made:
+        pass
+
+    left_s = limit.left_s
+
+    assert left_s is not None
+    assert 0.0 < 3600.0 - left_s <= time.monotonic() - before
+
+
+def test_a_limit_that_is_over_leaves_a_little() -> None:
+    """A millisecond, for one step; before, what is left, and shares are told apart."""
+    clock = FakeClock()
+    limit = TimeLimit("00:00:00:10", clock)
+
+    clock.now_s = 4.0
+    assert limit.left_s == 6.0
+    assert (limit.has_spent(0.4), limit.has_spent(0.5)) == (True, False)
+    clock.now_s = 11.0
+    assert limit.left_s == 1e-3

@@ -35,8 +35,6 @@ if TYPE_CHECKING:
     from ptycho_core.config.payload import TrainingPayload
     from ptycho_core.measurement.scan import Scan
 
-pytest_plugins = ("torch_fixtures",)
-
 MEMORY = "ptycho_adapters.torch_backend.memory"
 FREE = f"{MEMORY}.available_memory"
 UNTOUCHED = {"probe_autofocus": False, "probe_rounds": 0}

@@ -25,8 +25,6 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     from torch import nn
 
-pytest_plugins = ("torch_fixtures",)
-
 Array = "npt.NDArray[np.float64]"
 
 

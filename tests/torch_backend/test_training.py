@@ -26,8 +26,6 @@ if TYPE_CHECKING:
 
     from ptycho_core.measurement.scan import Scan
 
-pytest_plugins = ("torch_fixtures",)
-
 
 @pytest.mark.parametrize("architecture", generator_names())
 @pytest.mark.parametrize("gridsize", [1, 2])

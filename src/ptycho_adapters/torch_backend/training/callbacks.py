@@ -9,7 +9,7 @@ import torch
 from lightning import Callback, LightningModule, Trainer
 
 from ptycho_adapters.torch_backend.bars import fraction_bar
-from ptycho_adapters.torch_backend.training.schedule import Clock, Progress, learning_rate_factor
+from ptycho_adapters.torch_backend.training.schedule import Clock, Progress, TimeLimit, learning_rate_factor
 
 if TYPE_CHECKING:
     from tqdm import tqdm
@@ -27,13 +27,13 @@ class Schedule(Callback):
 
     Args:
         config: names the scheduler and its numbers.
-        max_time_s: time limit of the run, or None.
+        limit: of the run; the schedule passes in what is left of it now.
     """
 
-    def __init__(self, config: TorchTrainingConfig, *, max_time_s: float | None) -> None:
+    def __init__(self, config: TorchTrainingConfig, limit: TimeLimit) -> None:
         self._config = config
-        self._max_time_s = max_time_s
-        self._clock = Clock()
+        self._max_time_s = limit.left_s
+        self._clock = Clock(limit.now)
         self._plateau = Plateau(config)
 
     def state_dict(self) -> dict[str, Any]:
@@ -42,14 +42,14 @@ class Schedule(Callback):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take up where a checkpoint stopped."""
-        self._clock = Clock(state_dict["elapsed_s"])
+        self._clock.set(state_dict["elapsed_s"])
         self._plateau.state = PlateauState(**state_dict["plateau"])
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start the clock of a fresh run."""
         del pl_module
         if trainer.global_step == 0:
-            self._clock = Clock()
+            self._clock.set(0.0)
 
     def on_train_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: GroupBatch, batch_idx: int
@@ -67,6 +67,11 @@ class Schedule(Callback):
         self._plateau.watch(trainer)
         pl_module.log("learning_rate", float(trainer.optimizers[0].param_groups[0]["lr"]))
 
+    @property
+    def out_of_time(self) -> bool:
+        """Whether the limit is reached."""
+        return self._max_time_s is not None and self._clock.elapsed_s >= self._max_time_s
+
     def progress(self, trainer: Trainer) -> Progress:
         """Where the run stands."""
         per_epoch = math.ceil(trainer.num_training_batches / trainer.accumulate_grad_batches)
@@ -78,6 +83,35 @@ class Schedule(Callback):
             elapsed_s=self._clock.elapsed_s,
             max_time_s=self._max_time_s,
         )
+
+
+class TimeUp(Callback):
+    """Ends a run after the step in which its time is up; of a run that is taken up too late, before the first.
+
+    Args:
+        schedule: knows the time.
+    """
+
+    def __init__(self, schedule: Schedule) -> None:
+        self._schedule = schedule
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Look at the clock of a run that is taken up; a fresh one is always given a step."""
+        del pl_module
+        if trainer.global_step > 0:
+            self._end_in_time(trainer)
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: object, batch: GroupBatch, batch_idx: int
+    ) -> None:
+        """Look at the clock."""
+        del pl_module, outputs, batch, batch_idx
+        self._end_in_time(trainer)
+
+    def _end_in_time(self, trainer: Trainer) -> None:
+        # Where several processes train together, the first one's clock counts for all.
+        if trainer.strategy.broadcast(self._schedule.out_of_time):
+            trainer.should_stop = True
 
 
 class PlateauState:

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, assert_never
 import attrs
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from ptycho_core.config import TorchTrainingConfig
 
 _EXPONENTIAL_GAMMA = 0.95
@@ -74,15 +76,24 @@ def learning_rate_factor(config: TorchTrainingConfig, progress: Progress) -> flo
 
 
 class Clock:
-    """Seconds since it was started; pauses are not subtracted."""
+    """Seconds since it was set; pauses are not subtracted.
 
-    def __init__(self, elapsed_s: float = 0.0) -> None:
-        self._start = time.monotonic() - elapsed_s
+    Args:
+        now: seconds of any clock that never goes back.
+    """
+
+    def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
+        self._now = now
+        self._start = now()
 
     @property
     def elapsed_s(self) -> float:
-        """Seconds since the start, plus what was already on the clock."""
-        return time.monotonic() - self._start
+        """Seconds since it was set, plus what it was set to."""
+        return self._now() - self._start
+
+    def set(self, elapsed_s: float) -> None:
+        """Go on from here."""
+        self._start = self._now() - elapsed_s
 
 
 class TimeLimit:
@@ -90,11 +101,13 @@ class TimeLimit:
 
     Args:
         duration: DD:HH:MM:SS, or None for no limit.
+        now: seconds of any clock that never goes back.
     """
 
-    def __init__(self, duration: str | None = None) -> None:
+    def __init__(self, duration: str | None = None, now: Callable[[], float] = time.monotonic) -> None:
         self._limit_s = None if duration is None else parse_duration_s(duration)
-        self._clock = Clock()
+        self._clock = Clock(now)
+        self.now = now
 
     @property
     def left_s(self) -> float | None:

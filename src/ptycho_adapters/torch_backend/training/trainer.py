@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import warnings
 from contextlib import contextmanager
-from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,7 +24,7 @@ from ptycho_adapters.torch_backend.execution import (
     trainer_arguments,
 )
 from ptycho_adapters.torch_backend.trained_model import EpochLosses, ScanProbe, TrainedModel
-from ptycho_adapters.torch_backend.training.callbacks import GradientNorm, LossHistory, ProgressBar, Schedule
+from ptycho_adapters.torch_backend.training.callbacks import GradientNorm, LossHistory, ProgressBar, Schedule, TimeUp
 from ptycho_adapters.torch_backend.training.checkpoints import check_resumable, checkpoint_callbacks, keep_best
 from ptycho_adapters.torch_backend.training.collapse import CollapseDetector
 from ptycho_adapters.torch_backend.training.memory import check_patterns, check_training
@@ -202,9 +201,10 @@ def build_trainer(payload: TrainingPayload, history: LossHistory, limit: TimeLim
         DependencyError: a logger's or an accelerator's package is not installed.
     """
     execution, config = payload.execution_config, payload.pt_training_config
-    left_s = limit.left_s
-    schedule = Schedule(config, max_time_s=left_s)
+    schedule = Schedule(config, limit)
     callbacks: list[Callback] = [schedule, history, CollapseDetector()]
+    if execution.max_time is not None:
+        callbacks.append(TimeUp(schedule))
     if execution.enable_progress_bar:
         callbacks.append(ProgressBar(schedule))
     if config.log_grad_norm:
@@ -213,8 +213,7 @@ def build_trainer(payload: TrainingPayload, history: LossHistory, limit: TimeLim
     logger = run_logger(execution, Path(config.output_dir), config)
     arguments = trainer_arguments(execution)
     try:
-        max_time = None if left_s is None else timedelta(seconds=left_s)
-        return Trainer(max_epochs=config.epochs, max_time=max_time, callbacks=callbacks, logger=logger, **arguments)
+        return Trainer(max_epochs=config.epochs, callbacks=callbacks, logger=logger, **arguments)
     except (MisconfigurationException, ValueError) as error:
         asked = ", ".join(f"{key}={arguments[key]!r}" for key in ("accelerator", "devices", "strategy", "precision"))
         problem = Problem(path="execution_config", expected="what this machine can do", found=f"{asked}: {error}")
