@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+import ptycho_adapters
 from cli_samples import tiny_scan
 from factory_samples import empty_model
 from ptycho_adapters.torch_requirements import INSTALL, needs
@@ -25,6 +26,7 @@ class Hidden:
 
 sys.meta_path.insert(0, Hidden())
 """
+SOURCE = Path(ptycho_adapters.__file__).parents[1]
 FRAMEWORKS = ("torch", "lightning", "pytorch_lightning")
 
 
@@ -42,7 +44,8 @@ def python_without(folder: Path, names: tuple[str, ...], *arguments: str) -> sub
         capture_output=True,
         text=True,
         check=False,
-        env=os.environ | {"PYTHONPATH": str(folder / "site")},
+        # The code under test, whatever is installed.
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(map(str, (folder / "site", SOURCE)))},
         cwd=folder,
     )
 

@@ -25,7 +25,7 @@ from ptycho_adapters.plotting.files import write_loss_png
 from ptycho_adapters.report import write_report_file
 from ptycho_adapters.report.reporting import REPORT_NAME, report_of, settings_as_text
 from ptycho_core.config.bridge import settings_of
-from ptycho_core.results.product import Product
+from ptycho_core.results.conversion import as_product
 from ptycho_core.results.run_details import RunDetails
 from ptycho_core.version import VERSION
 
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from ptycho_core.config.serialize import JsonValue
     from ptycho_core.measurement.scan import Scan
     from ptycho_core.results.metrics import Comparison
+    from ptycho_core.results.product import Product
     from ptycho_core.results.reconstruction import Reconstruction
 
 PRODUCT_NAME = "object.h5"
@@ -107,25 +108,11 @@ def write_training_pictures(model: TrainedModel, summary: Summary, folder: Path)
 
 def product_of(reconstruction: Reconstruction, model: TrainedModel, scan: Scan, payload: InferencePayload) -> Product:
     """Return a reconstruction as a product, with the model's loss curve and the source of every setting."""
-    known = scan.metadata
-    return Product(
-        object=reconstruction.object,
-        origin_px=reconstruction.origin_px,
-        probe=reconstruction.probe,
-        positions_px=reconstruction.positions_px,
-        position_indexes=reconstruction.pattern_indices,
-        coverage=reconstruction.coverage,
-        pixel_size_m=known.pixel_size_m,
-        wavelength_m=known.wavelength_m,
-        distance_m=known.distance_m,
+    return attrs.evolve(
+        as_product(reconstruction, scan.metadata),
         loss_epochs=[row.epoch for row in model.history],
         loss_values=[row.train for row in model.history],
-        scale=reconstruction.scale,
-        gauge=reconstruction.gauge,
         provenance={key: str(layer) for key, layer in sorted(payload.provenance.items())},
-        metrics=reconstruction.metrics,
-        code_version=VERSION,
-        name=known.name,
         run=_run_details(reconstruction, model, payload),
     )
 
