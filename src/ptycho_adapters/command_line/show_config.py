@@ -108,7 +108,7 @@ def print_table(shown: Sequence[Setting]) -> None:
         DependencyError: rich is not installed.
     """
     if importlib.util.find_spec("rich") is None:
-        message = "--print-config as a table needs rich: pip install 'ptycho-core[cli]'; --json does without"
+        message = "--print-config as a table needs rich: pip install 'rich>=13.9'; --json does without"
         raise DependencyError(message)
     from rich.console import Console  # noqa: PLC0415 - only this command needs it
     from rich.table import Table as RichTable  # noqa: PLC0415

@@ -116,7 +116,7 @@ def _result(
 def _figure(rows: int, columns: int) -> Figure:
     """Make an empty figure; matplotlib is loaded here, where the first picture is wanted."""
     if importlib.util.find_spec("matplotlib") is None:
-        message = "pictures need matplotlib: pip install 'ptycho-core[plot]'"
+        message = "pictures need matplotlib: pip install 'matplotlib>=3.9'"
         raise DependencyError(message)
     from matplotlib.backends.backend_agg import FigureCanvasAgg  # noqa: PLC0415
     from matplotlib.figure import Figure  # noqa: PLC0415
