@@ -18,6 +18,7 @@ import pytest
 
 from ptycho_adapters import legacy, read_product, write_scan
 from ptycho_adapters.cli import main
+from ptycho_core.measurement.scan import ScanMetadata
 from ptycho_core.simulation.simulate import SimulationConfig, simulate
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ STANDS_FOR = {
     "OUT": "converted.cxi",
     "...": "--train-data-file scan.npz --output-dir model --n-groups 8",
 }
-LENGTHS_M = {"pixel_size_m": 1e-8, "wavelength_m": 1.5e-10, "distance_m": 2.0}
+LENGTHS = ScanMetadata(pixel_size_m=1e-8, wavelength_m=1.5e-10, distance_m=2.0)
 SHORT_PYTHON = {'"n_groups": 258': '"n_groups": 8', '"nepochs": 4': '"nepochs": 1, "gridsize": 1'}
 
 
@@ -65,7 +66,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "other_days").mkdir()
     for seed, name in enumerate(("scan.npz", "other_scan.npz", "monday.npz", "other_days/tuesday.npz")):
         scan = simulate(SimulationConfig(object_size_px=100, step_px=9, seed=seed, photons=1e5))
-        write_scan(attrs.evolve(scan, metadata=attrs.evolve(scan.metadata, **LENGTHS_M)), folder / name)
+        write_scan(attrs.evolve(scan, metadata=LENGTHS), folder / name)
     shutil.copy(folder / "other_scan.npz", folder / "known.npz")
     return folder
 

@@ -130,6 +130,10 @@ def test_a_result_has_a_report(run: Run) -> None:
         product.provenance
     )
     assert re.search(r'<th scope="row">n_groups</th><td class="value">16</td><td class="source">scan<', page)
+    assert re.search(
+        r'<th scope="row">model_path</th><td class="value">[^<]+</td><td class="source">command line<', page
+    )
+    assert ">explicit<" not in page
     assert not re.search(r'<span class="quiet">not recorded', page)
 
 

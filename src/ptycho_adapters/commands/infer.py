@@ -118,7 +118,7 @@ def _facts(model_path: Path | None, source: Path) -> InferenceFacts:
 def _archive_facts(model_path: Path | None, size: int) -> ArchiveFacts:
     """What the model says about itself; the package's own takes patterns of any size."""
     if model_path is None:
-        return ArchiveFacts(path=weights_path(), training=generalist_payload(size))
+        return ArchiveFacts(path=weights_path(), training=generalist_payload(size), shipped=True)
     return ArchiveFacts(path=model_path, training=_quietly_read(find_archive(model_path)))
 
 
