@@ -21,6 +21,7 @@ from ptycho_adapters.files.images.pictures import (
     write_probe_png,
 )
 from ptycho_adapters.files.products.hdf5 import write_product_file
+from ptycho_adapters.plotting.curves import training_curves
 from ptycho_adapters.plotting.files import write_loss_png
 from ptycho_adapters.report import write_report_file
 from ptycho_adapters.report.reporting import REPORT_NAME, report_of, settings_as_text
@@ -89,17 +90,14 @@ def write_training_pictures(model: TrainedModel, summary: Summary, folder: Path)
     """
     from ptycho_adapters.torch_backend.training.objective import main_term_name  # noqa: PLC0415 - torch takes seconds
 
-    epochs = [row.epoch for row in model.history]
-    curves = {"training": [row.train for row in model.history]}
-    if any(row.validation is not None for row in model.history):
-        curves["held out"] = [math.nan if row.validation is None else row.validation for row in model.history]
+    losses = training_curves(model.history, model.step_losses)
     unit = _LOSS_UNIT[main_term_name(model.payload)]
     title = "Refined probe" + (f" of the first of {len(model.probes)} scans" if len(model.probes) > 1 else "")
     probe, loss, report = folder / "probe.png", folder / "loss.png", folder / SUMMARY_NAME
     commit_files(
         {
             probe: lambda path: write_probe_png(model.probe, path, title=title),
-            loss: lambda path: write_loss_png(epochs, dict(curves), path, unit=unit),
+            loss: lambda path: write_loss_png(losses, path, unit=unit),
             report: lambda path: _write(path, summary.to_json()),
         }
     )
@@ -125,6 +123,9 @@ def _run_details(reconstruction: Reconstruction, model: TrainedModel, payload: I
     return RunDetails(
         first_probe=first,
         r_factors=reconstruction.r_factors,
+        epoch_steps=[row.steps for row in model.history],
+        loss_steps=[row.step for row in model.step_losses],
+        step_losses=[row.train for row in model.step_losses],
         held_out_losses=[math.nan if row.validation is None else row.validation for row in model.history],
         loss_unit=_LOSS_UNIT[main_term_name(model.payload)],
         settings=settings_as_text(settings_of(*payload.records)),

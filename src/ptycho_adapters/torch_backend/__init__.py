@@ -11,7 +11,7 @@ try:
     from ptycho_adapters.torch_backend.generalist import generalist_for
     from ptycho_adapters.torch_backend.generators import Generator, register_generator
     from ptycho_adapters.torch_backend.inference.reconstruct import reconstruct
-    from ptycho_adapters.torch_backend.trained_model import EpochLosses, ScanProbe, TrainedModel
+    from ptycho_adapters.torch_backend.trained_model import EpochLosses, ScanProbe, StepLoss, TrainedModel
     from ptycho_adapters.torch_backend.training.trainer import train
 except ModuleNotFoundError as error:
     raise missing(error) from None
@@ -20,6 +20,7 @@ __all__ = [
     "EpochLosses",
     "Generator",
     "ScanProbe",
+    "StepLoss",
     "TrainedModel",
     "generalist_for",
     "load_archive",

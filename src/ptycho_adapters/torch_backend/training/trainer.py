@@ -205,6 +205,7 @@ def _trained(
             )
             for epoch, steps, values in history.rows
         ),
+        step_losses=history.steps.means(),
         code_version=VERSION,
     )
 
