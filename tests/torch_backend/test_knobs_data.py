@@ -35,7 +35,7 @@ pytest_plugins = ("torch_fixtures",)
 
 
 def _groups(folder: Path, **overrides: object) -> TrainingGroups:
-    return training_groups(payload_for(folder, overrides), tiny_scan(), None)
+    return training_groups(payload_for(folder, overrides), tiny_scan())
 
 
 def _positions(groups: npt.NDArray[np.int32]) -> npt.NDArray[np.float64]:

@@ -9,7 +9,7 @@ import attrs
 from ptycho_adapters.command_line import console
 from ptycho_adapters.command_line.scan_input import existing
 from ptycho_adapters.files import read_scan
-from ptycho_core.errors import Problem, ProblemsError, ScanFileError
+from ptycho_core.errors import Problem, ProblemsError, ScanError, ScanFileError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -58,6 +58,8 @@ def _agreement(scan: Scan, source: Path, model_path: Path, area: Area, settings:
         return split_half_agreement(
             model, scan, threshold=area.coverage_threshold, margin_px=area.margin_px, settings=settings
         )
+    except ScanError as error:
+        raise ScanFileError(str(source), error.problems) from error
     except ProblemsError:  # a ValueError too, which speaks for itself
         raise
     except ValueError as error:

@@ -104,8 +104,8 @@ def make_payload(request: RunRequest, n_patterns: int) -> InferencePayload:
 
 def _resolved(request: RunRequest, model_path: Path | None, source: Path, folder: Path) -> InferencePayload:
     """Resolve without touching anything, so that a wrong setting is found before a long read."""
-    facts = _facts(model_path, source)
     with request.resolving():
+        facts = _facts(model_path, source)
         return resolve_inference(facts, cli=request.cli, output_dir=folder, file=request.file)
 
 

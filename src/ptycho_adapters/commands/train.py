@@ -69,7 +69,7 @@ def run(typed: Mapping[str, object]) -> None:
     files = training_files(request, preview)
     scans = read_training_scans(files, request, preview)
     validation = read_validation_scan(files, request, preview)
-    _check_groups(request, preview, scans, validation)
+    _check_groups(request, preview, files, scans, validation)
     model, seconds = _train(request, make_payload(request), scans, validation)
     _report(model, seconds, files, scans, request)
 
@@ -109,13 +109,17 @@ def _show(request: RunRequest) -> None:
 
 
 def _check_groups(
-    request: RunRequest, payload: TrainingPayload, scans: Sequence[Scan], validation: Scan | None
+    request: RunRequest,
+    payload: TrainingPayload,
+    files: TrainingFiles,
+    scans: Sequence[Scan],
+    validation: Scan | None,
 ) -> None:
     """Draw the groups once before anything is written; a scan that is too small for them is the user's to mend."""
     from ptycho_adapters.torch_backend.data.groups import training_set  # noqa: PLC0415 - torch takes seconds
 
     with request.resolving():
-        training_set(payload, scans, validation)
+        training_set(payload, scans, validation, names=files.names)
 
 
 def _train(
