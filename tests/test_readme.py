@@ -37,7 +37,10 @@ STANDS_FOR = {
     "...": "--train-data-file scan.npz --output-dir model --n-groups 8",
 }
 LENGTHS = ScanMetadata(pixel_size_m=1e-8, wavelength_m=1.5e-10, distance_m=2.0)
-SHORT_PYTHON = {'"n_groups": 258': '"n_groups": 8', '"nepochs": 4': '"nepochs": 1, "gridsize": 1'}
+SHORT_PYTHON = {
+    '"n_groups": 258': '"n_groups": 8',
+    '"nepochs": 4': '"nepochs": 1, "gridsize": 1, "max_time": "00:00:00:01"',
+}
 
 
 def lines_of(text: str) -> list[str]:
