@@ -17,7 +17,6 @@ from ptycho_adapters.command_line.settings_file import read_settings
 from ptycho_adapters.command_line.text_values import is_switch
 from ptycho_adapters.command_line.usage import UsageError
 from ptycho_adapters.commands.train import read_request
-from ptycho_adapters.wording import json_value
 from ptycho_core.config.bridge import settings_of
 from ptycho_core.config.overrides import Layer
 from ptycho_core.config.payload import ScanFacts, resolve_training

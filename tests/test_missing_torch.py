@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+import ptycho_adapters
 from cli_samples import tiny_scan
 from factory_samples import empty_model
 from ptycho_adapters.torch_requirements import INSTALL, needs
@@ -25,6 +26,7 @@ class Hidden:
 
 sys.meta_path.insert(0, Hidden())
 """
+SOURCE = Path(ptycho_adapters.__file__).parents[1]
 FRAMEWORKS = ("torch", "lightning", "pytorch_lightning")
 
 
@@ -42,7 +44,8 @@ def python_without(folder: Path, names: tuple[str, ...], *arguments: str) -> sub
         capture_output=True,
         text=True,
         check=False,
-        env=os.environ | {"PYTHONPATH": str(folder / "site")},
+        # The code under test, whatever is installed.
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(map(str, (folder / "site", SOURCE)))},
         cwd=folder,
     )
 
@@ -121,8 +124,16 @@ def test_a_command_that_does_not_need_torch_works(tmp_path: Path, scan: Path, li
 
 
 def test_the_commands_to_install_are_those_of_the_package() -> None:
-    """The oldest versions that work are stated where the package is, and the messages agree."""
+    """The oldest versions that work are stated where the package is, and every message agrees."""
     project = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())["project"]
-    stated = {re.split(r"\W", line)[0]: line for line in project["dependencies"]}
+    lines = [*project["dependencies"], *(line for extra in project["optional-dependencies"].values() for line in extra)]
+    stated = {re.split(r"\W", line)[0]: line for line in lines}
+    told = [
+        requirement
+        for path in SOURCE.rglob("*.py")
+        for requirement in re.findall(r"pip install '([^']+)'", path.read_text())
+    ]
 
     assert {name: f"pip install '{stated[name]}'" for name in INSTALL} == dict(INSTALL)
+    assert {"rich>=13.9", "xarray>=2024.7", *(stated[name] for name in INSTALL)} <= {*told}
+    assert {*told} <= {*lines}

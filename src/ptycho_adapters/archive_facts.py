@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from ptycho_core.config.payload import TrainingPayload
 
 ARCHIVE_NAME = "wts.h5.zip"
+_TRAIN = f"ptycho train --train-data-file SCAN --output-dir FOLDER --n-groups INTEGER writes {ARCHIVE_NAME} there"
 CONFIG_NAME = "config.json"
 
 
@@ -31,7 +32,7 @@ def find_archive(model_path: Path) -> Path:
         raise FileNotFoundError(message)
     archive = model_path / ARCHIVE_NAME if model_path.is_dir() else model_path
     if not archive.is_file():
-        problem = Problem(path=ARCHIVE_NAME, expected="a model archive", found="none", fix="train a model first")
+        problem = Problem(path=ARCHIVE_NAME, expected="a model archive", found="none", fix=_TRAIN)
         raise ArchiveError(f"Model archive not found in {model_path}", [problem])
     return archive
 

@@ -10,7 +10,7 @@ import numpy as np
 from ptycho_adapters.atomic import commit_files
 from ptycho_adapters.evaluation.area import Area, judge
 from ptycho_adapters.evaluation.objects import read_object
-from ptycho_adapters.plotting.curves import draw_losses
+from ptycho_adapters.plotting.curves import draw_losses, training_curves
 from ptycho_adapters.torch_backend import load_archive
 from ptycho_core.results.alignment import ComparisonSettings
 
@@ -154,10 +154,8 @@ def _draw_training(figure: Figure, axes: Sequence[Axes], model: TrainedModel) ->
         target.set_title(title, fontsize=9)
         target.tick_params(labelsize=7)
         figure.colorbar(image, ax=target, shrink=0.8).ax.tick_params(labelsize=7)
-    curves: dict[str, Sequence[float]] = {"training": [row.train for row in model.history]}
-    if all(row.validation is not None for row in model.history):
-        curves["held out"] = [row.validation or 0.0 for row in model.history]
-    draw_losses(axes[3], [row.epoch for row in model.history], curves, unit="Poisson deviance per pixel")
+    losses = training_curves(model.history, model.step_losses)
+    draw_losses(axes[3], losses, unit="Poisson deviance per pixel")
 
 
 def _cropped(image: Image) -> Image:

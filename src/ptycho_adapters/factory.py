@@ -100,7 +100,7 @@ def plan_inference(  # noqa: PLR0913 - five of the legacy signature, two layers 
     scan = read_scan_facts(_scan_file(test_data_file, "Test data"))
     if model is None or archive is None:
         # The package's own weights take patterns of any size.
-        known = ArchiveFacts(path=weights_path(), training=generalist_payload(scan.N))
+        known = ArchiveFacts(path=weights_path(), training=generalist_payload(scan.N), shipped=True)
     else:
         known = ArchiveFacts(path=model, training=read_archive_config(archive))
     counted = (scan.n_patterns or 1) if all_patterns == "as stored" else all_patterns

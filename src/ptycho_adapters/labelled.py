@@ -34,7 +34,7 @@ def to_xarray(result: Reconstruction | Product) -> xarray.Dataset:
         DependencyError: xarray is not installed.
     """
     if importlib.util.find_spec("xarray") is None:
-        message = "labelled arrays need xarray: pip install 'ptycho-core[xarray]'"
+        message = "labelled arrays need xarray: pip install 'xarray>=2024.7'"
         raise DependencyError(message)
     import xarray as xr  # noqa: PLC0415 - an optional package
 

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING
-
-import numpy as np
 
 from ptycho_core.config.overrides import Layer
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from ptycho_core.config.serialize import JsonValue
 
 _SOURCES: Mapping[Layer, str] = MappingProxyType(
     {
@@ -48,18 +44,3 @@ def shown_value(value: object) -> str:
 def source_in_words(layer: Layer) -> str:
     """Return what a layer is called among people."""
     return _SOURCES.get(layer, str(layer))
-
-
-def json_value(value: object) -> JsonValue:
-    """Return a setting's value as plain JSON."""
-    if isinstance(value, np.ndarray):
-        listed: list[JsonValue] = value.tolist()
-        return listed
-    if isinstance(value, tuple):
-        return [json_value(item) for item in value]
-    if isinstance(value, Path):
-        return str(value)
-    if value is None or isinstance(value, bool | int | float | str):
-        return value
-    message = f"{type(value).__name__} is no value of a setting"
-    raise TypeError(message)

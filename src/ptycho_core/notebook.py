@@ -53,7 +53,7 @@ def plot_with_entry_point(value: object) -> Picture:
 
     found = sorted(entry_points(group=ENTRY_POINTS), key=lambda point: point.name)
     if not found:
-        message = f"no package offers {ENTRY_POINTS!r} to draw with: pip install 'ptycho-core[plot]'"
+        message = f"no package offers {ENTRY_POINTS!r} to draw with: run pip install . in a checkout of ptycho-core"
         raise DependencyError(message)
     draw: Callable[[object], Picture] = found[0].load()
     return draw(value)

@@ -8,9 +8,12 @@ from typing import TYPE_CHECKING
 import pytest
 
 from cli_samples import N_PATTERNS, tiny_scan, training_payload
+from factory_samples import empty_model
 from ptycho_adapters import legacy
-from ptycho_adapters.cli import main
+from ptycho_adapters.cli import main, parse
 from ptycho_adapters.command_line.settings_file import read_settings
+from ptycho_adapters.commands import infer
+from ptycho_adapters.wording import source_in_words
 from ptycho_core.config.overrides import Layer
 from ptycho_core.config.table import INFERENCE, TRAINING
 from ptycho_core.errors import ConfigError
@@ -18,6 +21,9 @@ from ptycho_core.errors import ConfigError
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+
+PATHS = ("test_data_file", "output_dir", "model_path")
 
 
 @pytest.fixture(autouse=True)
@@ -53,6 +59,24 @@ def test_flags_outrank_the_file_and_the_file_outranks_the_rest(scan: Path, tmp_p
         "N": Layer.SCAN,
         "momentum": Layer.TORCH_DEFAULT,
     }
+
+
+def test_paths_are_of_whoever_named_them(scan: Path, tmp_path: Path) -> None:
+    """Those that were typed are of the command line, those of a file are the file's, and weights that nobody named are
+    a default.
+    """
+    path = config(tmp_path, f"output_dir = '{tmp_path / 'out'}'\n")
+    line = ["infer", "--test-data", str(scan), "--config", str(path)]
+    model = empty_model(tmp_path / "model")
+
+    with pytest.warns(UserWarning, match="is empty"):
+        named = infer.plan(infer.read_request(parse([*line, "--model-path", str(model)])[1]))
+    shipped = infer.plan(infer.read_request(parse(line)[1]))
+
+    for payload, source in ((named, "command line"), (shipped, "default")):
+        sources = {key: source_in_words(payload.provenance[key]) for key in PATHS}
+        assert sources == {"test_data_file": "command line", "output_dir": "configuration file", "model_path": source}
+        assert not {*PATHS} & payload.overrides_applied.keys()
 
 
 def test_paths_and_groups_may_come_from_the_file(scan: Path, tmp_path: Path) -> None:

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import ast
+import re
 import subprocess
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+import attrs
 import numpy as np
 import pytest
 
 from cli_samples import tiny_scan
-from ptycho_adapters import cli, legacy
+from ptycho_adapters import cli, generalist_for, legacy, read_scan, save_archive, write_scan
 from ptycho_adapters.cli import main
 from scan_arrays_sample import sample_arrays, save_npz
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
+
+COMMANDS = ("simulate", "train", "infer", "evaluate", "convert", "inspect")
 
 
 @pytest.fixture(autouse=True)
@@ -98,6 +103,57 @@ def test_wrong_input_is_named_and_nothing_is_written(
     assert captured.out == ""
     assert not out.exists()
     assert sorted(path.name for path in tmp_path.rglob("*")) == ["folder", "text"]
+
+
+@pytest.fixture(scope="module")
+def odd(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A scan of 48 px."""
+    folder = tmp_path_factory.mktemp("odd")
+    scan = read_scan(tiny_scan(folder))
+    write_scan(
+        attrs.evolve(scan, patterns=scan.patterns[:, :48, :48].copy(), probe=scan.probe[:, :48, :48].copy()),
+        folder / "odd.npz",
+    )
+    return folder / "odd.npz"
+
+
+SMALL = "--n-groups 800 --gridsize 1"
+OF_A_FILE = [
+    ("train --train-data-file {odd} --n-groups 8", "N, as {odd} says: expected one of 64, 128, 256, found 48"),
+    ("infer --test-data {odd}", "N, as {odd} says: expected one of 64, 128, 256, found 48"),
+    (f"train --train-data-file {{scan}} {SMALL}", "--n-groups: expected at most 14, found 700, in {scan}"),
+    (f"train --train-data-file {{scan}} {SMALL} --test-data-file {{few}}", "expected at most 16, found 800, in {scan}"),
+    ("train --train-data-file {scan} --n-groups 8", "found one of 2 patterns, in {scan}"),
+    ("train --train-data-file {scan} --n-groups 8 --test-data-file {few}", "found 4 scan points, in {few}"),
+    (
+        "train --train-data-file {scan} --n-groups 8 --gridsize 1 --training-directories {folder}",
+        "--n-groups: expected at most 4, found 8, in {few}",
+    ),
+    ("evaluate {odd} --model-path {model}", "{odd}:\n  - scan.patterns: expected 64 px, as the model was trained"),
+]
+
+
+@pytest.fixture(scope="module")
+def files(scan: Path, odd: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Scans of 16 patterns, of 48 px, and of four patterns in a folder of its own; a model."""
+    folder = tmp_path_factory.mktemp("few")
+    some = read_scan(scan)
+    arrays = {name: getattr(some, name)[:4] for name in ("patterns", "positions_px", "scan_index")}
+    write_scan(attrs.evolve(some, **arrays), folder / "few.npz")
+    model = save_archive(generalist_for(some), tmp_path_factory.mktemp("model"))
+    return {"scan": scan, "odd": odd, "few": folder / "few.npz", "folder": folder, "model": model}
+
+
+@pytest.mark.parametrize(("line", "told"), OF_A_FILE)
+def test_what_a_scan_cannot_give_names_its_file(
+    files: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str], line: str, told: str
+) -> None:
+    """Sizes and groups that do not fit are those of a file, and it is the one in the message."""
+    code = main([*words(line, **files), "--output-dir", str(tmp_path / "out")])
+
+    assert code == 2
+    assert told.format(**files) in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
 
 
 def test_all_wrong_settings_are_told_together(scan: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -205,3 +261,34 @@ def test_the_commands_are_those_of_the_help(capsys: pytest.CaptureFixture[str]) 
     assert all(f"  {command} " in page for command in ("simulate", "train", "infer", "evaluate"))
     assert "Exit codes" in page
     assert (cli.DONE, cli.FAILED, cli.WRONG_INPUT) == (0, 1, 2)
+
+
+def test_advice_names_commands_and_flags_that_exist() -> None:
+    """Whatever a text of the library tells somebody to type, the command line understands."""
+    sources = Path(cli.__file__).parents[1].rglob("*.py")
+    own_flags = {"svg.py", "parser.py", "cli.py", "__main__.py"}
+    texts = [
+        node.value
+        for path in sources
+        if path.name not in own_flags
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Constant) and isinstance(node.value, str)
+    ]
+    flags = {flag for text in texts for flag in re.findall(r"(?<![\w-])--[a-zA-Z][\w-]*\w", text)}
+    commands = {name for text in texts for name in re.findall(r"\bptycho ([a-z]+) --", text)}
+
+    assert {"--domain", "--memory-map", "--train-data-file", "--as-counts"} <= flags
+    known = {flag for command in COMMANDS for flag in cli._parsers(command)[1]} | {"--test-data"}
+    assert flags <= known
+    assert {"train", "convert"} <= commands <= {*COMMANDS}
+
+
+def test_a_folder_without_a_model_says_how_to_make_one(
+    scan: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The command that the message gives works as far as its words are filled in."""
+    main(words("infer --model-path {folder} --test-data {scan} --output-dir o", folder=tmp_path, scan=scan))
+
+    (line,) = re.findall(r"found none; (ptycho train .*) writes wts\.h5\.zip there", capsys.readouterr().err)
+    typed = line.replace("SCAN", str(scan)).replace("FOLDER", str(tmp_path)).replace("INTEGER", "8").split()
+    assert main([*typed[1:], "--print-config", "--json"]) == 0

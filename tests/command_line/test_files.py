@@ -9,11 +9,14 @@ import attrs
 import numpy as np
 import pytest
 import tifffile
+from matplotlib.figure import Figure
 from matplotlib.image import imread
 
 from cli_samples import tiny_scan
 from ptycho_adapters.cli import main
 from ptycho_adapters.files import read_product, read_scan, write_product, write_scan
+from ptycho_adapters.plotting.overview import draw_overview
+from ptycho_core.measurement.inspection import CENTRE_FOUND_BY, inspect_scan
 from ptycho_core.measurement.scan import MeasurementDomain, Scan
 from report_sample import full_product
 
@@ -78,6 +81,33 @@ def test_what_is_suspicious_is_told(folder: Path, capsys: pytest.CaptureFixture[
     assert "corner" in told(capsys, "inspect", folder / "corner.npz")
     sheet = json.loads(told(capsys, "inspect", folder / "corner.npz", "--json"))
     assert "not_centred" in {finding["kind"] for finding in sheet["findings"]}
+
+
+def test_a_centre_says_how_it_was_found(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Beside that of the probe's own far field, and in the finding about it."""
+    facts = json.loads(told(capsys, "inspect", folder / "scan.npz", "--json"))["facts"]["patterns"]
+    rolled = told(capsys, "inspect", folder / "corner.npz")
+
+    assert facts["centres_found_by"] == CENTRE_FOUND_BY == "centre of mass on a ring (circular mean)"
+    assert facts["centre_of_probe_far_field_px"] == pytest.approx([32.0, 32.0], abs=0.5)
+    assert facts["centre_px"] == pytest.approx([32.0, 32.0], abs=3.0)
+    assert rolled.count(CENTRE_FOUND_BY) == 2
+
+
+def test_the_picture_names_the_marks(folder: Path) -> None:
+    """Both centres are drawn where they are, and the legend says what found them."""
+    inspection = inspect_scan(read_scan(folder / "corner.npz"))
+    figure = Figure()
+
+    draw_overview(figure, inspection)
+
+    axes = figure.axes[0]
+    legend = axes.get_legend()
+    assert legend is not None
+    words = [text.get_text() for text in legend.get_texts()]
+    assert words == ["Centre of mass on a ring (circular mean)", "The same of the probe's own far field"]
+    drawn = [tuple(float(np.asarray(line.get_data()[k])[0]) for k in (1, 0)) for line in axes.lines]
+    assert drawn == [inspection.centre_px, inspection.expected_centre_px]
 
 
 def test_the_picture_is_drawn_on_request(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -121,7 +121,7 @@ def test_a_result_has_a_report(run: Run) -> None:
     page = (run.folder / "result" / "report.html").read_text(encoding="utf-8").replace("<wbr>", "")
 
     labels = re.findall(r'aria-label="(.*?)"', page)
-    assert {"Amplitude", "Phase", "Coverage", "Residual per position", "Loss curves over the epochs"} <= set(labels)
+    assert {"Amplitude", "Phase", "Coverage", "Residual per position", "Loss curves over the steps"} <= set(labels)
     assert "no reference was given" in page
     product = read_product(run.folder / "result" / "object.h5")
     assert product.run is not None
@@ -130,6 +130,10 @@ def test_a_result_has_a_report(run: Run) -> None:
         product.provenance
     )
     assert re.search(r'<th scope="row">n_groups</th><td class="value">16</td><td class="source">scan<', page)
+    assert re.search(
+        r'<th scope="row">model_path</th><td class="value">[^<]+</td><td class="source">command line<', page
+    )
+    assert ">explicit<" not in page
     assert not re.search(r'<span class="quiet">not recorded', page)
 
 

@@ -88,6 +88,35 @@ def test_arguments_are_no_overrides() -> None:
     assert trained().provenance["output_dir"] is Layer.EXPLICIT
 
 
+def test_a_path_that_is_passed_on_keeps_its_source() -> None:
+    """The layer that named a path is its source, the higher one of two; the caller's word is explicit."""
+    cli = {"n_groups": 1, "train_data_file": str(SCAN.path)}
+    file = {"output_dir": str(OUT), "train_data_file": SCAN.path}
+
+    payload = resolve_training(SCAN, None, None, cli, output_dir=OUT, file=file)
+    repeated = resolve_training(SCAN, {"output_dir": OUT}, None, cli, output_dir=OUT, file=file)
+    other = resolve_training(SCAN, None, None, {**cli, "train_data_file": "other.npz"}, output_dir=OUT)
+
+    assert payload.provenance["train_data_file"] is Layer.CLI
+    assert payload.provenance["output_dir"] is Layer.FILE
+    assert dict(payload.overrides_applied) == {"n_groups": 1}
+    assert repeated.provenance["output_dir"] is Layer.EXPLICIT
+    assert other.provenance["train_data_file"] is Layer.EXPLICIT
+    assert other.tf_training_config.train_data_file == SCAN.path
+
+
+def test_weights_that_nobody_named_are_a_default() -> None:
+    """A model of the caller is explicit, that of the package is not, and neither is an override."""
+    for shipped, source in ((False, Layer.EXPLICIT), (True, Layer.TORCH_DEFAULT)):
+        archive = ArchiveFacts(path=Path("model"), training=trained(), shipped=shipped)
+        payload = resolve_inference(InferenceFacts(scan=SCAN, archive=archive), {"n_groups": 8}, output_dir=OUT)
+
+        assert payload.provenance["model_path"] is source
+        assert payload.provenance["output_dir"] is Layer.EXPLICIT
+        assert payload.tf_inference_config.model_path == Path("model")
+        assert dict(payload.overrides_applied) == {"n_groups": 8}
+
+
 def test_an_argument_may_be_repeated_but_not_contradicted() -> None:
     """The same folder as text is fine, another one is an error, and one left open is not said."""
     assert trained(output_dir="out").overrides_applied["output_dir"] == OUT

@@ -35,6 +35,9 @@ FULL = RunDetails(
     first_probe=np.full((2, 4, 4), 1 + 2j),
     r_factors=[0.25, 1 / 3],
     held_out_losses=[4.0, np.nan, 2.0],
+    epoch_steps=[2, 4, 6],
+    loss_steps=[1, 3],
+    step_losses=[3.5, np.nan],
     loss_unit="Poisson deviance per pixel",
     settings={"epochs": "3", "name": "π"},
 )
@@ -50,7 +53,7 @@ def test_details_survive_the_file(details: RunDetails, tmp_path: Path) -> None:
     assert found is not None
     assert found.settings == details.settings
     assert found.loss_unit == details.loss_unit
-    for name in ("first_probe", "r_factors", "held_out_losses"):
+    for name in ("first_probe", "r_factors", "held_out_losses", "epoch_steps", "loss_steps", "step_losses"):
         left, right = getattr(details, name), getattr(found, name)
         assert (left is None) == (right is None)
         if left is not None:
@@ -70,6 +73,10 @@ def test_a_product_without_details_has_none(tmp_path: Path) -> None:
         (RunDetails(r_factors=[0.1]), "run.r_factors"),
         (RunDetails(r_factors=[0.1, np.nan]), "run.r_factors"),
         (RunDetails(held_out_losses=[0.1]), "run.held_out_losses"),
+        (RunDetails(epoch_steps=[1, 2]), "run.epoch_steps"),
+        (RunDetails(loss_steps=[1, np.inf], step_losses=[1.0, 2.0]), "run.loss_steps"),
+        (RunDetails(loss_steps=[1, 2], step_losses=[1.0]), "run.step_losses"),
+        (RunDetails(step_losses=[1.0]), "run.step_losses"),
         (RunDetails(first_probe=np.ones((2, 3, 4))), "run.first_probe"),
         (RunDetails(first_probe=np.full((3, 3), np.inf)), "run.first_probe"),
     ],

@@ -117,6 +117,21 @@ def test_a_run_without_held_out_patterns_says_so() -> None:
     assert "<strong>held-out loss</strong>" in page
 
 
+def test_losses_are_drawn_over_the_steps_where_these_are_known() -> None:
+    """One epoch is no single dot; where a step is not known, the epochs are drawn."""
+    product = full_product()
+    assert product.run is not None
+    by_step = attrs.evolve(
+        product.run, epoch_steps=[2, 4, 6], loss_steps=[1, 2, 3, 4, 5, 6], step_losses=[4.0, 3.0, 2.5, 2.0, 1.8, 1.5]
+    )
+    runs = (by_step, attrs.evolve(by_step, epoch_steps=None), attrs.evolve(by_step, loss_steps=[], step_losses=[]))
+
+    labels = [Page(render_report(report_about(attrs.evolve(product, run=run)))).labels for run in runs]
+
+    assert "Loss curves over the steps" in labels[0]
+    assert all("Loss curves over the epochs" in other for other in labels[1:])
+
+
 def test_the_page_holds_everything_itself(full: str) -> None:
     """No address leads out of the page, nothing runs, and every reference inside it is to one element."""
     page = Page(full)

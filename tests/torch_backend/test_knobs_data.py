@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 
 def _groups(folder: Path, **overrides: object) -> TrainingGroups:
-    return training_groups(payload_for(folder, overrides), tiny_scan(), None)
+    return training_groups(payload_for(folder, overrides), tiny_scan())
 
 
 def _positions(groups: npt.NDArray[np.int32]) -> npt.NDArray[np.float64]:

@@ -116,8 +116,8 @@ def test_groups_are_drawn_without_touching_patterns(tmp_path: Path) -> None:
     """The groups of a held-out region are those of a scan in memory."""
     payload = payload_for(tmp_path)
 
-    groups = training_groups(payload, mapped(tiny_scan(), tmp_path), None)
+    groups = training_groups(payload, mapped(tiny_scan(), tmp_path))
 
-    expected = training_groups(payload, tiny_scan(), None)
+    expected = training_groups(payload, tiny_scan())
     np.testing.assert_array_equal(groups.train, expected.train)
     np.testing.assert_array_equal(groups.validation, expected.validation)

@@ -216,7 +216,7 @@ def test_every_scan_has_its_numbers_of_groups(tmp_path: Path) -> None:
 
     run = observed_training(payload, two_scans())
 
-    wanted = [training_groups(payload, scan, None) for scan in two_scans()]
+    wanted = [training_groups(payload, scan) for scan in two_scans()]
     for number, groups in enumerate(wanted):
         seen = [batch for batch, scan in zip(run.observer.batches, run.observer.scans, strict=True) if scan == number]
         assert sorted(map(tuple, np.concatenate(seen))) == sorted(map(tuple, groups.train))
@@ -298,6 +298,17 @@ def test_every_scan_that_cannot_give_the_groups_is_named(tmp_path: Path) -> None
     ]
 
 
+def test_a_scan_to_validate_on_that_is_too_small_is_named(tmp_path: Path) -> None:
+    """It is not taken for one of those that are trained on, and its name is what the caller gives it."""
+    scan = tiny_scan()
+    few = attrs.evolve(scan, patterns=scan.patterns[:3], positions_px=scan.positions_px[:3], scan_index=[0, 0, 0])
+
+    with pytest.raises(ConfigError, match="found 3 scan points, in the scan to validate on"):
+        training_set(payload_of(tmp_path), two_scans(), few)
+    with pytest.raises(ConfigError, match=r"found 3 scan points, in few\.npz"):
+        training_set(payload_of(tmp_path), two_scans(), few, names=["one.npz", "other.npz", "few.npz"])
+
+
 def test_several_devices_are_refused(tmp_path: Path) -> None:
     """Each would wait for gradients of probes that only the other one's patterns were seen under."""
     with pytest.raises(ConfigError, match="devices: expected 1 for a training on several scans, found 2"):
@@ -314,6 +325,7 @@ def test_a_run_is_taken_up_where_it_stopped(tmp_path: Path) -> None:
     rest = train(payload_of(tmp_path / "rest", settings, enable_checkpointing=True, resume=half), two_scans())
 
     assert same(rest, whole)
+    assert rest.step_losses == whole.step_losses
 
 
 def test_a_checkpoint_of_another_number_of_scans_is_refused(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import attrs
 import numpy as np
 from numpy.typing import NDArray
 
+import ptycho_adapters
 from ptycho_adapters import legacy
 from ptycho_adapters.archive_facts import read_archive_config
 from ptycho_adapters.factory import (
@@ -48,9 +49,12 @@ from ptycho_core.config.payload_json import payload_from_json, payload_to_json
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from ptycho_adapters.torch_backend import TrainedModel
+    from ptycho_core import Product, Scan
     from ptycho_core.config.bridge import LegacyValue
     from ptycho_core.config.payload import ScanFacts
     from ptycho_core.errors import ConfigError, Problem
+    from ptycho_core.results.reconstruction import Reconstruction
 
 
 def records_know_their_fields(model: ModelConfig, training: TrainingConfig, execution: PyTorchExecutionConfig) -> None:
@@ -147,3 +151,27 @@ def errors_are_data(error: ConfigError) -> None:
     """Problems are records in a stable order."""
     problems: Sequence[Problem] = assert_type(error.problems, "tuple[Problem, ...]")
     assert_type(problems[0].path, str)
+
+
+def the_adapters_offer_typed_names(file: Path, trained: TrainedModel) -> None:
+    """What loads on demand has the types of its home, and no other name passes for one."""
+    scan = assert_type(ptycho_adapters.read_scan(file), "Scan")
+    ptycho_adapters.write_scan(scan, file)
+    payload = assert_type(ptycho_adapters.create_training_payload(file, "out", {"n_groups": 8}), TrainingPayload)
+    assert_type(ptycho_adapters.create_inference_payload("model", file, "out"), InferencePayload)
+    model = assert_type(ptycho_adapters.train(payload, [scan], validation=scan), "TrainedModel")
+    assert_type(ptycho_adapters.generalist_for(scan), "TrainedModel")
+    assert_type(ptycho_adapters.save_archive(trained, "model"), Path)
+    assert_type(ptycho_adapters.load_archive("model"), "TrainedModel")
+    result = assert_type(ptycho_adapters.reconstruct(model, scan), "Reconstruction")
+    ptycho_adapters.write_product(result, "object.h5", metadata=scan.metadata)
+    ptycho_adapters.retrain(payload, scan)  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType]
+
+
+def results_can_be_written(product: Product, result: Reconstruction, scan: Scan) -> None:
+    """A product has its own metadata, a reconstruction takes those of its scan; nothing else is a result."""
+    ptycho_adapters.write_product(product, "object.h5")
+    ptycho_adapters.write_product(result, Path("object.h5"))
+    assert_type(ptycho_adapters.read_product("object.h5"), "Product")
+    ptycho_adapters.write_product(product, "object.h5", metadata=scan.metadata)  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue]
+    ptycho_adapters.write_product(scan, "object.h5")  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue, reportArgumentType]

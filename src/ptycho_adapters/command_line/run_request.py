@@ -18,6 +18,7 @@ from ptycho_adapters.command_line.settings_file import read_settings
 from ptycho_adapters.command_line.usage import UsageError, in_flags, kebab
 from ptycho_adapters.files import ProbeSource
 from ptycho_adapters.setting_sections import SECTIONS
+from ptycho_core.config.knob import Phase
 from ptycho_core.config.overrides import Layer, resolve, says
 from ptycho_core.config.table import Table
 from ptycho_core.errors import ConfigError
@@ -148,7 +149,13 @@ class RunRequest:
             try:
                 yield
             except ConfigError as error:
-                raise in_flags(error, self.table, self.cli, self.config) from None
+                raise in_flags(error, self.table, self.cli, self._files()) from None
+
+    def _files(self) -> dict[Layer, Path]:
+        """Return the files that speak for layers of settings."""
+        scan = "train_data_file" if self.table.phase is Phase.TRAINING else "test_data_file"
+        known = {Layer.FILE: self.config, Layer.SCAN: self.path(scan), Layer.ARCHIVE: self.path("model_path")}
+        return {layer: path for layer, path in known.items() if path is not None}
 
 
 def _warn_about_old_names(

@@ -12,7 +12,7 @@ import numpy as np
 
 from ptycho_adapters.command_line import console
 from ptycho_adapters.setting_sections import SECTIONS, section_of
-from ptycho_adapters.wording import json_value, shown_value, source_in_words
+from ptycho_adapters.wording import shown_value, source_in_words
 from ptycho_core.config.bridge import settings_of
 from ptycho_core.config.overrides import Layer, resolve
 from ptycho_core.config.payload import refusals
@@ -106,7 +106,7 @@ def print_table(shown: Sequence[Setting]) -> None:
         DependencyError: rich is not installed.
     """
     if importlib.util.find_spec("rich") is None:
-        message = "--print-config as a table needs rich: pip install 'ptycho-core[cli]'; --json does without"
+        message = "--print-config as a table needs rich: pip install 'rich>=13.9'; --json does without"
         raise DependencyError(message)
     from rich.console import Console  # noqa: PLC0415 - only this command needs it
     from rich.table import Table as RichTable  # noqa: PLC0415

@@ -32,6 +32,11 @@ class TrainingFiles:
     train: tuple[Path, ...]
     validation: Path | None
 
+    @property
+    def names(self) -> list[str]:
+        """What messages call the scans, that to validate on last."""
+        return list(map(str, self.train if self.validation is None else (*self.train, self.validation)))
+
 
 def training_files(request: RunRequest, payload: TrainingPayload) -> TrainingFiles:
     """Find the scan files of a training and look at their headers; no pattern is read.

@@ -11,7 +11,7 @@ from ptycho_core.config.table import EVERY
 from ptycho_core.errors import ConfigError, Problem, PtychoError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
     from pathlib import Path
 
     from ptycho_core.config.table import Table
@@ -29,14 +29,14 @@ def kebab(name: str) -> str:
     return "--" + name.replace("_", "-")
 
 
-def in_flags(error: ConfigError, table: Table, typed: Iterable[str], config: Path | None) -> ConfigError:
+def in_flags(error: ConfigError, table: Table, typed: Iterable[str], files: Mapping[Layer, Path]) -> ConfigError:
     """Return the same problems with flags, files and their keys instead of layers and records.
 
     Args:
         error: from the resolver.
         table: the settings of the command.
         typed: names that the user wrote on the command line.
-        config: the configuration file, if any.
+        files: those that speak for a layer.
     """
     spelled = {table.key(name) or name: name for name in typed}
 
@@ -50,9 +50,9 @@ def in_flags(error: ConfigError, table: Table, typed: Iterable[str], config: Pat
             fix = _MISSING_GROUPS if problem.fix.startswith("n_groups is required") else problem.fix
             return attrs.evolve(problem, path=flag(layer), fix=fix)
         if layer == Layer.FILE:
-            return attrs.evolve(problem, path=f"{config}: {name}")
+            return attrs.evolve(problem, path=f"{files[Layer.FILE]}: {name}")
         if layer in {Layer.SCAN, Layer.ARCHIVE}:
-            return attrs.evolve(problem, path=f"{name}, as the {layer} says")
+            return attrs.evolve(problem, path=f"{name}, as {files.get(Layer(layer), f'the {layer}')} says")
         return attrs.evolve(problem, path=flag(name) if layer in _WHERE else problem.path)
 
     return ConfigError("these settings cannot be used", [moved(problem) for problem in error.problems])

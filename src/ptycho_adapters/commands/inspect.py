@@ -15,6 +15,7 @@ from ptycho_adapters.command_line import console
 from ptycho_adapters.command_line.scan_source import add_scan_options, read_source
 from ptycho_adapters.command_line.usage import UsageError
 from ptycho_adapters.wording import shown
+from ptycho_core.measurement.inspection import CENTRE_FOUND_BY
 from ptycho_core.measurement.suspicions import Finding
 from ptycho_core.version import VERSION
 
@@ -157,6 +158,8 @@ def scan_facts(inspection: Inspection) -> dict[str, Facts]:
             "domain": str(scan.domain),
             "domain_evidence": scan.metadata.extra.get("domain_evidence"),
             "centre_px": [round(centre, 2) for centre in inspection.centre_px],
+            "centre_of_probe_far_field_px": [round(centre, 2) for centre in inspection.expected_centre_px],
+            "centres_found_by": CENTRE_FOUND_BY,
             "bad_pixels": bad,
         },
         "flux": {

@@ -66,7 +66,7 @@ def run(typed: Mapping[str, object]) -> None:
     payload = plan(request)
     files = training_files(request, payload)
     scans = read_training_scans(files, request, payload)
-    data = _grouped(request, payload, scans, read_validation_scan(files, request, payload))
+    data = _grouped(request, payload, files, scans)
     commit(payload)
     model, seconds = _train(request, payload, data)
     _report(model, seconds, files, scans)
@@ -105,14 +105,13 @@ def _show(request: RunRequest) -> None:
         show_settings(request, None, facts)
 
 
-def _grouped(
-    request: RunRequest, payload: TrainingPayload, scans: Sequence[Scan], validation: Scan | None
-) -> TrainingSet:
+def _grouped(request: RunRequest, payload: TrainingPayload, files: TrainingFiles, scans: Sequence[Scan]) -> TrainingSet:
     """Draw the groups before anything is written; a scan that is too small for them is the user's to mend."""
     from ptycho_adapters.torch_backend import training_set_for  # noqa: PLC0415 - torch takes seconds
 
+    validation = read_validation_scan(files, request, payload)
     with request.resolving():
-        return training_set_for(payload, scans, validation=validation)
+        return training_set_for(payload, scans, validation=validation, names=files.names)
 
 
 def _train(request: RunRequest, payload: TrainingPayload, data: TrainingSet) -> tuple[TrainedModel, float]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ptycho_core.errors import Problem, ProblemsError, ScanFileError
+from ptycho_core.errors import Problem, ProblemsError, ScanError, ScanFileError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -36,6 +36,8 @@ def compare_halves(scan: Scan, archive: Path, area: Area, settings: ComparisonSe
         return split_half_agreement(
             model, scan, threshold=area.coverage_threshold, margin_px=area.margin_px, settings=settings
         )
+    except ScanError as error:
+        raise ScanFileError(name, error.problems) from error
     except ProblemsError:  # a ValueError too, which speaks for itself
         raise
     except ValueError as error:

@@ -154,7 +154,7 @@ def _misfit(key: str, piece: AnyArray, dtype: np.dtype[np.generic]) -> Problem |
         path=key,
         expected=f"whole numbers from 0 to {limit}, where {piece.dtype} is to be mapped",
         found=f"values from {low} to {high}",
-        fix="keep them as int32 or floating-point numbers in the file, or read them into memory",
+        fix="keep them as int32 or floating-point numbers in the file, or leave out memory_map= or --memory-map",
     )
 
 

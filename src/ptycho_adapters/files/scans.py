@@ -19,7 +19,7 @@ _TOO_LARGE = Problem(
     path="file",
     expected="a scan that fits into memory",
     found="one that does not",
-    fix="read it on a larger machine, or cut it into parts",
+    fix="map its patterns to a folder on disk with memory_map= or --memory-map FOLDER, or read it on a larger machine",
 )
 
 

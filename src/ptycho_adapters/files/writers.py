@@ -18,6 +18,8 @@ from ptycho_adapters.files.reading import ScanFormat
 from ptycho_core.errors import ConfigError, Problem, ScanError, raise_if_any
 from ptycho_core.measurement.scan import Scan
 
+_SAY_FORMAT = "rename it, or name the format with format= or --format"
+
 
 def _holds_anything(_scan: Scan) -> tuple[Problem, ...]:
     return ()
@@ -101,7 +103,7 @@ def choose_writer(path: Path, format: ScanFormat | str | None = None) -> Writer:
         if path.suffix.lower() in writer.suffixes:
             return writer
     expected = "a path ending in " + ", ".join(suffix for writer in WRITERS for suffix in writer.suffixes if suffix)
-    problem = Problem(path="path", expected=expected, found=str(path), fix="rename it or say the format")
+    problem = Problem(path="path", expected=expected, found=str(path), fix=_SAY_FORMAT)
     raise ConfigError("write_scan", [problem])
 
 

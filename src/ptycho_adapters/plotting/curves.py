@@ -2,42 +2,97 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+import attrs
 import numpy as np
 import numpy.typing as npt
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from typing import Protocol
 
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
     from ptycho_core.results.ring_correlation import RingCorrelation
 
+    class _Epoch(Protocol):
+        """The losses of one epoch."""
+
+        @property
+        def epoch(self) -> int: ...
+        @property
+        def train(self) -> float: ...
+        @property
+        def validation(self) -> float | None: ...
+        @property
+        def steps(self) -> int: ...
+
+    class _Step(Protocol):
+        """The training loss of some steps."""
+
+        @property
+        def step(self) -> int: ...
+        @property
+        def train(self) -> float: ...
+
+
 Real = npt.NDArray[np.float64]
 
 _FEW = 40
 
 
-def draw_losses(axes: Axes, epochs: Sequence[int], curves: Mapping[str, Sequence[float]], *, unit: str) -> None:
-    """Draw loss curves over the epochs; logarithmic where every loss is positive.
+@attrs.frozen(kw_only=True)
+class LossCurves:
+    """Losses over a training.
+
+    Attributes:
+        over: what they are drawn over: "epoch" or "step", counted from 1.
+        curves: where, and the losses there, by name; not a number where there is none.
+    """
+
+    over: str
+    curves: Mapping[str, tuple[Sequence[float], Sequence[float]]]
+
+
+def training_curves(history: Sequence[_Epoch], step_losses: Sequence[_Step]) -> LossCurves:
+    """Give the losses of a training over its steps, those on what was held out at the end of each epoch.
+
+    Args:
+        history: losses by epoch.
+        step_losses: training losses by step; where there are none, those of the epochs are given over the epochs.
+    """
+    held_out = [row for row in history if row.validation is not None]
+    ends = [row.steps if step_losses else row.epoch + 1 for row in held_out]
+    curves: dict[str, tuple[Sequence[float], Sequence[float]]] = {
+        "training": ([row.step for row in step_losses], [row.train for row in step_losses])
+        if step_losses
+        else ([row.epoch + 1 for row in history], [row.train for row in history])
+    }
+    if held_out:
+        curves["held out"] = (ends, [math.nan if row.validation is None else row.validation for row in held_out])
+    return LossCurves(over="step" if step_losses else "epoch", curves=curves)
+
+
+def draw_losses(axes: Axes, losses: LossCurves, *, unit: str) -> None:
+    """Draw loss curves; logarithmic where every loss is positive, with marks where a curve has few points.
 
     Args:
         axes: to draw into.
-        epochs: (E,) counted from 0.
-        curves: (E,) losses by name; not a number where there is none.
+        losses: the curves.
         unit: of the losses.
     """
     from matplotlib.ticker import MaxNLocator  # noqa: PLC0415 - matplotlib takes half a second
 
-    for name, losses in curves.items():
-        axes.plot([epoch + 1 for epoch in epochs], losses, label=name, marker="." if len(epochs) < _FEW else "")
-    shown = [loss for losses in curves.values() for loss in losses if np.isfinite(loss)]
+    for name, (where, values) in losses.curves.items():
+        axes.plot(where, values, label=name, marker="o" if len(where) < _FEW else "", markersize=4.0)
+    shown = [loss for _, values in losses.curves.values() for loss in values if np.isfinite(loss)]
     if shown and min(shown) > 0:
         axes.set_yscale("log")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-    axes.set_xlabel("epoch")
+    axes.set_xlabel(losses.over)
     axes.set_ylabel(unit)
     axes.grid(visible=True, which="both", alpha=0.25)
     axes.legend()

@@ -8,16 +8,16 @@ from ptycho_adapters.atomic import atomic_path
 from ptycho_adapters.plotting.curves import draw_losses
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
     from pathlib import Path
 
+    from ptycho_adapters.plotting.curves import LossCurves
 
-def write_loss_png(epochs: Sequence[int], curves: dict[str, Sequence[float]], path: Path, *, unit: str) -> None:
-    """Write loss curves over the epochs; logarithmic where every loss is positive.
+
+def write_loss_png(losses: LossCurves, path: Path, *, unit: str) -> None:
+    """Write loss curves; logarithmic where every loss is positive.
 
     Args:
-        epochs: (E,) counted from 0.
-        curves: (E,) losses by name; not a number where there is none.
+        losses: the curves.
         path: PNG file; written atomically.
         unit: of the losses.
     """
@@ -26,6 +26,6 @@ def write_loss_png(epochs: Sequence[int], curves: dict[str, Sequence[float]], pa
 
     figure = Figure(figsize=(6.4, 4.0), dpi=150, layout="constrained")
     FigureCanvasAgg(figure)
-    draw_losses(figure.subplots(), epochs, curves, unit=unit)
+    draw_losses(figure.subplots(), losses, unit=unit)
     with atomic_path(path) as partial:
         figure.savefig(partial, format="png")

@@ -9,7 +9,7 @@ import numpy as np
 from ptycho_adapters.atomic import atomic_path
 from ptycho_adapters.plotting.complex_colours import draw_complex
 from ptycho_adapters.plotting.curves import draw_flux, draw_positions
-from ptycho_core.measurement.inspection import good_pixels
+from ptycho_core.measurement.inspection import CENTRE_FOUND_BY, good_pixels
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -66,8 +66,13 @@ def _draw_mean(figure: Figure, axes: Axes, inspection: Inspection) -> None:
     high = max(float(np.nanmax(mean)), 2.0 * low)
     axes.set_facecolor("0.85")
     image = axes.imshow(mean, norm=LogNorm(low, high), cmap="magma", interpolation="nearest")
-    y, x = inspection.centre_px
-    axes.plot([x], [y], linestyle="", marker="+", color="white", markersize=9.0, label="centre")
+    marks = {
+        f"{CENTRE_FOUND_BY[0].upper()}{CENTRE_FOUND_BY[1:]}": ("+", "white", inspection.centre_px),
+        "The same of the probe's own far field": ("x", "cyan", inspection.expected_centre_px),
+    }
+    for label, (marker, colour, (y, x)) in marks.items():
+        axes.plot([x], [y], linestyle="", marker=marker, color=colour, markersize=9.0, label=label)
+    axes.legend(fontsize=8, loc="lower center", facecolor="0.35", labelcolor="white", framealpha=0.8)
     axes.set_title("Mean pattern (gray: masked or dark)", fontsize=11)
     axes.set_xlabel("column / px")
     axes.set_ylabel("row / px")

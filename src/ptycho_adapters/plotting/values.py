@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import math
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,20 +14,10 @@ from ptycho_core.results.product import Product
 from ptycho_core.results.reconstruction import Reconstruction
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from typing import Protocol
-
     from matplotlib.figure import Figure
     from numpy.typing import NDArray
 
-    class _Epoch(Protocol):
-        @property
-        def epoch(self) -> int: ...
-        @property
-        def train(self) -> float: ...
-        @property
-        def validation(self) -> float | None: ...
-
+    from ptycho_adapters.plotting.curves import LossCurves
 
 _PANEL_IN = (4.6, 4.0)
 
@@ -58,14 +47,14 @@ def plot(value: object) -> Figure:
 
 
 def plot_model(
-    probe: NDArray[np.complex64], start_probe: NDArray[np.complex64], history: Sequence[_Epoch], *, unit: str
+    probe: NDArray[np.complex64], start_probe: NDArray[np.complex64], losses: LossCurves, *, unit: str
 ) -> Figure:
     """Draw the probe of a model before and after its training, and the losses.
 
     Args:
         probe: (modes, N, N) complex, refined.
         start_probe: (modes, N, N) complex, that the training started from.
-        history: losses by epoch.
+        losses: of the training.
         unit: of the losses.
 
     Raises:
@@ -80,10 +69,7 @@ def plot_model(
     whole = np.ones(probe.shape[1:], dtype=bool)
     for axes, title, mode in ((first, "Probe before", start_probe[0]), (second, "Probe after", probe[0])):
         draw_complex(axes, mode, whole, title=title, brightest=brightest)
-    curves = {"training": [row.train for row in history]}
-    if any(row.validation is not None for row in history):
-        curves["held out"] = [math.nan if row.validation is None else row.validation for row in history]
-    draw_losses(third, [row.epoch for row in history], curves, unit=unit)
+    draw_losses(third, losses, unit=unit)
     return figure
 
 
@@ -116,7 +102,7 @@ def _result(
 def _figure(rows: int, columns: int) -> Figure:
     """Make an empty figure; matplotlib is loaded here, where the first picture is wanted."""
     if importlib.util.find_spec("matplotlib") is None:
-        message = "pictures need matplotlib: pip install 'ptycho-core[plot]'"
+        message = "pictures need matplotlib: pip install 'matplotlib>=3.9'"
         raise DependencyError(message)
     from matplotlib.backends.backend_agg import FigureCanvasAgg  # noqa: PLC0415
     from matplotlib.figure import Figure  # noqa: PLC0415

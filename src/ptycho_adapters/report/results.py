@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
+import attrs
 import numpy as np
 
 from ptycho_adapters.atomic import commit_files
@@ -16,14 +17,14 @@ from ptycho_adapters.files.images.pictures import (
     write_probe_png,
 )
 from ptycho_adapters.files.products.hdf5 import write_product_file
+from ptycho_adapters.plotting.curves import training_curves
 from ptycho_adapters.plotting.files import write_loss_png
 from ptycho_adapters.report.page import write_report_file
 from ptycho_adapters.report.reporting import REPORT_NAME, report_of, settings_as_text
 from ptycho_core.config.bridge import settings_of
 from ptycho_core.config.main_term import main_term_name
-from ptycho_core.results.product import Product
+from ptycho_core.results.conversion import as_product
 from ptycho_core.results.run_details import RunDetails
-from ptycho_core.version import VERSION
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from ptycho_core.config.payload import InferencePayload
     from ptycho_core.measurement.scan import Scan
     from ptycho_core.results.metrics import Comparison
+    from ptycho_core.results.product import Product
     from ptycho_core.results.reconstruction import Reconstruction
 
 PRODUCT_NAME = "object.h5"
@@ -54,17 +56,14 @@ def write_training_pictures(model: TrainedModel, summary: Summary, folder: Path)
     Returns:
         The files.
     """
-    epochs = [row.epoch for row in model.history]
-    curves = {"training": [row.train for row in model.history]}
-    if any(row.validation is not None for row in model.history):
-        curves["held out"] = [math.nan if row.validation is None else row.validation for row in model.history]
+    losses = training_curves(model.history, model.step_losses)
     unit = _LOSS_UNIT[main_term_name(model.payload)]
     title = "Refined probe" + (f" of the first of {len(model.probes)} scans" if len(model.probes) > 1 else "")
     probe, loss, report = folder / "probe.png", folder / "loss.png", folder / SUMMARY_NAME
     commit_files(
         {
             probe: lambda path: write_probe_png(model.probe, path, title=title),
-            loss: lambda path: write_loss_png(epochs, dict(curves), path, unit=unit),
+            loss: lambda path: write_loss_png(losses, path, unit=unit),
             report: lambda path: _write(path, summary.to_json()),
         }
     )
@@ -73,25 +72,11 @@ def write_training_pictures(model: TrainedModel, summary: Summary, folder: Path)
 
 def product_of(reconstruction: Reconstruction, model: TrainedModel, scan: Scan, payload: InferencePayload) -> Product:
     """Return a reconstruction as a product, with the model's loss curve and the source of every setting."""
-    known = scan.metadata
-    return Product(
-        object=reconstruction.object,
-        origin_px=reconstruction.origin_px,
-        probe=reconstruction.probe,
-        positions_px=reconstruction.positions_px,
-        position_indexes=reconstruction.pattern_indices,
-        coverage=reconstruction.coverage,
-        pixel_size_m=known.pixel_size_m,
-        wavelength_m=known.wavelength_m,
-        distance_m=known.distance_m,
+    return attrs.evolve(
+        as_product(reconstruction, scan.metadata),
         loss_epochs=[row.epoch for row in model.history],
         loss_values=[row.train for row in model.history],
-        scale=reconstruction.scale,
-        gauge=reconstruction.gauge,
         provenance={key: str(layer) for key, layer in sorted(payload.provenance.items())},
-        metrics=reconstruction.metrics,
-        code_version=VERSION,
-        name=known.name,
         run=_run_details(reconstruction, model, payload),
     )
 
@@ -102,6 +87,9 @@ def _run_details(reconstruction: Reconstruction, model: TrainedModel, payload: I
     return RunDetails(
         first_probe=first,
         r_factors=reconstruction.r_factors,
+        epoch_steps=[row.steps for row in model.history],
+        loss_steps=[row.step for row in model.step_losses],
+        step_losses=[row.train for row in model.step_losses],
         held_out_losses=[math.nan if row.validation is None else row.validation for row in model.history],
         loss_unit=_LOSS_UNIT[main_term_name(model.payload)],
         settings=settings_as_text(settings_of(*payload.records)),

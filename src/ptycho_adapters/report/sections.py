@@ -8,7 +8,7 @@ import attrs
 import numpy as np
 
 from ptycho_adapters.plotting.complex_colours import draw_complex
-from ptycho_adapters.plotting.curves import draw_losses, draw_position_map, draw_ring_correlation
+from ptycho_adapters.plotting.curves import LossCurves, draw_losses, draw_position_map, draw_ring_correlation
 from ptycho_adapters.plotting.panels import (
     Panel,
     amplitude_panel,
@@ -22,6 +22,7 @@ from ptycho_adapters.plotting.panels import (
 )
 from ptycho_adapters.report.content import Omission, Picture, Section
 from ptycho_adapters.report.svg import inline_svg
+from ptycho_core.results.run_details import RunDetails
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -37,6 +38,7 @@ _WIDTH_IN = 4.6
 _IMAGE_SHARE = 0.72  # of a figure's width, beside the tick labels and the colour bar
 _CURVE_IN = (_WIDTH_IN, 3.3)
 _BRIGHT_PERCENT = 99.5
+_BY_STEP = "Mean over a few steps of the training; held out: at the end of each epoch."
 _WELL_COVERED = 0.1  # of the largest coverage: what lies below is shown, but does not set the scale
 
 
@@ -175,16 +177,28 @@ def _residuals(product: Product, r_factors: NDArray[np.float64]) -> Picture:
 
 
 def _losses(product: Product) -> Picture:
-    curves = {"training": product.loss_values.tolist()}
-    held_out, unit = (None, "") if product.run is None else (product.run.held_out_losses, product.run.loss_unit)
-    if held_out is not None and np.isfinite(held_out).any():
-        curves["held out"] = held_out.tolist()
+    losses, unit = _loss_curves(product), "" if product.run is None else product.run.loss_unit
 
     def paint(figure: Figure) -> None:
-        draw_losses(figure.subplots(), product.loss_epochs.tolist(), curves, unit=unit or "loss")
+        draw_losses(figure.subplots(), losses, unit=unit or "loss")
 
-    svg = inline_svg(paint, size_in=_CURVE_IN, name="losses", label="Loss curves over the epochs")
-    return Picture(title="Loss", caption="Mean over each epoch of the training.", svg=svg)
+    svg = inline_svg(paint, size_in=_CURVE_IN, name="losses", label=f"Loss curves over the {losses.over}s")
+    means = "Mean over each epoch of the training." if losses.over == "epoch" else _BY_STEP
+    return Picture(title="Loss", caption=means, svg=svg)
+
+
+def _loss_curves(product: Product) -> LossCurves:
+    """Give the losses over the steps of the training where these are known, else over its epochs."""
+    run = RunDetails() if product.run is None else product.run
+    ends, held_out = product.loss_epochs + 1.0, run.held_out_losses
+    curves = {"training": (ends.tolist(), product.loss_values.tolist())}
+    over, steps, losses = "epoch", run.loss_steps, run.step_losses
+    if run.epoch_steps is not None and steps is not None and losses is not None and len(steps):
+        over, ends = "step", run.epoch_steps
+        curves["training"] = (steps.tolist(), losses.tolist())
+    if held_out is not None and np.isfinite(held_out).any():
+        curves["held out"] = (ends.tolist(), held_out.tolist())
+    return LossCurves(over=over, curves=curves)
 
 
 def _agreement(comparison: Comparison | None, product: Product | None) -> Section:

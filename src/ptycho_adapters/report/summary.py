@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from ptycho_adapters.wording import json_value
+from ptycho_core.config.serialize import json_value
 from ptycho_core.version import VERSION
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ try:
     from ptycho_adapters.torch_backend.generalist import generalist_for
     from ptycho_adapters.torch_backend.generators import Generator, register_generator
     from ptycho_adapters.torch_backend.inference.reconstruct import reconstruct
-    from ptycho_adapters.torch_backend.trained_model import EpochLosses, ScanProbe, TrainedModel
+    from ptycho_adapters.torch_backend.trained_model import EpochLosses, ScanProbe, StepLoss, TrainedModel
     from ptycho_adapters.torch_backend.training.trainer import train, train_on, training_set_for
 except ModuleNotFoundError as error:
     raise missing(error) from None
@@ -21,6 +21,7 @@ __all__ = [
     "EpochLosses",
     "Generator",
     "ScanProbe",
+    "StepLoss",
     "TrainedModel",
     "TrainingSet",
     "generalist_for",

@@ -20,7 +20,7 @@ from safetensors import torch as safetensors_torch
 
 from ptycho_adapters.atomic import atomic_path
 from ptycho_adapters.torch_backend.generators import build_generator
-from ptycho_adapters.torch_backend.trained_model import EpochLosses, ScanProbe, TrainedModel
+from ptycho_adapters.torch_backend.trained_model import EpochLosses, ScanProbe, StepLoss, TrainedModel
 from ptycho_core.config.payload_json import payload_from_json, payload_to_json
 from ptycho_core.errors import ArchiveError, ConfigError, Problem, raise_if_any
 
@@ -41,6 +41,7 @@ _MANIFEST, _CONFIG, _WEIGHTS = "manifest.json", "config.json", "model.safetensor
 _GENERATOR = "generator."
 _PROBE, _START_PROBE = "probe", "start_probe"
 _ROW = tuple(field.name for field in attrs.fields(EpochLosses))
+_STEP_LOSSES = "step_losses"  # archives without them have none to tell of
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 
 
@@ -107,6 +108,7 @@ def load_archive(path: str | Path) -> TrainedModel:
         probes=_read_probes(source, manifest["probes"], tensors, payload.pt_data_config.N),
         history=tuple(EpochLosses(**row) for row in manifest["history"]),
         code_version=str(manifest["code_version"]),
+        step_losses=tuple(StepLoss(step=step, train=loss) for step, loss in manifest.get(_STEP_LOSSES, ())),
     )
 
 
@@ -124,6 +126,7 @@ def _manifest(model: TrainedModel) -> dict[str, object]:
         "code_version": model.code_version,
         "probes": [{"name": each.name, "flux": each.flux} for each in model.probes],
         "history": [attrs.asdict(row) for row in model.history],
+        _STEP_LOSSES: [[row.step, row.train] for row in model.step_losses],
     }
 
 
@@ -195,6 +198,13 @@ def _manifest_problems(manifest: Mapping[str, Any]) -> Iterator[Problem]:
     history = manifest.get("history")
     if not isinstance(history, list) or not all(_is_epoch(row) for row in history):
         yield Problem(path=f"{_MANIFEST}.history", expected=f"rows of {', '.join(_ROW)}", found=repr(history)[:80])
+    steps = manifest.get(_STEP_LOSSES, [])
+    if not isinstance(steps, list) or not all(_is_step(row) for row in steps):
+        yield Problem(path=f"{_MANIFEST}.{_STEP_LOSSES}", expected="pairs of step and loss", found=repr(steps)[:80])
+
+
+def _is_step(row: object) -> bool:
+    return isinstance(row, list) and len(row) == 2 and isinstance(row[0], int) and all(map(_is_number, row))
 
 
 def _is_epoch(row: object) -> bool:

@@ -154,10 +154,10 @@ def run_logger(
         case "csv":
             return CSVLogger(output_dir, name=LOG_FOLDER)
         case "tensorboard":
-            require("tensorboard", "logger 'tensorboard'", "pip install 'ptycho-core[tensorboard]'")
+            require("tensorboard", "logger 'tensorboard'", "pip install 'tensorboard>=2.16'")
             return TensorBoardLogger(output_dir, name=LOG_FOLDER)
         case "mlflow":
-            require("mlflow", "logger 'mlflow'", "pip install 'ptycho-core[mlflow]'")
+            require("mlflow", "logger 'mlflow'", "pip install 'mlflow>=2.14'")
             return MLFlowLogger(
                 experiment_name=config.experiment_name,
                 run_name=config.model_name,

@@ -34,6 +34,19 @@ class EpochLosses:
     steps: int = 0
 
 
+@attrs.frozen(kw_only=True)
+class StepLoss:
+    """Mean training loss of some batches in a row.
+
+    Attributes:
+        step: optimiser steps of the run by the last of them.
+        train: mean loss over the batches.
+    """
+
+    step: int
+    train: float
+
+
 @attrs.frozen(kw_only=True, eq=False)
 class ScanProbe:
     """The illumination of one scan that a model was trained on.
@@ -61,6 +74,7 @@ class TrainedModel:
         probes: of every scan that it was trained on, in their order; at least one.
         history: losses by epoch.
         code_version: version of the code that trained it.
+        step_losses: training losses by step, a bounded number of them; empty where they were not taken down.
         probe_refined: whether the probes were learned along with the network; False for weights that know no scan.
     """
 
@@ -69,6 +83,7 @@ class TrainedModel:
     probes: tuple[ScanProbe, ...] = attrs.field(validator=attrs.validators.min_len(1))
     history: tuple[EpochLosses, ...]
     code_version: str
+    step_losses: tuple[StepLoss, ...] = ()
     probe_refined: bool = True
 
     @property
@@ -92,9 +107,11 @@ class TrainedModel:
         Raises:
             DependencyError: matplotlib is not installed.
         """
+        from ptycho_adapters.plotting.curves import training_curves  # noqa: PLC0415 - as the next one
         from ptycho_adapters.plotting.values import plot_model  # noqa: PLC0415 - only who draws needs it
 
-        return plot_model(self.probe, self.start_probe, self.history, unit=f"{main_term_name(self.payload)} loss")
+        curves = training_curves(self.history, self.step_losses)
+        return plot_model(self.probe, self.start_probe, curves, unit=f"{main_term_name(self.payload)} loss")
 
     def _repr_html_(self) -> str:
         config, last = self.payload.pt_model_config, self.history[-1] if self.history else None

@@ -105,10 +105,12 @@ class ArchiveFacts:
     Attributes:
         path: the archive, or the folder that holds it.
         training: how the model was trained; None for an empty placeholder.
+        shipped: whether they are the package's own weights, which a run takes where nobody names a model.
     """
 
     path: Path
     training: TrainingPayload | None = None
+    shipped: bool = False
 
     def layer(self) -> dict[str, object]:
         """Return the settings that belong to the model rather than to the run that made it."""
@@ -206,6 +208,9 @@ def resolve_inference(
     archived = facts.archive.layer()
     layers = _layers(overrides, execution, cli, file) | {Layer.ARCHIVE: archived, Layer.SCAN: facts.scan_layer()}
     resolution = _resolve(layers, arguments, INFERENCE, archived)
+    if facts.archive.shipped:
+        sources = {**resolution.provenance, "model_path": Layer.TORCH_DEFAULT}
+        resolution = attrs.evolve(resolution, provenance=Settings(INFERENCE, sources))
     values = resolution.values
     model = _make(ModelConfig, values)
     return InferencePayload(
@@ -265,12 +270,32 @@ def _resolve(
     """Merge the layers under the caller's arguments and raise everything that is wrong at once."""
     problems = _said_twice(layers[Layer.EXPLICIT], arguments, table)
     resolution = merge(layers | {Layer.EXPLICIT: {**layers[Layer.EXPLICIT], **arguments}}, table, problems)
-    resolution = _with_mask(resolution, table, problems)
+    resolution = _with_mask(_with_speakers(resolution, arguments, layers, table), table, problems)
     problems += _missing(resolution, layers, table) + refusals(resolution, table)
     problems += _foreign(resolution, archived, table) + _contradictions(resolution, table)
     raise_if_any(ConfigError, "settings", problems)
     _warn_of_unread(resolution, table)
     return resolution
+
+
+def _with_speakers(
+    resolution: Resolution,
+    arguments: Mapping[str, object],
+    layers: Mapping[Layer, Mapping[str, object]],
+    table: Table,
+) -> Resolution:
+    """Return the resolution with the layer that named an argument as its source, where the caller passes it on."""
+    sources = dict(resolution.provenance)
+    for key, value in arguments.items():
+        # From the lowest up, so that the highest one that says the same is the source.
+        for layer in (Layer.FILE, Layer.CLI, Layer.EXPLICIT):
+            if any(table.key(name) == key and _means(name, said, value, table) for name, said in layers[layer].items()):
+                sources[key] = layer
+    return attrs.evolve(resolution, provenance=Settings(table, sources))
+
+
+def _means(name: str, said: object, value: object, table: Table) -> bool:
+    return said is not Unset and table.translate(name, said, name)[0] == value
 
 
 def _said_twice(overrides: Mapping[str, object], arguments: Mapping[str, object], table: Table) -> list[Problem]:

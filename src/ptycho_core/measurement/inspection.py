@@ -35,6 +35,9 @@ _RING_WIDTH_PX = 2
 # A ring is darker inside than half of its crest.
 _HOLLOW = 0.5
 
+CENTRE_FOUND_BY = "centre of mass on a ring (circular mean)"
+"""How the centre of a pattern is found, for people."""
+
 
 class ProbeShape(StrEnum):
     """Where the light of a probe is."""
@@ -116,8 +119,9 @@ class Inspection:
         detector: sums over the patterns.
         probe: the illumination.
         path: the positions.
-        centre_px: (y, x) of the centre of the mean pattern.
-        expected_centre_px: (y, x) where the probe's own far field has it.
+        centre_px: (y, x) of the centre of the mean pattern, found by `CENTRE_FOUND_BY`. Uneven light draws it
+            beside the middle of what is lit.
+        expected_centre_px: (y, x) where the probe's own far field has it, found in the same way.
     """
 
     scan: Scan

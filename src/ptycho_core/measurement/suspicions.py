@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import attrs
 import numpy as np
 
-from ptycho_core.measurement.inspection import good_pixels
+from ptycho_core.measurement.inspection import CENTRE_FOUND_BY, good_pixels
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -118,7 +118,7 @@ def _centre(inspection: Inspection) -> Iterator[tuple[Suspicion, str]]:
         return
     text = (
         f"the patterns are centred at ({centre[0]:.1f}, {centre[1]:.1f}), {np.hypot(*off):.0f} px from where this "
-        f"probe would have them, ({expected[0]:.1f}, {expected[1]:.1f})"
+        f"probe would have them, ({expected[0]:.1f}, {expected[1]:.1f}), both found as {CENTRE_FOUND_BY}"
     )
     corner = np.abs(np.abs(off) - size / 2).max() <= size / 8
     yield Suspicion.NOT_CENTRED, text + (": zero frequency seems to lie in the corner" if corner else "")

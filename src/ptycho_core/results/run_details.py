@@ -27,6 +27,9 @@ class RunDetails:
         r_factors: (n,) float64, the R-factor of each reconstructed pattern.
         held_out_losses: (E,) float64, losses on what was held out, one per epoch of the training; NaN where there was
             none.
+        epoch_steps: (E,) float64, steps of the training by the end of each epoch.
+        loss_steps: (S,) float64, steps of the training by which a loss was taken down.
+        step_losses: (S,) float64, mean training loss since the one before.
         loss_unit: what the losses of the training are; empty when unknown.
         settings: value of each setting, as it would be typed, by name.
     """
@@ -34,6 +37,9 @@ class RunDetails:
     first_probe: npt.NDArray[np.complex64] | None = attrs.field(default=None, converter=_as_optional_probe)
     r_factors: npt.NDArray[np.float64] | None = attrs.field(default=None, converter=as_optional_float64)
     held_out_losses: npt.NDArray[np.float64] | None = attrs.field(default=None, converter=as_optional_float64)
+    epoch_steps: npt.NDArray[np.float64] | None = attrs.field(default=None, converter=as_optional_float64)
+    loss_steps: npt.NDArray[np.float64] | None = attrs.field(default=None, converter=as_optional_float64)
+    step_losses: npt.NDArray[np.float64] | None = attrs.field(default=None, converter=as_optional_float64)
     loss_unit: str = ""
     settings: Mapping[str, str] = attrs.field(factory=dict, converter=FrozenMapping[str])
 
@@ -48,6 +54,10 @@ class RunDetails:
         yield from _series_problems(self.r_factors, "run.r_factors", n_positions, finite=True)
         # A training that diverged, or held nothing out in an epoch, has a curve that says so.
         yield from _series_problems(self.held_out_losses, "run.held_out_losses", n_losses, finite=False)
+        yield from _series_problems(self.epoch_steps, "run.epoch_steps", n_losses, finite=True)
+        taken = 0 if self.loss_steps is None or not self.loss_steps.ndim else len(self.loss_steps)
+        yield from _series_problems(self.loss_steps, "run.loss_steps", taken, finite=True)
+        yield from _series_problems(self.step_losses, "run.step_losses", taken, finite=False)
 
 
 def _series_problems(array: AnyArray | None, path: str, length: int, *, finite: bool) -> Iterator[Problem]:

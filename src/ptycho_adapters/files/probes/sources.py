@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 _SAME_PIXEL = 0.01
 # An object absorbs, it does not swallow: a probe further off than this was not given in photons.
 _LARGEST_FLUX_RATIO = 10.0
+_AS_A_FILE = "give a probe as a file instead, with probe=probe_from_file(FILE) or --probe FILE"
 
 
 def probe_from_file(path: Path) -> ProbeSource:
@@ -73,7 +74,7 @@ def probe_from_model(model: ProbeModel) -> ProbeSource:
         missing = [name for name, value in lengths.items() if value is None]
         if setting.pixel_m is None or setting.wavelength_m is None:
             expected, found = "the scan's object pixel and wavelength", f"no {' and no '.join(missing)} in the file"
-            problem = Problem(path="probe model", expected=expected, found=found, fix="give a probe as a file instead")
+            problem = Problem(path="probe model", expected=expected, found=found, fix=_AS_A_FILE)
             raise ScanFileError("probe model", [problem])
         frame = ProbeFrame(size_px=setting.size_px, pixel_m=setting.pixel_m, wavelength_m=setting.wavelength_m)
         try:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from ptycho_core.any_array import AnyArray
 
 GROUP = "run"
-RUN_ARRAYS = ("first_probe", "r_factors", "held_out_losses")
+RUN_ARRAYS = ("first_probe", "r_factors", "held_out_losses", "epoch_steps", "loss_steps", "step_losses")
 RUN_TEXTS = "texts"
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, overload
 
 from ptycho_adapters.files.evidence.recognition import gather_evidence
 from ptycho_adapters.files.products.contents import ProductContents, product_from
@@ -11,9 +11,12 @@ from ptycho_adapters.files.products.hdf5 import read_h5_contents, write_product_
 from ptycho_adapters.files.products.npz import read_npz_contents, write_product_npz
 from ptycho_adapters.files.reading import Container, Evidence
 from ptycho_core.errors import ConfigError, Problem, ScanFileError
+from ptycho_core.results.conversion import as_product
+from ptycho_core.results.product import Product
+from ptycho_core.results.reconstruction import Reconstruction
 
 if TYPE_CHECKING:
-    from ptycho_core.results.product import Product
+    from ptycho_core.measurement.scan import ScanMetadata
 
 _WRITERS = {".h5": write_product_h5, ".hdf5": write_product_h5, ".npz": write_product_npz}
 _MARK = "probe_position_x_m"
@@ -60,20 +63,40 @@ def read_contents(path: Path) -> ProductContents:
     raise ScanFileError(str(path), [problem])
 
 
-def write_product(product: Product, path: str | Path) -> None:
-    """Write a product so that `read_product` gives back an equal one and the Ptychodus client opens it; atomic.
+@overload
+def write_product(result: Product, path: str | Path) -> None: ...
+@overload
+def write_product(result: Reconstruction, path: str | Path, *, metadata: ScanMetadata | None = None) -> None: ...
+def write_product(result: Product | Reconstruction, path: str | Path, *, metadata: ScanMetadata | None = None) -> None:
+    """Write a result so that `read_product` gives it back and the Ptychodus client opens it; atomic.
 
     Args:
-        product: what to write.
+        result: a product, which comes back equal, or a reconstruction, which becomes one.
         path: where to, ending in .h5, .hdf5 or .npz; an existing file is replaced.
+        metadata: of the scan that a reconstruction was made from: name, pixel size, wavelength and distance. A product
+            has its own.
 
     Raises:
-        ConfigError: when the path ends in something else.
+        ConfigError: when the path ends in something else, or metadata are given beside a product.
+        ScanError: when the reconstruction holds what no product can, such as values that are not finite.
+        TypeError: when the result is of another kind.
         OSError: from the file system; an existing file is then as it was.
     """
-    path = Path(path)
+    product, path = _as_product(result, metadata), Path(path)
     write = _WRITERS.get(path.suffix.lower())
     if write is None:
         problem = Problem(path="path", expected=f"a name ending in {', '.join(_WRITERS)}", found=path.name)
         raise ConfigError("write_product", [problem])
     write(product, path)
+
+
+def _as_product(result: object, metadata: ScanMetadata | None) -> Product:
+    if isinstance(result, Reconstruction):
+        return as_product(result, metadata)
+    if not isinstance(result, Product):
+        message = f"write_product: expected a Product or a Reconstruction, found {type(result).__name__}"
+        raise TypeError(message)
+    if metadata is not None:
+        expected = "none beside a product, which has its own"
+        raise ConfigError("write_product", [Problem(path="metadata", expected=expected, found=repr(metadata))])
+    return result

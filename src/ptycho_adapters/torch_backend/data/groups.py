@@ -73,13 +73,17 @@ class TrainingSet:
         return any(len(groups.validation) for groups in self.groups)
 
 
-def training_set(payload: TrainingPayload, scans: Sequence[Scan], validation: Scan | None = None) -> TrainingSet:
+def training_set(
+    payload: TrainingPayload, scans: Sequence[Scan], validation: Scan | None = None, *, names: Sequence[str] = ()
+) -> TrainingSet:
     """Draw the groups of every scan, each by itself.
 
     Args:
         payload: resolved settings; numbers of groups and patterns and the share held out are meant for each scan.
         scans: patterns to train on.
         validation: another scan to validate on instead of a region of each.
+        names: what messages are to call the scans, such as their files, that to validate on last; empty for their
+            numbers.
 
     Raises:
         ConfigError: a scan cannot give that many groups, or a region is too small for one; all at once.
@@ -87,39 +91,42 @@ def training_set(payload: TrainingPayload, scans: Sequence[Scan], validation: Sc
     drawn: list[TrainingGroups] = []
     problems: list[Problem] = []
     for number, scan in enumerate(scans):
-        # Another scan is validated on once.
-        whole = validation is not None and number > 0
         try:
-            drawn.append(_of_whole_scan(payload, scan) if whole else training_groups(payload, scan, validation))
+            drawn.append(training_groups(payload, scan) if validation is None else _of_whole_scan(payload, scan))
         except ConfigError as error:
-            problems += [in_scan(problem, number, scans) for problem in error.problems]
+            problems += [in_scan(problem, number, scans, names) for problem in error.problems]
+    if validation is not None:
+        try:
+            held_out = group_scan(validation, _at_most(grouping_of(payload), validation.n_patterns)).indices
+            # Another scan is validated on once.
+            drawn[:1] = [attrs.evolve(groups, validation=held_out) for groups in drawn[:1]]
+        except ConfigError as error:
+            name = names[len(scans)] if names else "the scan to validate on"
+            problems += [attrs.evolve(problem, found=f"{problem.found}, in {name}") for problem in error.problems]
     raise_if_any(ConfigError, "training groups", problems)
     return TrainingSet(scans=tuple(scans), groups=tuple(drawn), validation=validation)
 
 
-def in_scan(problem: Problem, number: int, scans: Sequence[Scan]) -> Problem:
-    """Say in a problem which scan has it, if there are several."""
-    if len(scans) == 1:
+def in_scan(problem: Problem, number: int, scans: Sequence[Scan], names: Sequence[str] = ()) -> Problem:
+    """Say in a problem which scan has it: by its name, or by its number if there are several."""
+    if not names and len(scans) == 1:
         return problem
-    name = scans[number].metadata.name
-    return attrs.evolve(problem, found=f"{problem.found}, in scan {number + 1}" + (f" ({name})" if name else ""))
+    own = scans[number].metadata.name
+    where = names[number] if names else f"scan {number + 1}" + (f" ({own})" if own else "")
+    return attrs.evolve(problem, found=f"{problem.found}, in {where}")
 
 
-def training_groups(payload: TrainingPayload, scan: Scan, validation: Scan | None) -> TrainingGroups:
+def training_groups(payload: TrainingPayload, scan: Scan) -> TrainingGroups:
     """Hold out a region, then draw groups on either side of the border: none crosses it.
 
     Args:
         payload: resolved settings; numbers of groups and patterns are meant for the whole scan and shared out.
         scan: patterns to train on.
-        validation: another scan to validate on instead of a region.
 
     Raises:
         ConfigError: the scan cannot give that many groups, or a region is too small for one.
     """
     grouping = grouping_of(payload)
-    if validation is not None:
-        held_out = group_scan(validation, _at_most(grouping, validation.n_patterns))
-        return TrainingGroups(train=group_scan(scan, grouping).indices, validation=held_out.indices, apart=True)
     split = split_region(scan.positions_px, payload.pt_training_config.validation_fraction)
     raise_if_any(ConfigError, "training groups", _problems(grouping, split, scan.n_patterns))
     share = len(split.train) / scan.n_patterns
@@ -135,7 +142,7 @@ def training_groups(payload: TrainingPayload, scan: Scan, validation: Scan | Non
 
 
 def _of_whole_scan(payload: TrainingPayload, scan: Scan) -> TrainingGroups:
-    """Draw groups to train on from all of a scan, which is not validated on."""
+    """Draw groups to train on from all of a scan, no region of which is validated on."""
     groups = group_scan(scan, grouping_of(payload)).indices
     return TrainingGroups(train=groups, validation=groups[:0], apart=True)
 

@@ -172,7 +172,7 @@ def _known_object(scan: Scan, flux: float) -> NDArray[np.complex64]:
         path="object",
         expected="the known object, for supervised training",
         found="none",
-        fix="give a scan with objectGuess, or train with model_type='pinn'",
+        fix="give a scan with objectGuess, or train with model_type='pinn' or --model-type pinn",
     )
     if scan.object is None:
         raise ScanError("training scan", [problem])

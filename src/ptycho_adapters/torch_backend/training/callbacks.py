@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import torch
 from lightning import Callback, LightningModule, Trainer
 
 from ptycho_adapters.torch_backend.bars import fraction_bar
+from ptycho_adapters.torch_backend.training.module import MAIN
 from ptycho_adapters.torch_backend.training.schedule import Clock, Progress, TimeLimit, learning_rate_factor
+from ptycho_adapters.torch_backend.training.step_losses import StepLosses
 
 if TYPE_CHECKING:
     from tqdm import tqdm
@@ -234,25 +237,37 @@ class GradientNorm(Callback):
 
 
 class LossHistory(Callback):
-    """Keeps the losses of every epoch as plain numbers, those before a resumed checkpoint included.
+    """Keeps the losses of every epoch and step as plain numbers, those before a resumed checkpoint included.
 
     Attributes:
         rows: (epoch, steps so far, metric values) in order.
+        steps: the training loss by step.
     """
 
     def __init__(self) -> None:
         self.rows: list[tuple[int, int, dict[str, float]]] = []
+        self.steps = StepLosses()
 
     def state_dict(self) -> dict[str, Any]:
         """Keep the rows, for resuming."""
-        return {"rows": self.rows}
+        return {"rows": self.rows, "steps": self.steps.rows}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take up where a checkpoint stopped."""
+        """Take up where a checkpoint stopped; one without steps has none."""
         self.rows = list(state_dict["rows"])
+        self.steps = StepLosses(state_dict.get("steps", ()))
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: object, batch: GroupBatch, batch_idx: int
+    ) -> None:
+        """Keep the batch's loss where it is; no value is read from the device."""
+        del pl_module, batch, batch_idx
+        if isinstance(outputs, Mapping):
+            self.steps.add(trainer.global_step, outputs[MAIN])
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Take down the epoch's metrics."""
+        """Take down the epoch's metrics and the losses of its steps."""
         del pl_module
         values = {key: float(value) for key, value in trainer.callback_metrics.items() if key.endswith("_loss")}
         self.rows.append((trainer.current_epoch, trainer.global_step, values))
+        self.steps.fetch()

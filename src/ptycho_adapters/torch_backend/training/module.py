@@ -28,6 +28,9 @@ if TYPE_CHECKING:
     from ptycho_core.config import TorchTrainingConfig
     from ptycho_core.config.main_term import MainTerm
 
+MAIN = "main"
+"""What a training step calls the main term of its loss, beside the loss that is minimised."""
+
 
 class PtychoModule(LightningModule):
     """Learns the inversion from the patterns themselves.
@@ -91,15 +94,15 @@ class PtychoModule(LightningModule):
             labels=group.labels,
         )
 
-    def training_step(self, batch: GroupBatch, batch_idx: int) -> Tensor:
-        """Loss of one batch of groups, all of one scan."""
+    def training_step(self, batch: GroupBatch, batch_idx: int) -> dict[str, Tensor]:
+        """Loss of one batch of groups, all of one scan, and its main term."""
         del batch_idx
         prediction = self.predict_groups(batch.indices, self.arms.training[batch.scan])
         with torch.autocast(self.device.type, enabled=False):
             loss, main = self.objective.total(prediction)
         groups = len(batch.indices)
         self.log(f"{self.loss_name}_train_loss", main.detach(), on_step=False, on_epoch=True, batch_size=groups)
-        return loss
+        return {"loss": loss, MAIN: main.detach()}
 
     def validation_step(self, batch: GroupBatch, batch_idx: int) -> None:
         """Log the main term on held-out groups."""

@@ -79,7 +79,11 @@ def train(payload: TrainingPayload, scan: Scan | Sequence[Scan], *, validation: 
 
 
 def training_set_for(
-    payload: TrainingPayload, scan: Scan | Sequence[Scan], *, validation: Scan | None = None
+    payload: TrainingPayload,
+    scan: Scan | Sequence[Scan],
+    *,
+    validation: Scan | None = None,
+    names: Sequence[str] = (),
 ) -> TrainingSet:
     """Check that scans and machine suit a training, and draw its groups. Nothing is written.
 
@@ -87,6 +91,7 @@ def training_set_for(
         payload: resolved settings.
         scan: patterns to learn from; a sequence of scans is learned from together.
         validation: another scan of the same instrument to validate on; by default a region of every scan is held out.
+        names: what messages are to call the scans, such as their files, that to validate on last; empty for numbers.
 
     Raises:
         ScanError: a scan does not fit the payload; every misfit is listed.
@@ -95,7 +100,7 @@ def training_set_for(
     """
     scans = (scan,) if isinstance(scan, Scan) else tuple(scan)
     _check(payload, scans, validation)
-    return training_set(payload, scans, validation)
+    return training_set(payload, scans, validation, names=names)
 
 
 def train_on(payload: TrainingPayload, data: TrainingSet) -> TrainedModel:
@@ -239,6 +244,7 @@ def _trained(
             )
             for epoch, steps, values in history.rows
         ),
+        step_losses=history.steps.means(),
         code_version=VERSION,
     )
 

@@ -38,7 +38,7 @@ def cxi_refuses(scan: Scan) -> tuple[Problem, ...]:
     problems = amplitude_problems(scan, title="CXI")
     if scan.metadata.pixel_size_m is not None:
         return problems
-    fix = "state the object pixel in the metadata, or write another format"
+    fix = "state the object pixel in the metadata, or write another format, such as --format npz"
     unknown = Problem(path="pixel_size_m", expected="positions that can be written in metres", found="None", fix=fix)
     return (*problems, unknown)
 
