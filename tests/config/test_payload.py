@@ -231,6 +231,23 @@ def test_an_empty_archive_leaves_the_word_to_the_scan() -> None:
     assert (payload.pt_data_config.N, payload.provenance["N"]) == (128, Layer.SCAN)
 
 
+@pytest.mark.parametrize(("said", "n_groups", "source"), [({}, 100, Layer.SCAN), ({"n_groups": 8}, 8, Layer.EXPLICIT)])
+def test_a_reconstruction_may_take_all_patterns(said: dict[str, object], n_groups: int, source: Layer) -> None:
+    """The number of patterns is that of the groups where nobody says another."""
+    facts = InferenceFacts(scan=SCAN, archive=ArchiveFacts(path=Path("model")), all_patterns=100)
+
+    payload = resolve_inference(facts, said, output_dir=OUT)
+
+    assert (payload.pt_inference_config.n_groups, payload.provenance["n_groups"]) == (n_groups, source)
+    assert payload.pt_data_config.N == 128
+
+
+def test_a_reconstruction_that_takes_no_number_for_granted_needs_one() -> None:
+    """Where all patterns are not meant, somebody has to say how many groups."""
+    with pytest.raises(ConfigError, match="n_groups is required"):
+        resolve_inference(InferenceFacts(scan=SCAN, archive=ArchiveFacts(path=Path("model"))), output_dir=OUT)
+
+
 def test_a_reconstruction_has_the_layers_of_a_training() -> None:
     """Explicit beats execution beats command line beats file, and all of them are listed as applied."""
     execution = PyTorchExecutionConfig(num_threads=3, precision="16-mixed")

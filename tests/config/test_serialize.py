@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import attrs
 import numpy as np
 import pytest
 
-from ptycho_core.config import ModelConfig, PyTorchExecutionConfig, TorchModelConfig, TrainingConfig, evolve
+from ptycho_core.config import DataConfig, ModelConfig, PyTorchExecutionConfig, TorchModelConfig, TrainingConfig, evolve
+from ptycho_core.config.knob import Knob, Rule
 from ptycho_core.config.overrides import Layer
 from ptycho_core.config.payload import ScanFacts, TrainingPayload, resolve_training
 from ptycho_core.config.payload_json import payload_from_json, payload_to_json
+from ptycho_core.config.record import Record
 from ptycho_core.config.serialize import json_value, structure, unstructure
 from ptycho_core.errors import ConfigError
 
@@ -44,15 +47,16 @@ def test_a_record_survives_json() -> None:
 
 def test_reading_lists_every_problem_with_its_path() -> None:
     """Missing, unknown and wrong fields of nested records are all named."""
-    data = dict(unstructure(TrainingConfig(model=ModelConfig())))
+    data: dict[object, object] = {**unstructure(TrainingConfig(model=ModelConfig()))}
     data["model"] = {**unstructure(ModelConfig()), "N": "64", "gridsize": 0}
-    data |= {"extra": 1, "batch_size": 5, "probe_trainable": "false"}
+    data |= {"extra": 1, 2: 1, "batch_size": 5, "probe_trainable": "false"}
     del data["nepochs"]
 
     with pytest.raises(ConfigError) as error:
         structure(TrainingConfig, data)
 
     assert sorted(map(str, error.value.problems)) == [
+        "TrainingConfig.2: expected a known field, found an unknown one",
         "TrainingConfig.batch_size: expected a positive power of 2, found 5",
         "TrainingConfig.extra: expected a known field, found an unknown one",
         "TrainingConfig.model.N: expected one of 64, 128, 256, found '64'",
@@ -74,6 +78,27 @@ def test_reading_lists_the_contradictions_of_a_record_with_their_path() -> None:
         "\n  - execution.persistent_workers: expected false with num_workers=0, found True"
         "\n  - execution.prefetch_factor: expected none with num_workers=0, found 2"
     )
+
+
+def _broken(_: object) -> bool:
+    message = "a rule that is wrong itself"
+    raise ZeroDivisionError(message)
+
+
+@attrs.frozen(kw_only=True, slots=False)
+class Broken(Record):
+    """A record whose rule fails for a reason of its own."""
+
+    side: int = attrs.field(metadata=Knob("side", rules=(Rule(expected="luck", holds=_broken),)).metadata())
+
+
+attrs.resolve_types(Broken)
+
+
+def test_an_error_of_the_program_is_not_taken_for_one_of_the_data() -> None:
+    """Whatever is no problem of a value comes through as it is."""
+    with pytest.raises(ZeroDivisionError, match="wrong itself"):
+        structure(Broken, {"side": 1})
 
 
 @pytest.mark.parametrize("data", [[], None, "text", 3, [("N", 64)]])
@@ -191,6 +216,51 @@ def test_provenance_is_of_every_setting(payload: TrainingPayload) -> None:
         "provenance.N: expected a value, found nothing",
         f"provenance.gridsize: expected one of {layers}, found 'guess'",
     ]
+
+
+def test_a_payload_is_laid_out_to_be_read(payload: TrainingPayload) -> None:
+    """The text has one value per line, its parts in a fixed order and its settings in that of their records."""
+    text = payload_to_json(payload)
+    data = json.loads(text)
+
+    assert text == json.dumps(data, indent=1)
+    assert list(data) == [
+        "format_version",
+        "training",
+        "pt_data",
+        "pt_model",
+        "pt_training",
+        "pt_inference",
+        "execution",
+        "execution_explicit",
+        "overrides_applied",
+        "provenance",
+    ]
+    assert list(data["pt_data"]) == [field.name for field in attrs.fields(DataConfig)]
+    assert data["overrides_applied"] == sorted(payload.overrides_applied)
+    assert list(data["provenance"]) == sorted(payload.provenance)
+
+
+def test_a_grid_without_a_gridsize_is_refused(payload: TrainingPayload) -> None:
+    """A grid that no run can have is a problem, also where somebody is said to have chosen it."""
+    data = json.loads(damaged(payload, "pt_data", "grid_size", value=[2, 3])) | {"overrides_applied": ["gridsize"]}
+
+    with pytest.raises(ConfigError, match=r"DataConfig\.grid_size: expected two equal sizes"):
+        payload_from_json(json.dumps(data))
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("{", "text: expected JSON, found Expecting property name"),
+        ("[]", r"text: expected a JSON object, found \[\]"),
+        ("[" * 100_000, "text: expected JSON, found maximum recursion depth"),
+    ],
+)
+def test_what_is_no_json_object_is_said_to_be_none(text: str, problem: str) -> None:
+    """The message names the payload and what the text is instead."""
+    with pytest.raises(ConfigError, match=f"^training payload:\n  - {problem}"):
+        payload_from_json(text)
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "3", "null", "[" * 100_000, "{}"])

@@ -65,7 +65,7 @@ def payload_to_json(payload: TrainingPayload) -> str:
         overrides_applied=tuple(sorted(payload.overrides_applied)),
         provenance=_Sources(**payload.provenance),
     )
-    return json.dumps(unstructure(stored), indent=1, allow_nan=False)
+    return json.dumps(unstructure(stored), indent=1)
 
 
 def payload_from_json(text: str) -> TrainingPayload:
@@ -83,7 +83,8 @@ def payload_from_json(text: str) -> TrainingPayload:
         raise ConfigError(_SUBJECT, version or error.problems) from None
     remember(stored.execution, frozenset(stored.execution_explicit))
     records = (stored.pt_data, stored.pt_model, stored.pt_training, stored.pt_inference, stored.execution)
-    values = settings_of(stored.training.model, stored.training, *records)
+    # The torch side holds every key, but no canonical spelling for a grid that is not square.
+    values = settings_of(stored.training.model, *records)
     return TrainingPayload(
         tf_training_config=stored.training,
         pt_data_config=stored.pt_data,
