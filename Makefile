@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
+# One process per core, each of one thread (conftest.py).
+WORKERS ?= -n auto --dist worksteal
 export PYTHONHASHSEED ?= 0
 
 .PHONY: help install demo test lint types imports unit properties clean
@@ -24,7 +26,7 @@ demo: $(READY)  ## simulate, train, reconstruct an unseen object, evaluate (abou
 	@$(BIN)/python -m ptycho_adapters.demo --output-dir demo_output
 
 test: lint types imports unit properties  ## everything CI runs
-	@echo "==> all checks passed"
+	@echo "==> all checks passed; what was skipped is listed with its reason above"
 
 lint: $(READY)
 	@echo "==> ruff"
@@ -47,11 +49,11 @@ imports: $(READY)
 
 unit: $(READY)
 	@echo "==> pytest tests"
-	@$(BIN)/pytest -q tests
+	@$(BIN)/pytest -q $(WORKERS) tests
 
 properties: $(READY)
 	@echo "==> pytest property_tests"
-	@$(BIN)/pytest -q property_tests
+	@$(BIN)/pytest -q $(WORKERS) property_tests
 
 clean:  ## remove the environment and everything generated
 	rm -rf $(VENV) demo_output .mypy_cache .ruff_cache .pytest_cache .hypothesis

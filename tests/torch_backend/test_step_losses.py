@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 
     from ptycho_adapters.torch_backend import TrainedModel
 
-pytest_plugins = ("torch_fixtures",)
 
 THREE = {"epochs": 3}
 

@@ -27,15 +27,14 @@ from ptycho_core.errors import ConfigError, Problem, raise_if_any
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from ptycho_core.config.record import Record
 
-R = TypeVar("R", bound="Record")
+R = TypeVar("R", bound="attrs.AttrsInstance")
 
 JsonValue: TypeAlias = "bool | int | float | str | Sequence[JsonValue] | Mapping[str, JsonValue] | None"
 _Hook: TypeAlias = Callable[[Any, Any], object]
 
 
-def unstructure(record: Record) -> dict[str, JsonValue]:
+def unstructure(record: attrs.AttrsInstance) -> dict[str, JsonValue]:
     """Return a record's fields as plain JSON values."""
     values: dict[str, JsonValue] = _CONVERTER.unstructure(record)
     return values
