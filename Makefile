@@ -3,8 +3,6 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
-# One process per core, each of one thread (conftest.py).
-WORKERS ?= -n auto --dist worksteal
 export PYTHONHASHSEED ?= 0
 
 .PHONY: help install demo test check lint mypy pyright imports tests clean
