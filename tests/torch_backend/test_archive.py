@@ -236,7 +236,7 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
         (_with_manifest(history=[{"epoch": 0}]), r"manifest\.json\.history: expected rows of epoch, train"),
         (_with_manifest(history=5), r"manifest\.json\.history"),
         (_with_manifest(code_version=None), r"manifest\.json\.code_version: expected text, found None"),
-        (_with("config.json", b"{}"), r"\(config\.json\):\s+- format_version: expected 1, found None"),
+        (_with("config.json", b"{}"), r"\(config\.json\):\s+- format_version: expected a value, found nothing"),
         (_with("config.json", b"\xff\xfe"), r"config\.json: expected UTF-8 text"),
         (_with("model.safetensors", b"nonsense"), r"model\.safetensors: expected a safetensors file"),
         (_with_tensors(lambda t: t.pop("probe.0")), r"model\.safetensors\.probe\.0: expected complex64 .*found none"),

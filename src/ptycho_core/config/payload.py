@@ -295,7 +295,7 @@ def _with_speakers(
 
 
 def _means(name: str, said: object, value: object, table: Table) -> bool:
-    return said is not Unset and table.translate(name, said, name)[0] == value
+    return said is not Unset and _equal(table.translate(name, said, name)[0], value)
 
 
 def _said_twice(overrides: Mapping[str, object], arguments: Mapping[str, object], table: Table) -> list[Problem]:
