@@ -299,3 +299,14 @@ def test_what_is_no_stack_is_refused_by_its_shape(patterns: npt.ArrayLike) -> No
     """A lone number, a list, an empty stack: each is named with its shape, whatever its values."""
     with pytest.raises(ScanError, match=r"patterns: expected a stack of square diffraction patterns"):
         Scan(**_parts(patterns=patterns))
+
+
+def test_positions_without_coordinates_are_refused() -> None:
+    """Two positions of no coordinate each are a problem of the positions, not a failure of the check."""
+    with pytest.raises(ScanError, match="positions_px: expected"):
+        Scan(
+            patterns=np.ones((2, 64, 64), np.float32),
+            domain=MeasurementDomain.COUNTS,
+            positions_px=np.zeros((2, 0)),
+            probe=np.ones((64, 64), np.complex64),
+        )

@@ -149,7 +149,7 @@ def _coordinate_problems(parts: ScanParts, positions: AnyArray, path: str) -> It
 
 def _spread_px(positions: AnyArray) -> float | None:
     """Give the larger extent of the scanned box, None where there is no such thing."""
-    if positions.ndim != 2 or positions.dtype.kind != "f" or len(positions) < 2:
+    if positions.ndim != 2 or positions.dtype.kind != "f" or len(positions) < 2 or not positions.size:
         return None
     spread = float(np.max(np.ptp(cast("_Real", positions), axis=0)))
     return spread if np.isfinite(spread) else None
