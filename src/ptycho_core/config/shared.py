@@ -135,6 +135,14 @@ PROBE_ROUNDS = Knob(
     "trained and the probe unrefined, none is 8 in a reconstruction and 30 in a training, else 0",
     rules=(at_least(0),),
 )
+PROBE_AUTOFOCUS = Knob("look for the probe's focus before the work itself, where the probe is refined")
+BACKGROUND_COUNTS = Knob(
+    "counts that do not come from the beam; none estimates them", unit="counts/px", rules=(at_least(0),)
+)
+BEAM_SEARCH = Knob("look for the direct beam on the detector, and take out by how many pixels it is off the middle")
+POSITION_REFINEMENT = Knob(
+    "what of the positions may be moved: nothing, the stage as a whole (scale, rotation, shear), or each too"
+)
 BACKEND = Knob(
     "framework that trains and reconstructs",
     key="backend",

@@ -17,7 +17,9 @@ from ptycho_core.config.shared import (
     ACCELERATOR,
     ACTIVATION,
     BACKEND,
+    BACKGROUND_COUNTS,
     BATCH_SIZE,
+    BEAM_SEARCH,
     DEBUG,
     DEVICES,
     GRADIENT_CLIP_VAL,
@@ -35,6 +37,8 @@ from ptycho_core.config.shared import (
     OTHER_GENERATOR,
     OUTPUT_DIR,
     PATCHWISE,
+    POSITION_REFINEMENT,
+    PROBE_AUTOFOCUS,
     PROBE_ROUNDS,
     SCHEDULER,
     SEED,
@@ -250,9 +254,7 @@ class TorchTrainingConfig(Loop, Optimisation, Sampling):
     probe_learning_rate: float | None = Knob(
         "first learning rate of the probe; none is learning_rate", rules=(above(0),)
     ).field(1e-3)
-    probe_autofocus: bool = Knob("look for the probe's focus before the training, where the probe is trainable").field(
-        True
-    )
+    probe_autofocus: bool = PROBE_AUTOFOCUS.field(True)
     probe_rounds: int | None = PROBE_ROUNDS.field(None)
     initial_weights: Literal["auto", "generalist", "random"] = Knob(
         "weights that a training starts from: the package's own or random ones; auto takes the package's own where "
@@ -273,7 +275,9 @@ class TorchTrainingConfig(Loop, Optimisation, Sampling):
         at_least(0),
         phase=Phase.TRAINING,
     ).field(0.0)
-    background_counts: float = Knob("floor of the expected counts", unit="counts/px", rules=(above(0),)).field(0.01)
+    background_counts: float | None = BACKGROUND_COUNTS.field(None)
+    beam_search: bool = BEAM_SEARCH.field(True)
+    position_refinement: Literal["none", "affine", "each"] = POSITION_REFINEMENT.field("each")
     training_directories: tuple[Path, ...] = Knob(
         "folders whose scan files are trained on together with train_data_file, each under a probe of its own",
         phase=Phase.TRAINING,
@@ -321,6 +325,10 @@ class TorchInferenceConfig(Evaluation, Sampling):
         phase=Phase.RECONSTRUCTION,
     ).field("auto")
     probe_rounds: int | None = PROBE_ROUNDS.field(None)
+    probe_autofocus: bool = PROBE_AUTOFOCUS.field(True)
+    background_counts: float | None = BACKGROUND_COUNTS.field(None)
+    beam_search: bool = BEAM_SEARCH.field(True)
+    position_refinement: Literal["none", "affine", "each"] = POSITION_REFINEMENT.field("each")
     experiment_number: int = _fixed("scan of a folder", "a reconstruction reads one scan", at_least(0)).field(0)
     window: int = _fixed("border left out of figures", "figures use the covered area", at_least(0)).field(20)
     patch_weighting: Literal["uniform", "probe"] = only_in(

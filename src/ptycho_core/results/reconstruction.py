@@ -23,8 +23,12 @@ class Reconstruction:
         origin_px: canvas (y, x) of pixel [0, 0], in the frame of the scan's positions.
         probe: (modes, N, N) complex64, the illumination used, in the scale of the scan's own probe.
         probe_source: whether that is a refined probe of the model or the scan's own.
+        given_positions_px: (n, 2) float64, where the scan has them; None when unknown.
+        beam_px: (y, x) by which the direct beam was off pixel N // 2 of the stored patterns; the probe's slope of
+            phase makes up for it.
+        background_counts: counts per pixel that do not come from the beam.
         probe_number: which one of the model's probes, counted from 0; None for the scan's own, or where it is unknown.
-        positions_px: (n, 2) float64 positions (y, x) that were reconstructed.
+        positions_px: (n, 2) float64 positions (y, x) that were reconstructed, refined ones where they were moved.
         pattern_indices: (n,) int64 scan indices of those positions.
         scale: factor on the network's object that was applied on the way out; the network works at a probe whose
             energy is the scan's mean flux.
@@ -46,6 +50,9 @@ class Reconstruction:
     metrics: Mapping[str, float] = attrs.field(factory=dict, converter=FrozenMapping[float])
     r_factors: NDArray[np.float64] | None = None
     probe_number: int | None = None
+    given_positions_px: NDArray[np.float64] | None = None
+    beam_px: tuple[int, int] = (0, 0)
+    background_counts: float = 0.0
     seconds: Mapping[str, float] = attrs.field(factory=dict, converter=FrozenMapping[float])
 
     @property

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import copy
 from typing import TYPE_CHECKING
 
 import attrs
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 from ptycho_adapters.torch_backend.physics.canvas import extract, pixel_indices
 from ptycho_adapters.torch_backend.physics.optics import detector_order, shift_probe, split_positions
 from ptycho_core.errors import Problem, ScanError
+from ptycho_core.measurement.beam import beam_offset_px
 from ptycho_core.measurement.frames import frame_slices
 from ptycho_core.measurement.scan import MeasurementDomain
 
@@ -55,12 +57,15 @@ class ResidentScan(nn.Module):
         scan: a validated scan.
         patterns: (m,) sorted scan indices of the patterns to keep, for those who use no others; all by default.
         labelled: keep the known object too, for supervised training.
+        find_beam: look for the direct beam under the scan's probe, and roll patterns and mask back by what it is off.
 
     Raises:
         ScanError: a known object is wanted, and the scan has none or one that does not hold every patch.
 
     Attributes:
-        flux: mean photons per frame of the whole scan.
+        flux: mean photons per frame of the whole scan, over good pixels.
+        beam_px: (y, x) by which the direct beam was off pixel N // 2; (0, 0) where nobody looked.
+        mean_counts: (N, N) float64, mean of all patterns, detector order, 0 at bad pixels; on the host.
         size: edge of a pattern in px.
         counts: (m, N, N), detector order, 0 at bad pixels: the patterns that are kept, uint16 where they were measured
             as such, else float32; m = 0 for a memory-mapped scan.
@@ -70,6 +75,8 @@ class ResidentScan(nn.Module):
     """
 
     flux: float
+    beam_px: tuple[int, int]
+    mean_counts: Tensor
     size: int
     counts: Tensor
     rows: Tensor
@@ -78,19 +85,28 @@ class ResidentScan(nn.Module):
     good_pixels: Tensor | None
     known_object: Tensor | None
 
-    def __init__(self, scan: Scan, *, patterns: NDArray[np.integer] | None = None, labelled: bool = False) -> None:
+    def __init__(
+        self,
+        scan: Scan,
+        *,
+        patterns: NDArray[np.integer] | None = None,
+        labelled: bool = False,
+        find_beam: bool = False,
+    ) -> None:
         super().__init__()
-        self.flux = mean_flux(scan)
+        mean = mean_counts(scan)
+        self.beam_px = beam_px = beam_offset_px(mean, scan.probe, scan.bad_pixels) if find_beam else (0, 0)
         every = patterns is None or len(patterns) == scan.n_patterns
         kept = np.arange(scan.n_patterns) if patterns is None else patterns
         self.size = scan.N
         self._mapped = scan if scan.memory_mapped else None
         good = None if scan.bad_pixels is None else torch.tensor(~scan.bad_pixels, dtype=torch.float32)
-        self._good_on_host = good = None if good is None else detector_order(good)
+        self._good_on_host = good = None if good is None else _beam_order(good, beam_px)
         if scan.memory_mapped:
             kept, every = kept[:0], False
         chosen = slice(None) if every else kept
-        counts = _as_measured(scan, chosen, good) if count_bytes(scan) == 2 else _converted(scan, chosen, good)
+        convert = _as_measured if count_bytes(scan) == 2 else _converted
+        counts = convert(scan, chosen, good, beam_px)
         starts, fractions = split_positions(torch.tensor(scan.positions_px), scan.N)
         self.register_buffer("counts", counts, persistent=False)
         rows = np.full(scan.n_patterns, len(kept), dtype=np.int64)
@@ -99,6 +115,8 @@ class ResidentScan(nn.Module):
         self.register_buffer("starts", starts, persistent=False)
         self.register_buffer("fractions_px", fractions, persistent=False)
         self.register_buffer("good_pixels", good, persistent=False)
+        self.mean_counts = _beam_order(torch.tensor(mean), beam_px)
+        self.flux = float(mean.sum())
         known = torch.tensor(_known_object(scan, self.flux)) if labelled else None
         self.register_buffer("known_object", known, persistent=False)
 
@@ -120,7 +138,7 @@ class ResidentScan(nn.Module):
     def _counts(self, indices: Tensor) -> Tensor:
         if self._mapped is None:
             return self.counts[self.rows[indices]].to(torch.float32)
-        counts = _converted(self._mapped, indices.reshape(-1).cpu().numpy(), self._good_on_host)
+        counts = _converted(self._mapped, indices.reshape(-1).cpu().numpy(), self._good_on_host, self.beam_px)
         return counts.reshape(*indices.shape, self.size, self.size).to(self.device)
 
     def _labels(self, starts: Tensor) -> Tensor | None:
@@ -129,6 +147,27 @@ class ResidentScan(nn.Module):
         groups, width = starts.shape[0], self.known_object.shape[1]
         whole = self.known_object.reshape(1, -1).expand(groups, -1)
         return extract(whole, pixel_indices(starts, self.size, width), self.size)
+
+    def moved(self, indices: Tensor, moves_px: Tensor) -> ResidentScan:
+        """The same patterns, sharing their memory, with some positions moved.
+
+        Args:
+            indices: (m,) int64 scan indices.
+            moves_px: (m, 2) real, (y, x).
+        """
+        first = self.starts[indices] + self.fractions_px[indices].double() + moves_px.double()
+        whole = torch.floor(first + 0.5)
+        other = copy(self)
+        # A shallow copy shares the table of buffers: it gets one of its own before two of them are exchanged.
+        vars(other)["_buffers"] = dict(vars(self)["_buffers"])
+        other.starts = self.starts.index_copy(0, indices, whole.to(torch.int64))
+        other.fractions_px = self.fractions_px.index_copy(0, indices, (first - whole).to(torch.float32))
+        return other
+
+    def positions_px(self, indices: Tensor) -> Tensor:
+        """Positions (m, 2) float64 of some scan indices, (y, x) of the patch centre in object pixels."""
+        centre = (self.size - 1) / 2
+        return self.starts[indices].double() + self.fractions_px[indices].double() + centre
 
     def starts_on_host(self) -> NDArray[np.int64]:
         """First pixels of all patches, (n, 2)."""
@@ -193,22 +232,36 @@ def count_bytes(scan: Scan) -> int:
     return 2 if short and not scan.memory_mapped else 4
 
 
-def _as_measured(scan: Scan, chosen: slice | NDArray[np.integer], good: Tensor | None) -> Tensor:
+def _as_measured(
+    scan: Scan, chosen: slice | NDArray[np.integer], good: Tensor | None, beam_px: tuple[int, int]
+) -> Tensor:
     """Bring uint16 counts of a scan to detector order on the host, 0 at bad pixels."""
-    counts = detector_order(torch.tensor(scan.patterns[chosen]))
+    counts = _beam_order(torch.tensor(scan.patterns[chosen]), beam_px)
     return counts if good is None else torch.where(good > 0, counts, torch.zeros_like(counts[:1]))
 
 
-def _converted(scan: Scan, chosen: slice | NDArray[np.integer], good: Tensor | None) -> Tensor:
+def _converted(
+    scan: Scan, chosen: slice | NDArray[np.integer], good: Tensor | None, beam_px: tuple[int, int]
+) -> Tensor:
     """Bring patterns of a scan to counts in detector order on the host, 0 at bad pixels."""
-    counts = detector_order(torch.tensor(scan.counts(chosen)))
+    counts = _beam_order(torch.tensor(scan.counts(chosen)), beam_px)
     return counts if good is None else counts * good
 
 
+def _beam_order(patterns: Tensor, beam_px: tuple[int, int]) -> Tensor:
+    """Detector order for a beam that is off the middle by whole pixels (y, x): it comes to lie at index 0."""
+    ordered = detector_order(patterns)
+    return ordered if beam_px == (0, 0) else torch.roll(ordered, (-beam_px[0], -beam_px[1]), dims=(-2, -1))
+
+
 def mean_flux(scan: Scan) -> float:
-    """Mean photons per frame over good pixels, float64; a few patterns are converted at a time."""
-    good = np.ones((scan.N, scan.N), bool) if scan.bad_pixels is None else ~scan.bad_pixels
+    """Mean photons per frame over good pixels, float64."""
+    return float(mean_counts(scan).sum())
+
+
+def mean_counts(scan: Scan) -> NDArray[np.float64]:
+    """Mean pattern (N, N), 0 at bad pixels; a few patterns are converted at a time."""
     total: NDArray[np.float64] = np.zeros((scan.N, scan.N))
     for some in frame_slices(scan.patterns, values=_CONVERTED_AT_ONCE * scan.N**2):
         total += scan.counts(some).sum(axis=0, dtype=np.float64)
-    return float(total[good].sum() / scan.n_patterns)
+    return (total if scan.bad_pixels is None else np.where(scan.bad_pixels, 0.0, total)) / scan.n_patterns

@@ -28,6 +28,7 @@ class View:
         weight: (B, C, N, N) float32, what an average of overlapping patches gives to each pixel.
         where: (B, C, N * N) int64, flat canvas indices of the patches.
         good_pixels: (N, N) float32, detector order, or None if all are good.
+        background: counts per pixel that do not come from the beam.
     """
 
     amplitude: Tensor
@@ -35,6 +36,7 @@ class View:
     weight: Tensor
     where: Tensor
     good_pixels: Tensor | None
+    background: float = 0.0
 
 
 @attrs.frozen(kw_only=True, eq=False)
@@ -110,7 +112,8 @@ class AveragedPatches:
     def contribution(self, view: View, patches: Tensor) -> Tensor:
         """Give weighted patches, (B, C, N, N)."""
         del patches
-        amplitude = visible_amplitude(view.amplitude, view.probes, view.good_pixels)
+        beam = (view.amplitude.square() - view.background).clamp_min(0.0).sqrt() if view.background else view.amplitude
+        amplitude = visible_amplitude(beam, view.probes, view.good_pixels)
         made: Tensor = self.generator(amplitude, view.probes)
         return view.weight * made
 

@@ -56,7 +56,7 @@ class Refinement(nn.Module):
 
     def contribution(self, view: View, patches: Tensor) -> Tensor:
         """Give the change that each pattern asks for, times the light on it, (B, C, N, N)."""
-        return asked_change(view.amplitude, view.probes, patches, view.good_pixels)
+        return asked_change(view.amplitude, view.probes, patches, view.good_pixels, view.background)
 
     def combine(self, total: Tensor, draft: Draft) -> Draft:
         """Correct the object (B, H, W) by the change asked for and by the network; a large canvas tile by tile."""

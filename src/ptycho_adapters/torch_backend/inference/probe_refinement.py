@@ -1,4 +1,4 @@
-"""Refinement of a probe under a trained network, without training: object and probe in turn.
+"""Steps of the probe and of the background for a given object.
 
 The network gives the object that belongs to the present probe; the probe then moves to where it explains the patterns
 better with that object. It is what an iterative solver does, with a network pass in the place of many object steps.
@@ -8,67 +8,88 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import attrs
 import torch
 
-from ptycho_adapters.torch_backend.bars import counted
 from ptycho_adapters.torch_backend.physics.canvas import extract
 from ptycho_adapters.torch_backend.physics.data_consistency import exit_wave_excess
-from ptycho_adapters.torch_backend.physics.optics import light_of, shift_probe, subpixel_ramps
+from ptycho_adapters.torch_backend.physics.optics import (
+    detected_rate,
+    exit_waves,
+    light_of,
+    shift_probe,
+    subpixel_ramps,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from torch import Tensor
 
     from ptycho_adapters.torch_backend.inference.whole_scan import WholeScan
 
-ROUNDS_BEFORE_A_RECONSTRUCTION, ROUNDS_BEFORE_A_TRAINING = 8, 30
-_PATTERNS = 256  # say all about the probe, however large the scan
-_STEPS_PER_ROUND = 3
 _DARK_SHARE = 0.05  # of the largest summed object intensity, added to the divisor
+_LEAST_RATE = 0.05  # counts per pixel: keeps the weight of a dark pixel finite
+_DARKEST_SHARE = 0.02  # of the pixels show the background at its purest
 
 
-@torch.no_grad()
-def refine_probe(
-    start: WholeScan, rounds: int, *, show_progress: bool = False, enough: Callable[[], bool] = lambda: False
-) -> Tensor:
-    """Refine the probe of a pass.
+def probe_step(scan_pass: WholeScan, object_: Tensor) -> Tensor:
+    """Least-squares step of the probe for a given object: mean change asked for by all patterns, energy kept.
 
     Args:
-        start: network, patterns and first probe; if there are many patterns, those around their middle are used.
-        rounds: network passes, each followed by a few probe steps; 0 leaves the probe as it is.
-        show_progress: on standard error.
-        enough: asked before each round; no more are made once it says so.
+        scan_pass: patterns and present probe.
+        object_: (pixels,) complex64 on the pass' canvas.
 
     Returns:
-        (modes, N, N) complex64, of the same energy.
+        (modes, N, N) complex64.
     """
-    few = start.around_the_middle(_PATTERNS)
-    probe = start.probe
-    for _ in counted(rounds, "probe", shown=show_progress):
-        if enough():
-            break
-        object_, _ = attrs.evolve(few, probe=probe).stitch()
-        for _ in range(_STEPS_PER_ROUND):
-            probe = _stepped(few, probe, object_[None])
-    return probe
-
-
-def _stepped(scan_pass: WholeScan, probe: Tensor, object_: Tensor) -> Tensor:
-    """Least-squares step of the probe for a given object: mean change asked for by all patterns, energy kept."""
-    scan = scan_pass.scan
+    scan, probe = scan_pass.scan, scan_pass.probe
     asked = torch.zeros_like(probe)
     seen = torch.zeros(probe.shape[-2:], device=probe.device)
     for batch in scan_pass.indices.split(scan_pass.batch_size):
         group = scan.gather(batch[None])
         where = scan_pass.canvas.indices(group.starts, scan_pass.origin, scan.size)
-        patches = extract(object_, where, scan.size)
+        patches = extract(object_[None], where, scan.size)
         probes = shift_probe(probe, group.fractions_px)
-        excess = exit_wave_excess(group.counts.sqrt(), probes, patches, scan.good_pixels)
+        excess = exit_wave_excess(group.counts.sqrt(), probes, patches, scan.good_pixels, scan_pass.background)
         change = torch.fft.fft2(patches.conj()[:, :, None] * excess)
         back = subpixel_ramps(-group.fractions_px, scan.size)[:, :, None]
         asked = asked + torch.fft.ifft2((change * back).sum(dim=(0, 1)))
         seen = seen + (patches.real.square() + patches.imag.square()).sum(dim=(0, 1))
     moved = probe + asked / (seen + _DARK_SHARE * seen.amax())
     return moved * (light_of(probe).sum() / light_of(moved).sum()).sqrt()
+
+
+def dark_level(mean_counts: Tensor, good_pixels: Tensor | None) -> float:
+    """First guess of a constant background: the middle of the darkest fiftieth of the mean pattern.
+
+    Args:
+        mean_counts: (N, N) mean of all patterns.
+        good_pixels: (N, N), 0 where not to look; None means all are good.
+
+    Returns:
+        Counts per pixel; an upper bound where the beam's light reaches all pixels.
+    """
+    lit = mean_counts.flatten() if good_pixels is None else mean_counts[good_pixels.to(mean_counts.device) > 0]
+    darkest = lit.sort().values[: max(1, round(_DARKEST_SHARE * lit.numel()))]
+    return float(darkest.median())
+
+
+def background_step(scan_pass: WholeScan, object_: Tensor) -> float:
+    """One Newton step of a constant background under the Poisson likelihood, for a given object and probe.
+
+    Args:
+        scan_pass: patterns, probe and present background.
+        object_: (pixels,) complex64 on the pass' canvas.
+
+    Returns:
+        Counts per pixel, never negative.
+    """
+    scan = scan_pass.scan
+    slope, curvature = (torch.zeros((), dtype=torch.float64, device=object_.device) for _ in range(2))
+    for batch in scan_pass.indices.split(scan_pass.batch_size):
+        group = scan.gather(batch[None])
+        where = scan_pass.canvas.indices(group.starts, scan_pass.origin, scan.size)
+        waves = exit_waves(extract(object_[None], where, scan.size), shift_probe(scan_pass.probe, group.fractions_px))
+        rate = detected_rate(waves) + (scan_pass.background + _LEAST_RATE)
+        good = torch.ones_like(rate) if scan.good_pixels is None else scan.good_pixels
+        slope += ((group.counts / rate - 1.0) * good).sum(dtype=torch.float64)
+        curvature += ((group.counts + _LEAST_RATE) / rate.square() * good).sum(dtype=torch.float64)
+    return max(0.0, scan_pass.background + float(slope / curvature))

@@ -9,14 +9,15 @@ import attrs
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from ptycho_adapters.torch_backend.data.resident import ResidentScan
 from ptycho_adapters.torch_backend.execution import check_hardware, cpu_threads, pick_device
-from ptycho_adapters.torch_backend.inference.autofocus import focus_probe
 from ptycho_adapters.torch_backend.inference.memory import check_reconstruction, check_residency
-from ptycho_adapters.torch_backend.inference.probe_refinement import ROUNDS_BEFORE_A_RECONSTRUCTION, refine_probe
-from ptycho_adapters.torch_backend.inference.whole_scan import BACKGROUND_COUNTS, PassFactory, WholeScan
-from ptycho_adapters.torch_backend.physics.probe import TrainableProbe
+from ptycho_adapters.torch_backend.inference.preparation import Preparation, Prepared, prepare
+from ptycho_adapters.torch_backend.inference.turns import ROUNDS_BEFORE_A_RECONSTRUCTION
+from ptycho_adapters.torch_backend.inference.whole_scan import Judgement, PassFactory, WholeScan
+from ptycho_adapters.torch_backend.physics.optics import beam_slope, light_of
 from ptycho_core.config import DataConfig, PyTorchExecutionConfig, TorchInferenceConfig
 from ptycho_core.errors import Problem, ScanError, raise_if_any
 from ptycho_core.results.reconstruction import Reconstruction
@@ -63,51 +64,34 @@ def reconstruct(
     chosen = chosen_patterns(scan, settings, None if data_config is None else data_config.subsample_seed)
     check_residency(scan, len(chosen), execution)
     with torch.inference_mode(), cpu_threads(execution.num_threads):
-        run, taken = _prepared_pass(model, scan, chosen, execution, settings)
+        run, taken = _first_pass(model, scan, chosen, execution, settings)
+        prepared = prepare(run, preparation_for(model, execution, settings))
         clock.append(time.perf_counter())
-        object_, coverage = run.stitch()
+        made = prepared.run.stitch()
         clock.append(time.perf_counter())
-        scale = _outward_scale(run.probe.cpu().numpy(), scan)
-        lit = coverage > _COVERED * coverage.max()
-        outward = torch.where(lit, object_ * scale, torch.ones_like(object_))
-        judgement = run.judge(outward / scale)
+        result = _outward(prepared, taken, scan, made, prepared.run.judge(made[0]))
         clock.append(time.perf_counter())
     model.generator.to("cpu")
-    shape, (origin_y, origin_x) = (run.canvas.height, run.canvas.width), run.origin.tolist()
-    return Reconstruction(
-        object=outward.reshape(shape).cpu().numpy(),
-        coverage=torch.where(lit, coverage, torch.zeros_like(coverage)).reshape(shape).cpu().numpy(),
-        origin_px=(origin_y, origin_x),
-        probe=(run.probe.cpu().numpy() / scale).astype(np.complex64),
-        probe_source=taken.source,
-        probe_number=taken.number,
-        positions_px=scan.positions_px[chosen],
-        pattern_indices=chosen,
-        scale=scale,
-        metrics=judgement.metrics,
-        r_factors=judgement.r_factors,
-        seconds=dict(zip(_STAGES, np.diff(clock).tolist(), strict=True)),
-    )
+    return attrs.evolve(result, seconds=dict(zip(_STAGES, np.diff(clock).tolist(), strict=True)))
 
 
-def _prepared_pass(
+def _first_pass(
     model: TrainedModel,
     scan: Scan,
     chosen: NDArray[np.int64],
     execution: PyTorchExecutionConfig,
     settings: TorchInferenceConfig,
 ) -> tuple[WholeScan, CandidateProbe]:
-    """Put network and patterns on the device, choose the probe and, if asked, refine it."""
+    """Put network and patterns on the device and choose the probe."""
     device = pick_device(execution.accelerator)
     generator = model.generator.to(device).eval()
-    resident = ResidentScan(scan, patterns=chosen).to(device)
+    resident = ResidentScan(scan, patterns=chosen, find_beam=settings.beam_search).to(device)
     make_pass = PassFactory(generator, resident, chosen, execution, settings)
     check_reconstruction(generator, scan, chosen, device, batch_size=make_pass.batch_size)
     wanted = settings.probe_source if model.probe_refined else "scan"
     probes = [each for each in candidate_probes(model, scan, resident.flux) if wanted in ("auto", each.source)]
     taken = _best_of(probes, make_pass)
-    run, rounds = make_pass(taken.probe, chosen), probe_rounds(model, settings)
-    return _with_refined_probe(run, rounds, show_progress=execution.enable_progress_bar), taken
+    return make_pass(taken.probe, chosen), taken
 
 
 def chosen_patterns(scan: Scan, settings: TorchInferenceConfig, subsample_seed: int | None = None) -> NDArray[np.int64]:
@@ -177,25 +161,58 @@ def _best_of(probes: list[CandidateProbe], make_pass: PassFactory) -> CandidateP
     return min(probes, key=deviance)
 
 
-def probe_rounds(model: TrainedModel, settings: TorchInferenceConfig) -> int:
-    """Rounds of probe refinement: as asked, else some where nobody has refined the probe yet, and none elsewhere."""
-    if settings.probe_rounds is not None:
-        return settings.probe_rounds
-    return 0 if model.probe_refined else ROUNDS_BEFORE_A_RECONSTRUCTION
+def preparation_for(
+    model: TrainedModel, execution: PyTorchExecutionConfig, settings: TorchInferenceConfig
+) -> Preparation:
+    """What is found out before a reconstruction.
+
+    Where nobody has refined the probe yet, its focus is looked for and it is refined in some rounds; a probe that was
+    refined in a training stays as it is unless rounds are asked for.
+    """
+    rounds = settings.probe_rounds
+    if rounds is None:
+        rounds = 0 if model.probe_refined else ROUNDS_BEFORE_A_RECONSTRUCTION
+    return Preparation(
+        autofocus=settings.probe_autofocus and rounds > 0,
+        judged=True,
+        probe_rounds=rounds,
+        background_counts=settings.background_counts,
+        positions=settings.position_refinement,
+        show_progress=execution.enable_progress_bar,
+    )
 
 
-def _with_refined_probe(run: WholeScan, rounds: int, *, show_progress: bool) -> WholeScan:
-    """Focus the probe, then refine it under the network."""
-    if rounds == 0:
-        return run
-    probe = TrainableProbe(run.probe.cpu().numpy(), run.scan.flux).to(run.probe.device)
-    focus_probe(probe, run.scan, run.indices.cpu().numpy(), BACKGROUND_COUNTS)
-    focused = attrs.evolve(run, probe=probe())
-    return attrs.evolve(run, probe=refine_probe(focused, rounds, show_progress=show_progress))
+def _outward(
+    prepared: Prepared, taken: CandidateProbe, scan: Scan, made: tuple[Tensor, Tensor], judgement: Judgement
+) -> Reconstruction:
+    """Put a result into the scale of the scan's own probe and into the frame of the stored patterns."""
+    run, (object_, coverage) = prepared.run, made
+    lit = coverage > _COVERED * coverage.max()
+    scale = _outward_scale(run, scan)
+    shape, (origin_y, origin_x) = (run.canvas.height, run.canvas.width), run.origin.tolist()
+    outward = torch.where(lit, object_ * scale, torch.ones_like(object_))
+    probe = run.probe * beam_slope(run.scan.beam_px, run.scan.size).to(run.probe.device) / scale
+    chosen = run.indices.cpu().numpy()
+    return Reconstruction(
+        object=outward.reshape(shape).cpu().numpy(),
+        coverage=torch.where(lit, coverage, torch.zeros_like(coverage)).reshape(shape).cpu().numpy(),
+        origin_px=(origin_y, origin_x),
+        probe=probe.cpu().numpy().astype(np.complex64),
+        probe_source=taken.source,
+        probe_number=taken.number,
+        positions_px=run.positions_px().cpu().numpy() if prepared.moved_px else scan.positions_px[chosen],
+        given_positions_px=scan.positions_px[chosen],
+        background_counts=run.background,
+        beam_px=run.scan.beam_px,
+        pattern_indices=chosen,
+        scale=scale,
+        metrics=judgement.metrics,
+        r_factors=judgement.r_factors,
+    )
 
 
-def _outward_scale(probe: NDArray[np.complex64], scan: Scan) -> float:
+def _outward_scale(run: WholeScan, scan: Scan) -> float:
     """Factor that turns the network's object into the one that belongs to the scan's own probe."""
-    inside = float(np.square(np.abs(probe)).sum(dtype=np.float64))
-    own = float(np.square(np.abs(scan.probe)).sum(dtype=np.float64))
+    inside = float(light_of(run.probe).sum(dtype=torch.float64))
+    own = float(np.square(np.abs(scan.probe.astype(np.complex128))).sum())
     return float(np.sqrt(inside / own))

@@ -15,7 +15,13 @@ from ptycho_adapters.torch_backend.data.resident import Canvas, ResidentScan
 from ptycho_adapters.torch_backend.execution import network_precision
 from ptycho_adapters.torch_backend.generators import Generator, View, run_steps
 from ptycho_adapters.torch_backend.physics.canvas import add_patches, extract
-from ptycho_adapters.torch_backend.physics.optics import expected_counts, light_of, poisson_deviance
+from ptycho_adapters.torch_backend.physics.optics import (
+    BACKGROUND_COUNTS,
+    expected_counts,
+    light_of,
+    poisson_deviance,
+)
+from ptycho_adapters.torch_backend.physics.shot_noise import expected_misfit
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -26,7 +32,6 @@ _BATCH_ON_CPU = 8  # patterns whose fields stay in the processor's cache
 _BATCH_ON_GPU = 256
 _KEPT_BYTES = 2**30  # views up to this much are made once, not anew for each step
 _LIT = 1e-3  # of a probe's peak intensity: darker pixels have no say in an even average
-BACKGROUND_COUNTS = 1e-2
 
 
 @attrs.frozen(kw_only=True, eq=False)
@@ -51,6 +56,7 @@ class WholeScan:
         batch_size: patterns at a time.
         precision: of the network.
         uniform: average overlapping patches evenly over what is lit, not by the light on them.
+        background: counts per pixel that do not come from the beam.
     """
 
     generator: Generator
@@ -62,6 +68,7 @@ class WholeScan:
     batch_size: int
     precision: str
     uniform: bool
+    background: float = 0.0
 
     def stitch(self) -> tuple[Tensor, Tensor]:
         """Run the generator's steps.
@@ -83,21 +90,26 @@ class WholeScan:
 
     def judge(self, object_: Tensor) -> Judgement:
         """Compare the counts that an object (pixels,) implies with the measured ones, without a truth."""
-        deviance, difference, measured = [], [], []
+        deviance, difference, measured, floors = [], [], [], []
         good = self.scan.good_pixels
         for view in self._views():
             patches = extract(object_[None], view.where, self.scan.size)
-            expected = expected_counts(patches, view.probes, BACKGROUND_COUNTS)
+            expected = expected_counts(patches, view.probes, self.background + BACKGROUND_COUNTS)
             patterns = view.amplitude.shape[1]
             deviance.append(poisson_deviance(expected, view.amplitude.square(), good) * patterns)
+            floors.append(torch.stack([_good_sum(each, good) for each in expected_misfit(expected)]))
             gap = (expected.sqrt() - view.amplitude).abs()
             difference.append((gap if good is None else gap * good)[0].sum(dim=(-2, -1)))
             measured.append(view.amplitude[0].sum(dim=(-2, -1)))
         gaps, amplitudes = torch.cat(difference).cpu().double(), torch.cat(measured).cpu().double()
+        pixels = self.scan.size**2 if good is None else float(good.sum())
+        floor_deviance, floor_gap = torch.stack(floors).sum(dim=0).cpu().tolist()
         return Judgement(
             metrics={
                 "deviance_per_px": float(torch.stack(deviance).sum() / len(self.indices)),
                 "r_factor": float(gaps.sum() / amplitudes.sum()),
+                "expected_deviance_per_px": floor_deviance / (len(self.indices) * pixels),
+                "expected_r_factor": floor_gap / float(amplitudes.sum()),
             },
             r_factors=(gaps / amplitudes).numpy(),
         )
@@ -109,10 +121,15 @@ class WholeScan:
         starts = self.scan.starts[self.indices]
         distance = (starts - starts.double().mean(dim=0)).square().sum(dim=1)
         near = torch.sort(distance.argsort(stable=True)[:patterns]).values
-        lowest, highest = starts[near].amin(dim=0), starts[near].amax(dim=0)
-        height, width = (highest - lowest + self.scan.size).tolist()
-        canvas = Canvas(height=int(height), width=int(width))
-        return attrs.evolve(self, indices=self.indices[near], canvas=canvas, origin=lowest)
+        return _on_its_canvas(attrs.evolve(self, indices=self.indices[near]))
+
+    def moved(self, moves_px: Tensor) -> WholeScan:
+        """The same pass with its patterns moved by (n, 2) pixels, on a canvas that holds them."""
+        return _on_its_canvas(attrs.evolve(self, scan=self.scan.moved(self.indices, moves_px)))
+
+    def positions_px(self) -> Tensor:
+        """Positions (n, 2) float64 of the patterns that take part, (y, x) in object pixels."""
+        return self.scan.positions_px(self.indices)
 
     def _views(self) -> Iterable[View]:
         """Views of all patterns, kept where there is room, else made anew each time."""
@@ -137,6 +154,7 @@ class WholeScan:
                 weight=lit.to(light.dtype) if self.uniform else light,
                 where=self.canvas.indices(group.starts, self.origin, self.scan.size),
                 good_pixels=self.scan.good_pixels,
+                background=self.background,
             )
 
     def _summed(self, patches: Iterable[tuple[Tensor, Tensor]]) -> Tensor:
@@ -144,6 +162,18 @@ class WholeScan:
         for values, where in patches:
             add_patches(total, values, where)
         return total
+
+
+def _on_its_canvas(run: WholeScan) -> WholeScan:
+    """The same pass on the smallest canvas that holds its patches."""
+    starts = run.scan.starts[run.indices]
+    lowest, highest = starts.amin(dim=0), starts.amax(dim=0)
+    height, width = (highest - lowest + run.scan.size).tolist()
+    return attrs.evolve(run, canvas=Canvas(height=int(height), width=int(width)), origin=lowest)
+
+
+def _good_sum(values: Tensor, good: Tensor | None) -> Tensor:
+    return (values if good is None else values * good).sum(dtype=torch.float64)
 
 
 class PassFactory:
@@ -166,7 +196,7 @@ class PassFactory:
         self.batch_size = execution.inference_batch_size or settings.batch_size or default
         self._uniform = settings.patch_weighting == "uniform"
 
-    def __call__(self, probe: NDArray[np.complex64], indices: NDArray[np.int64]) -> WholeScan:
+    def __call__(self, probe: NDArray[np.complex64], indices: NDArray[np.int64], background: float = 0.0) -> WholeScan:
         """Build a pass with a probe (modes, N, N) over some scan indices."""
         starts = self._scan.starts_on_host()[indices]
         height, width = np.ptp(starts, axis=0) + self._scan.size
@@ -180,4 +210,5 @@ class PassFactory:
             batch_size=self.batch_size,
             precision=self._precision,
             uniform=self._uniform,
+            background=background,
         )

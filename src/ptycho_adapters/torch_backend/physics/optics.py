@@ -18,6 +18,9 @@ import torch
 if TYPE_CHECKING:
     from torch import Tensor
 
+BACKGROUND_COUNTS = 1e-2
+"""Counts per pixel under every expected rate: keeps the logarithm of a dark pixel finite."""
+
 _NEAR = 0.5  # relative gap between rate and count below which log1p is used
 _DARK = 1e-20  # far below any count, far above what a bright rate would divide down to zero
 
@@ -65,6 +68,13 @@ def subpixel_ramps(shifts_px: Tensor, size: int) -> Tensor:
     angles = -2.0 * math.pi * shifts_px.to(torch.float32)[..., None] * frequencies
     ramps = torch.polar(torch.ones_like(angles), angles)
     return ramps[..., 0, :, None] * ramps[..., 1, None, :]
+
+
+def beam_slope(beam_px: tuple[int, int], size: int) -> Tensor:
+    """Slope of phase (size, size) complex64, 1 at the middle, that moves a probe's far field by (y, x) pixels."""
+    place = torch.arange(size, dtype=torch.float64) - (size - 1) / 2
+    angles = 2.0 * math.pi / size * (beam_px[0] * place[:, None] + beam_px[1] * place)
+    return torch.polar(torch.ones_like(angles), angles).to(torch.complex64)
 
 
 def exit_waves(patches: Tensor, probes: Tensor) -> Tensor:

@@ -92,6 +92,7 @@ class PtychoModule(LightningModule):
             good_pixels=scan.good_pixels,
             scale=self.log_scales[arm.probe].exp(),
             labels=group.labels,
+            background=arm.background,
         )
 
     def training_step(self, batch: GroupBatch, batch_idx: int) -> dict[str, Tensor]:
@@ -136,4 +137,5 @@ def _view(group: Gathered, probes: Tensor, arm: Arm) -> View:
         weight=light_of(probes),
         where=arm.canvas.indices(group.starts, corner, arm.patterns.size),
         good_pixels=arm.patterns.good_pixels,
+        background=arm.background,
     )

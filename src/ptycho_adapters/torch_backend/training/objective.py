@@ -8,7 +8,12 @@ import attrs
 import torch
 from torch import Tensor
 
-from ptycho_adapters.torch_backend.physics.optics import amplitude_mae, expected_counts, poisson_deviance
+from ptycho_adapters.torch_backend.physics.optics import (
+    BACKGROUND_COUNTS,
+    amplitude_mae,
+    expected_counts,
+    poisson_deviance,
+)
 from ptycho_core.config.main_term import MainTerm
 from ptycho_core.errors import ConfigError, Problem
 
@@ -29,6 +34,7 @@ class Prediction:
         scale: scalar factor on the expected counts.
         labels: (B, C, N, N) complex64 known patches, for supervised training.
         drafts: patches of the object after each step of the generator but the last, where the objective weighs them.
+        background: counts per pixel that do not come from the beam.
     """
 
     single: Tensor | None
@@ -39,6 +45,7 @@ class Prediction:
     scale: Tensor
     labels: Tensor | None = None
     drafts: tuple[Tensor, ...] = ()
+    background: float = 0.0
 
 
 @attrs.frozen(kw_only=True)
@@ -54,7 +61,6 @@ class Objective:
         draft_weight: weight of the main term for the averaged patches of the earlier steps, summed over them.
         realspace_weight: weight of the mean squared difference between single and merged patches, light-weighted.
         realspace_mae_weight: weight of the mean absolute difference.
-        background_counts: added to every expected count; keeps the logarithm finite.
         match_norm: scale predictions to the measured sum of counts before amplitudes are compared.
     """
 
@@ -65,7 +71,6 @@ class Objective:
     draft_weight: float
     realspace_weight: float
     realspace_mae_weight: float
-    background_counts: float
     match_norm: bool
 
     @staticmethod
@@ -79,7 +84,6 @@ class Objective:
             draft_weight=config.draft_weight,
             realspace_weight=config.realspace_weight,
             realspace_mae_weight=config.realspace_mae_weight,
-            background_counts=config.background_counts,
             match_norm=config.torch_mae_pred_l2_match_target,
         )
 
@@ -114,7 +118,9 @@ class Objective:
         return loss, main
 
     def _expected(self, patches: Tensor, prediction: Prediction) -> Tensor:
-        return prediction.scale * expected_counts(patches, prediction.probes, 0.0) + self.background_counts
+        return prediction.scale * expected_counts(patches, prediction.probes, 0.0) + (
+            prediction.background + BACKGROUND_COUNTS
+        )
 
     def _amplitude_error(self, expected: Tensor, prediction: Prediction) -> Tensor:
         if self.match_norm:

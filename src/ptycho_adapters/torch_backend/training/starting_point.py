@@ -9,11 +9,13 @@ import attrs
 import numpy as np
 import torch
 
+from ptycho_adapters.torch_backend.data.resident import ResidentScan
 from ptycho_adapters.torch_backend.generalist import fits_generalist, pretrained_generator
 from ptycho_adapters.torch_backend.generators import Generator, build_generator
-from ptycho_adapters.torch_backend.inference.autofocus import focus_probe
-from ptycho_adapters.torch_backend.inference.probe_refinement import ROUNDS_BEFORE_A_TRAINING, refine_probe
+from ptycho_adapters.torch_backend.inference.preparation import Preparation, prepare
+from ptycho_adapters.torch_backend.inference.turns import ROUNDS_BEFORE_A_TRAINING, never
 from ptycho_adapters.torch_backend.inference.whole_scan import PassFactory
+from ptycho_adapters.torch_backend.physics.optics import light_of
 from ptycho_adapters.torch_backend.physics.probe import TrainableProbe, soft_disc
 from ptycho_core.errors import ConfigError, Problem
 
@@ -23,7 +25,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
-    from ptycho_adapters.torch_backend.data.resident import ResidentScan
     from ptycho_core.config.payload import TrainingPayload
     from ptycho_core.measurement.scan import Scan
 
@@ -55,15 +56,30 @@ def starting_network(payload: TrainingPayload) -> StartingNetwork:
     return StartingNetwork(generator=build_generator(model, payload.pt_data_config), pretrained=False)
 
 
-def starting_probe(
+@attrs.frozen(kw_only=True, eq=False)
+class StartingScan:
+    """What a training starts from in one scan.
+
+    Attributes:
+        probe: to be trained, if it may.
+        patterns: at their refined positions.
+        background: counts per pixel that do not come from the beam.
+    """
+
+    probe: TrainableProbe
+    patterns: ResidentScan
+    background: float
+
+
+def starting_scan(
     payload: TrainingPayload,
     scan: Scan,
     resident: ResidentScan,
     groups: NDArray[np.int32],
     start: StartingNetwork,
-    enough: Callable[[], bool] = lambda: False,
-) -> TrainableProbe:
-    """Give a scan's probe; if it is to be trained, focused and, under a network that can, refined.
+    enough: Callable[[], bool] = never,
+) -> StartingScan:
+    """Find out about a scan what is asked for: its background and, under a network that can, probe and positions.
 
     Args:
         payload: resolved settings.
@@ -82,22 +98,36 @@ def starting_probe(
         raise ConfigError("training", [problem])
     patterns = np.unique(groups).astype(np.int64)
     probe = TrainableProbe(scan.probe, resident.flux, mask)
-    if not settings.probe_trainable:
-        return probe
-    if settings.probe_autofocus:
-        focus = focus_probe(probe, resident, patterns, settings.background_counts)
+    make_pass = PassFactory(start.generator, resident, patterns, payload.execution_config, payload.pt_inference_config)
+    found = prepare(make_pass(probe().detach().numpy(), patterns), _preparation_for(payload, start, enough))
+    if found.focus_rad:
         whose = scan.metadata.name or "the probe"
-        _log.info("focus of %s changed by %.2f rad (root mean square)", whose, focus)
+        _log.info("focus of %s changed by %.2f rad (root mean square)", whose, found.focus_rad)
+    run = found.run
+    energy = float(light_of(run.probe).sum())
+    changed = settings.probe_trainable and (found.focus_rad or found.probe_refined)
+    return StartingScan(
+        probe=TrainableProbe(run.probe.numpy() if changed else scan.probe, energy, mask),
+        patterns=run.scan,
+        background=run.background,
+    )
+
+
+def _preparation_for(payload: TrainingPayload, start: StartingNetwork, enough: Callable[[], bool]) -> Preparation:
+    """What is found out before a training; a network with random weights knows nothing about probe and positions."""
+    settings = payload.pt_training_config
     rounds = settings.probe_rounds
     if rounds is None:
         rounds = ROUNDS_BEFORE_A_TRAINING if start.pretrained else 0
-    if rounds == 0:
-        return probe
-    make_pass = PassFactory(start.generator, resident, patterns, payload.execution_config, payload.pt_inference_config)
-    with torch.no_grad():
-        show = payload.execution_config.enable_progress_bar
-        refined = refine_probe(make_pass(probe().numpy(), patterns), rounds, show_progress=show, enough=enough)
-    return TrainableProbe(refined.numpy(), resident.flux, mask)
+    return Preparation(
+        autofocus=settings.probe_autofocus and settings.probe_trainable,
+        judged=start.pretrained,
+        probe_rounds=rounds if settings.probe_trainable else 0,
+        background_counts=settings.background_counts,
+        positions=settings.position_refinement if start.pretrained else "none",
+        show_progress=payload.execution_config.enable_progress_bar,
+        enough=enough,
+    )
 
 
 def probe_mask(payload: TrainingPayload) -> Tensor | None:

@@ -14,7 +14,7 @@ import torch
 from lightning import Callback, Trainer
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 
-from ptycho_adapters.torch_backend.data.arms import arms_of
+from ptycho_adapters.torch_backend.data.arms import arms_of, as_found_out
 from ptycho_adapters.torch_backend.data.groups import TrainingSet, group_loader, training_set
 from ptycho_adapters.torch_backend.execution import (
     check_hardware,
@@ -30,7 +30,7 @@ from ptycho_adapters.torch_backend.training.collapse import CollapseDetector
 from ptycho_adapters.torch_backend.training.memory import check_patterns, check_training
 from ptycho_adapters.torch_backend.training.module import PtychoModule
 from ptycho_adapters.torch_backend.training.schedule import TimeLimit
-from ptycho_adapters.torch_backend.training.starting_point import starting_network, starting_probe
+from ptycho_adapters.torch_backend.training.starting_point import starting_network, starting_scan
 from ptycho_core.config.main_term import main_term_name
 from ptycho_core.errors import ConfigError, Problem, ScanError, raise_if_any
 from ptycho_core.measurement.scan import Scan
@@ -144,17 +144,17 @@ def build_module(payload: TrainingPayload, data: TrainingSet, limit: TimeLimit |
         ConfigError: the probe's mask leaves no light, or no generator of that name is registered.
     """
     main = main_term_name(payload)
-    arms = arms_of(data, labelled=main == "supervised")
+    arms = arms_of(data, labelled=main == "supervised", find_beam=payload.pt_training_config.beam_search)
     start, limit = starting_network(payload), limit or TimeLimit()
     shares = np.linspace(0.0, _MOST_FOR_PROBES, len(data.scans) + 1)[1:].tolist()
-    probes = [
-        starting_probe(payload, scan, arm.patterns, groups.train, start, partial(limit.has_spent, share))
+    found = [
+        starting_scan(payload, scan, arm.patterns, groups.train, start, partial(limit.has_spent, share))
         for scan, groups, arm, share in zip(data.scans, data.groups, arms.training, shares, strict=True)
     ]
     return PtychoModule(
         start.generator,
-        probes,
-        arms,
+        [each.probe for each in found],
+        as_found_out(arms, data, [(each.patterns, each.background) for each in found]),
         payload.pt_training_config,
         main=main,
         scale_trainable=payload.pt_model_config.intensity_scale_trainable,

@@ -1,0 +1,146 @@
+"""Steps of the scan positions for a given object: each pattern by itself, or all together as the stage's errors.
+
+A pattern that was taken beside where it is said to be asks for a change of its exit wave that looks like the object's
+slope under the probe. Two numbers per pattern follow from a least-squares fit (Gauss-Newton); summed over all patterns
+under one matrix they give scale, rotation and shear of the stage (position correction as in Odstrcil, Menzel &
+Guizar-Sicairos 2018, doi:10.1364/OE.26.003108).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import attrs
+import torch
+from torch import Tensor
+
+from ptycho_adapters.torch_backend.physics.canvas import extract
+from ptycho_adapters.torch_backend.physics.data_consistency import exit_wave_excess
+from ptycho_adapters.torch_backend.physics.optics import exit_waves, shift_probe
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ptycho_adapters.torch_backend.inference.whole_scan import WholeScan
+
+_STEPS = 2  # for one object
+_LONGEST_PX = 1.0  # step: the slope says nothing about what is further away
+_STIFFNESS = 0.02  # of the mean curvature, added to that of each pattern: keeps those on a flat object where they are
+_LEAST_STIFFNESS = 1e-6  # of each parameter of the stage
+_PRECISION_PER_CURVATURE = 4.0  # the root of counts has a variance of 1/4
+_LEAST_SPREAD_PX = 0.3
+
+
+@attrs.frozen(kw_only=True, eq=False)
+class Moves:
+    """By how much patterns want to be moved.
+
+    Attributes:
+        px: (n, 2) float64, (y, x).
+        noise_px: root mean square over the patterns of what shot noise alone would make them ask for.
+    """
+
+    px: Tensor
+    noise_px: float
+
+    @property
+    def rms_px(self) -> float:
+        """Root mean square over the patterns."""
+        return float(self.px.square().sum(dim=1).mean().sqrt())
+
+
+@attrs.frozen(kw_only=True, eq=False)
+class Pull:
+    """What patterns ask of their positions.
+
+    Attributes:
+        curvature: (n, 2, 2) float64, how sharply each knows.
+        slope: (n, 2) float64, which way; curvature times the move that is asked for.
+    """
+
+    curvature: Tensor
+    slope: Tensor
+
+
+def stage_moves(scan_pass: WholeScan, object_: Tensor) -> Moves:
+    """Moves that one linear map of all positions about their middle makes, without their mean."""
+    place = scan_pass.positions_px()
+    place = place - place.mean(dim=0)
+    base = torch.zeros(len(place), 2, 6, dtype=torch.float64, device=place.device)
+    base[:, 0, 0:2], base[:, 1, 2:4], base[:, 0, 4], base[:, 1, 5] = place, place, 1.0, 1.0
+
+    def step(pull: Pull, so_far: Tensor) -> tuple[Tensor, Tensor]:
+        del so_far
+        matrix = torch.einsum("nia,nij,njb->ab", base, pull.curvature, base)
+        vector = torch.einsum("nia,ni->a", base, pull.slope)
+        unit = matrix.diagonal().sqrt().clamp_min(torch.finfo(torch.float64).tiny)
+        even = matrix / unit[:, None] / unit + _LEAST_STIFFNESS * torch.eye(6, dtype=torch.float64, device=place.device)
+        scaled = base / unit
+        known = torch.linalg.inv(even)
+        return scaled @ (known @ (vector / unit)), torch.einsum("nia,ab,nib->n", scaled, known, scaled)
+
+    return _moves(scan_pass, object_, step)
+
+
+def single_moves(scan_pass: WholeScan, object_: Tensor, already_px: Tensor) -> Moves:
+    """Moves that each pattern asks for by itself; their mean, a free choice, is left out.
+
+    Args:
+        scan_pass: patterns, probe and present positions.
+        object_: (pixels,) complex64 on the pass' canvas.
+        already_px: (n, 2) float64, by how much the patterns are off the positions of the stage by now. They are taken
+            for draws from one distribution, whose spread holds back those that know little.
+    """
+    spread = already_px.square().mean().sqrt().clamp_min(_LEAST_SPREAD_PX)
+    prior = 1.0 / (_PRECISION_PER_CURVATURE * spread.square())
+    unit = torch.eye(2, dtype=torch.float64, device=already_px.device)
+
+    def step(pull: Pull, so_far: Tensor) -> tuple[Tensor, Tensor]:
+        stiffness = _STIFFNESS * pull.curvature.diagonal(dim1=-2, dim2=-1).mean() + prior
+        wanted = pull.slope - prior * (already_px + so_far)
+        known = torch.linalg.inv(pull.curvature + stiffness * unit)
+        return (known @ wanted[..., None])[..., 0], known.diagonal(dim1=-2, dim2=-1).sum(dim=-1)
+
+    return _moves(scan_pass, object_, step)
+
+
+def _moves(scan_pass: WholeScan, object_: Tensor, step: Callable[[Pull, Tensor], tuple[Tensor, Tensor]]) -> Moves:
+    total = torch.zeros(len(scan_pass.indices), 2, dtype=torch.float64, device=object_.device)
+    variance = total[:, 0]
+    for _ in range(_STEPS):
+        wanted, variance = step(_pull(scan_pass, object_, total), total)
+        total = total + wanted.clamp(-_LONGEST_PX, _LONGEST_PX)
+    noise = float((variance.mean() / _PRECISION_PER_CURVATURE).sqrt())
+    return Moves(px=total - total.mean(dim=0), noise_px=noise)
+
+
+def _pull(scan_pass: WholeScan, object_: Tensor, moves_px: Tensor) -> Pull:
+    """Normal equations of all patterns when they are moved by (n, 2) from where they are."""
+    scan, canvas = scan_pass.scan, scan_pass.canvas
+    slopes = _slopes(object_.reshape(canvas.height, canvas.width))
+    curvature, slope = [], []
+    for batch, moves in zip(
+        scan_pass.indices.split(scan_pass.batch_size), moves_px.split(scan_pass.batch_size), strict=True
+    ):
+        group = scan.gather(batch[None])
+        where = canvas.indices(group.starts, scan_pass.origin, scan.size)
+        probes = shift_probe(scan_pass.probe, group.fractions_px + moves[None].to(torch.float32))
+        patches, down, right = (extract(each.reshape(1, -1), where, scan.size) for each in (object_, *slopes))
+        excess = exit_wave_excess(group.counts.sqrt(), probes, patches, scan.good_pixels, scan_pass.background)
+        along = [exit_waves(each, probes) for each in (down, right)]
+        curvature.append(torch.stack([torch.stack([_inner(a, b) for b in along], dim=-1) for a in along], dim=-2))
+        slope.append(torch.stack([_inner(a, excess) for a in along], dim=-1))
+    return Pull(curvature=torch.cat(curvature).double(), slope=torch.cat(slope).double())
+
+
+def _slopes(image: Tensor) -> tuple[Tensor, Tensor]:
+    """Central differences of (H, W) along y and x, 0 at the rim."""
+    down, right = torch.zeros_like(image), torch.zeros_like(image)
+    down[1:-1] = (image[2:] - image[:-2]) / 2
+    right[:, 1:-1] = (image[:, 2:] - image[:, :-2]) / 2
+    return down, right
+
+
+def _inner(a: Tensor, b: Tensor) -> Tensor:
+    """Real inner products (C,) of waves (1, C, modes, N, N)."""
+    return (a.conj() * b).real.sum(dim=(-3, -2, -1))[0]
