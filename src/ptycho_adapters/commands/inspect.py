@@ -15,8 +15,8 @@ from ptycho_adapters.command_line import console
 from ptycho_adapters.command_line.scan_source import add_scan_options, read_source
 from ptycho_adapters.command_line.usage import UsageError
 from ptycho_adapters.wording import shown
+from ptycho_core.measurement.findings import Finding
 from ptycho_core.measurement.inspection import CENTRE_FOUND_BY
-from ptycho_core.measurement.suspicions import Finding
 from ptycho_core.version import VERSION
 
 if TYPE_CHECKING:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import math
-from enum import StrEnum
 from typing import TYPE_CHECKING
 
-import attrs
 import numpy as np
 
+from ptycho_core.measurement.findings import Finding, Suspicion
 from ptycho_core.measurement.inspection import CENTRE_FOUND_BY, good_pixels
 
 if TYPE_CHECKING:
@@ -23,38 +22,6 @@ _FEW = 5
 _ALIKE = 2.0
 _RIM_SHARE = 0.02
 _LISTED = 5
-
-
-class Suspicion(StrEnum):
-    """Kinds of findings."""
-
-    SATURATED = "saturated"
-    DEAD_PIXELS = "dead_pixels"
-    STUCK_PIXELS = "stuck_pixels"
-    NOT_CENTRED = "not_centred"
-    UNEVEN_FLUX = "uneven_flux"
-    REPEATED_FRAMES = "repeated_frames"
-    DUPLICATE_POSITIONS = "duplicate_positions"
-    LONELY_POSITIONS = "lonely_positions"
-    LITTLE_OVERLAP = "little_overlap"
-    RASTER = "raster"
-    OUTSIDE_OBJECT = "outside_object"
-    PROBE_FLUX = "probe_flux"
-    PROBE_CUT = "probe_cut"
-    DECLARED_FLUX = "declared_flux"
-
-
-@attrs.frozen(kw_only=True)
-class Finding:
-    """Something that may be wrong.
-
-    Attributes:
-        kind: for machines.
-        text: what was seen and what it may mean, for people.
-    """
-
-    kind: Suspicion
-    text: str
 
 
 def findings(inspection: Inspection) -> tuple[Finding, ...]:

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ptycho_core.frozen import FrozenMapping
+from ptycho_core.measurement.findings import Finding
 from ptycho_core.notebook import Picture, html_table, plot_with_entry_point
 
 
@@ -36,6 +37,7 @@ class Reconstruction:
         metrics: figures that need no truth: `r_factor` of amplitudes, `deviance_per_px`.
         r_factors: (n,) float64, the R-factor of each pattern by itself; None when unknown.
         seconds: duration of the stages, by name.
+        findings: what was found wrong or put right on the way, in the order in which it is to be said.
     """
 
     object: NDArray[np.complex64]
@@ -54,6 +56,7 @@ class Reconstruction:
     beam_px: tuple[int, int] = (0, 0)
     background_counts: float = 0.0
     seconds: Mapping[str, float] = attrs.field(factory=dict, converter=FrozenMapping[float])
+    findings: tuple[Finding, ...] = ()
 
     @property
     def covered(self) -> NDArray[np.bool_]:
