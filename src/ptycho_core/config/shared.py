@@ -143,6 +143,14 @@ BEAM_SEARCH = Knob("look for the direct beam on the detector, and take out by ho
 POSITION_REFINEMENT = Knob(
     "what of the positions may be moved: nothing, the stage as a whole (scale, rotation, shear), or each too"
 )
+ORIENTATION_SEARCH = Knob(
+    "when to try whether positions are mirrored or their axes exchanged; auto does it where the fit is poor"
+)
+PROBE_SEARCH = Knob("when to try a probe made out of the mean pattern; auto does it where the fit is poor")
+PROBE_MODES = Knob(
+    "incoherent modes of the probe; none takes those of the scan, and more where the beam moves within the frames",
+    rules=(within(1, 8),),
+)
 BACKEND = Knob(
     "framework that trains and reconstructs",
     key="backend",

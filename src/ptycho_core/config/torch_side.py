@@ -34,12 +34,15 @@ from ptycho_core.config.shared import (
     NEIGHBOR_COUNT,
     NEPOCHS,
     NLL_WEIGHT,
+    ORIENTATION_SEARCH,
     OTHER_GENERATOR,
     OUTPUT_DIR,
     PATCHWISE,
     POSITION_REFINEMENT,
     PROBE_AUTOFOCUS,
+    PROBE_MODES,
     PROBE_ROUNDS,
+    PROBE_SEARCH,
     SCHEDULER,
     SEED,
     TEST_DATA_FILE,
@@ -278,6 +281,9 @@ class TorchTrainingConfig(Loop, Optimisation, Sampling):
     background_counts: float | None = BACKGROUND_COUNTS.field(None)
     beam_search: bool = BEAM_SEARCH.field(True)
     position_refinement: Literal["none", "affine", "each"] = POSITION_REFINEMENT.field("each")
+    orientation_search: Literal["auto", "always", "never"] = ORIENTATION_SEARCH.field("auto")
+    probe_search: Literal["auto", "always", "never"] = PROBE_SEARCH.field("auto")
+    probe_modes: int | None = PROBE_MODES.field(None)
     training_directories: tuple[Path, ...] = Knob(
         "folders whose scan files are trained on together with train_data_file, each under a probe of its own",
         phase=Phase.TRAINING,
@@ -329,6 +335,9 @@ class TorchInferenceConfig(Evaluation, Sampling):
     background_counts: float | None = BACKGROUND_COUNTS.field(None)
     beam_search: bool = BEAM_SEARCH.field(True)
     position_refinement: Literal["none", "affine", "each"] = POSITION_REFINEMENT.field("each")
+    orientation_search: Literal["auto", "always", "never"] = ORIENTATION_SEARCH.field("auto")
+    probe_search: Literal["auto", "always", "never"] = PROBE_SEARCH.field("auto")
+    probe_modes: int | None = PROBE_MODES.field(None)
     experiment_number: int = _fixed("scan of a folder", "a reconstruction reads one scan", at_least(0)).field(0)
     window: int = _fixed("border left out of figures", "figures use the covered area", at_least(0)).field(20)
     patch_weighting: Literal["uniform", "probe"] = only_in(

@@ -3,12 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Literal
 
 import attrs
 import numpy as np
 import torch
+from torch import Tensor
 
 from ptycho_adapters.torch_backend.inference.autofocus import look_for_focus, refocused
+from ptycho_adapters.torch_backend.inference.hypotheses import (
+    Motion,
+    Orientation,
+    better_orientation,
+    misfit_ratio,
+    motion_of,
+    orthogonal_modes,
+    probe_from_patterns,
+    with_more_modes,
+)
 from ptycho_adapters.torch_backend.inference.probe_refinement import dark_level
 from ptycho_adapters.torch_backend.inference.turns import PositionRefinement, Turns, never, refine
 from ptycho_adapters.torch_backend.inference.whole_scan import WholeScan
@@ -18,7 +30,13 @@ from ptycho_adapters.torch_backend.physics.probe import TrainableProbe
 _JUDGED_PATTERNS = 64
 _CLEAR_ERRORS = 3.0  # standard errors of the mean gain over the patterns
 _LEAST_BEAM_SHARE = 0.05  # of all light
+_POOR_RATIO, _MOTION_RATIO = 1.8, 1.35  # of the misfit to that of shot noise, from which on a cause is looked for
+_MOTION_MODES = 3
+_BETTER = 0.97  # of the misfit, for modes of a motion to be kept
 _WORTH_A_LOOK = 0.2  # counts per pixel in the darkest pixels, from which on a background is fitted
+
+
+Search = Literal["auto", "always", "never"]
 
 
 @attrs.frozen(kw_only=True)
@@ -27,10 +45,13 @@ class Preparation:
 
     Attributes:
         autofocus: look for the probe's focus.
-        judged: whether the network is able to say if a change of focus was for the better.
+        judged: whether the network is able to say if a change was for the better.
         probe_rounds: rounds of probe refinement.
         background_counts: per pixel; None estimates it.
         positions: what of the positions may be moved.
+        orientation: when to try whether the positions are mirrored or their axes exchanged.
+        probe_search: when to try a probe that is made out of the mean pattern.
+        modes: incoherent modes of the probe; None leaves their number, or finds a motion of the beam in a poor fit.
         show_progress: on standard error.
         enough: asked before each round of refinement; no more are made once it says so.
     """
@@ -40,6 +61,9 @@ class Preparation:
     probe_rounds: int
     background_counts: float | None
     positions: PositionRefinement
+    orientation: Search = "never"
+    probe_search: Search = "never"
+    modes: int | None = None
     show_progress: bool = False
     enough: Callable[[], bool] = never
 
@@ -50,16 +74,22 @@ class Prepared:
 
     Attributes:
         run: the pass.
+        orientation: how the positions were turned over; None if they were not.
+        probe_replaced: whether the probe is one made out of the mean pattern.
         focus_rad: by how much the probe's focus was changed, root mean square over its angular spectrum.
         focus_gain: by how much that lowered the mean R-factor of the patterns that were looked at.
         moved_px: root mean square move of the positions.
+        motion: of the beam within the frames; None if none was found.
         probe_refined: whether the probe's pixels were changed.
     """
 
     run: WholeScan
+    orientation: Orientation | None = None
+    probe_replaced: bool = False
     focus_rad: float = 0.0
     focus_gain: float = 0.0
     moved_px: float = 0.0
+    motion: Motion | None = None
     probe_refined: bool = False
 
 
@@ -75,7 +105,10 @@ def prepare(start: WholeScan, wanted: Preparation) -> Prepared:
     darkest = dark_level(start.scan.mean_counts, start.scan.good_pixels)
     fitted = level is None and darkest > _WORTH_A_LOOK
     run = with_background(start, darkest if fitted else level or 0.0)
-    focused = _focused(run, judged=wanted.judged) if wanted.autofocus else Prepared(run=run)
+    run = attrs.evolve(run, probe=_with_modes(run.probe, wanted.modes))
+    found = _upright(Prepared(run=run), wanted)
+    if wanted.autofocus and not found.probe_replaced:
+        found = _focused(found, judged=wanted.judged)
     turns = Turns(
         probe=wanted.probe_rounds,
         background=fitted,
@@ -83,11 +116,57 @@ def prepare(start: WholeScan, wanted: Preparation) -> Prepared:
         show_progress=wanted.show_progress,
         enough=wanted.enough,
     )
-    refined = refine(focused.run, turns)
-    moves = refined.positions_px() - run.positions_px()
-    moved = float(moves.square().sum(dim=1).mean().sqrt())
-    run = with_background(refined, refined.background)
-    return attrs.evolve(focused, run=run, moved_px=moved, probe_refined=wanted.probe_rounds > 0)
+    refined = refine(found.run, turns)
+    motion = _motion(found.run, refined, wanted)
+    if motion is not None:
+        moving = refine(attrs.evolve(found.run, probe=motion.modes, background=refined.background), turns)
+        better = misfit_ratio(moving) < _BETTER * misfit_ratio(refined)
+        refined, motion = (moving, motion) if better else (refined, None)
+    moves = refined.positions_px() - found.run.positions_px()
+    return attrs.evolve(
+        found,
+        run=attrs.evolve(with_background(refined, refined.background), probe=orthogonal_modes(refined.probe)),
+        moved_px=float(moves.square().sum(dim=1).mean().sqrt()),
+        motion=motion,
+        probe_refined=wanted.probe_rounds > 0,
+    )
+
+
+def _with_modes(probe: Tensor, modes: int | None) -> Tensor:
+    """Bring a probe to the modes that are asked for; some that say the same are one in any case."""
+    own = orthogonal_modes(probe)
+    return own if modes is None else with_more_modes(own, modes)
+
+
+def _upright(found: Prepared, wanted: Preparation) -> Prepared:
+    """Turn the positions over and replace the probe where the scan as it is explains nothing."""
+    searches = (wanted.orientation, wanted.probe_search)
+    if searches == ("never", "never"):
+        return found
+    poor = misfit_ratio(found.run) > _POOR_RATIO if "auto" in searches else False
+    if wanted.orientation == "always" or (poor and wanted.orientation == "auto"):
+        orientation = better_orientation(found.run)
+        if orientation is not None:
+            found = attrs.evolve(found, run=orientation.applied(found.run), orientation=orientation)
+            poor = False
+    if wanted.probe_search == "always" or (poor and wanted.probe_search == "auto"):
+        probe = probe_from_patterns(found.run)
+        if probe is not None:
+            found = attrs.evolve(found, run=attrs.evolve(found.run, probe=probe), probe_replaced=True)
+    return found
+
+
+def _motion(still: WholeScan, refined: WholeScan, wanted: Preparation) -> Motion | None:
+    """Look for a motion of the beam where a single mode, refined, leaves a poor fit, or where modes are asked for."""
+    modes = wanted.modes or (_MOTION_MODES if len(still.probe) == 1 else 1)
+    if modes == 1 or wanted.probe_rounds == 0 or not wanted.judged:
+        return None
+    if wanted.modes is None and misfit_ratio(refined) < _MOTION_RATIO:
+        return None
+    # The probe before its refinement, which makes up for a motion as well as it can.
+    first = still.probe[:1]
+    at_rest = attrs.evolve(refined, probe=first * (light_of(still.probe).sum() / light_of(first).sum()).sqrt())
+    return motion_of(at_rest, modes)
 
 
 def with_background(run: WholeScan, background: float) -> WholeScan:
@@ -99,18 +178,21 @@ def with_background(run: WholeScan, background: float) -> WholeScan:
     return attrs.evolve(run, probe=probe, background=background)
 
 
-def _focused(run: WholeScan, *, judged: bool) -> Prepared:
+def _focused(found: Prepared, *, judged: bool) -> Prepared:
     """Change the focus where some patterns look for it, if a reconstruction of them then explains them better."""
+    run = found.run
     probe = TrainableProbe(run.probe.cpu().numpy(), float(light_of(run.probe).sum())).to(run.probe.device)
     focus = look_for_focus(probe, run.scan, run.indices.cpu().numpy(), run.background)
     if focus == 0.0:
-        return Prepared(run=run)
-    changed = refocused(probe, focus)
+        return found
+    changed = attrs.evolve(run, probe=refocused(probe, focus))
     if not judged:
-        return Prepared(run=attrs.evolve(run, probe=changed), focus_rad=focus)
-    few = run.around_the_middle(_JUDGED_PATTERNS)
-    before, after = (each.judge(each.stitch()[0]).r_factors for each in (few, attrs.evolve(few, probe=changed)))
+        return attrs.evolve(found, run=changed, focus_rad=focus)
+    before, after = (
+        few.judge(few.stitch()[0]).r_factors
+        for few in (each.around_the_middle(_JUDGED_PATTERNS) for each in (run, changed))
+    )
     gains = before - after
     if gains.mean() <= _CLEAR_ERRORS * gains.std() / np.sqrt(len(gains)):
-        return Prepared(run=run)
-    return Prepared(run=attrs.evolve(run, probe=changed), focus_rad=focus, focus_gain=float(gains.mean()))
+        return found
+    return attrs.evolve(found, run=changed, focus_rad=focus, focus_gain=float(gains.mean()))

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ptycho_adapters.torch_backend.data.resident import ResidentScan
 from ptycho_adapters.torch_backend.execution import check_hardware, cpu_threads, pick_device
+from ptycho_adapters.torch_backend.inference.findings import findings_of
 from ptycho_adapters.torch_backend.inference.memory import check_reconstruction, check_residency
 from ptycho_adapters.torch_backend.inference.preparation import Preparation, Prepared, prepare
 from ptycho_adapters.torch_backend.inference.turns import ROUNDS_BEFORE_A_RECONSTRUCTION
@@ -178,6 +179,9 @@ def preparation_for(
         probe_rounds=rounds,
         background_counts=settings.background_counts,
         positions=settings.position_refinement,
+        orientation=settings.orientation_search,
+        probe_search=settings.probe_search if rounds > 0 else "never",
+        modes=settings.probe_modes if rounds > 0 else None,
         show_progress=execution.enable_progress_bar,
     )
 
@@ -200,7 +204,7 @@ def _outward(
         probe=probe.cpu().numpy().astype(np.complex64),
         probe_source=taken.source,
         probe_number=taken.number,
-        positions_px=run.positions_px().cpu().numpy() if prepared.moved_px else scan.positions_px[chosen],
+        positions_px=run.positions_px().cpu().numpy() if _moved(prepared) else scan.positions_px[chosen],
         given_positions_px=scan.positions_px[chosen],
         background_counts=run.background,
         beam_px=run.scan.beam_px,
@@ -208,7 +212,12 @@ def _outward(
         scale=scale,
         metrics=judgement.metrics,
         r_factors=judgement.r_factors,
+        findings=tuple(findings_of(prepared, judgement.metrics)),
     )
+
+
+def _moved(prepared: Prepared) -> bool:
+    return prepared.moved_px > 0.0 or prepared.orientation is not None
 
 
 def _outward_scale(run: WholeScan, scan: Scan) -> float:

@@ -22,13 +22,13 @@ ROUNDS_BEFORE_A_RECONSTRUCTION, ROUNDS_BEFORE_A_TRAINING = 8, 30
 _PATTERNS = 256  # say all about probe and background, however large the scan
 _PROBE_STEPS = 3  # per round
 _SETTLING_ROUNDS = 2  # before the first look at the positions
-_STAGE_ROUNDS, _SINGLE_ROUNDS = 16, 16
+_STAGE_ROUNDS, _SINGLE_ROUNDS = 14, 12
 _LONGEST = _SETTLING_ROUNDS + _STAGE_ROUNDS + _SINGLE_ROUNDS + 2
 _BACKGROUND_ROUNDS = 3
 _MOMENTUM = 0.7  # of the stage, whose errors the object hides for many rounds
-_SETTLED_STAGE_PX, _SETTLED_PX = 0.01, 0.08
+_SETTLED_STAGE_PX, _SETTLED_PX = 0.015, 0.1
 _CLEAR_STAGE_PX, _CLEAR_PX, _CLEAR_NOISES = 0.02, 0.1, 3.0  # what a first look has to show for positions to be moved
-_CLEAR_GAIN = 0.02  # of the deviance, for moved positions to be kept
+_CLEAR_GAIN = 0.01  # of the deviance, for moved positions to be kept
 
 PositionRefinement = Literal["none", "affine", "each"]
 
@@ -116,7 +116,6 @@ class _Course:
         self._stage_px = start.positions_px()
         self._speed: Tensor | None = None
         self._rounds = 0
-        self._misfit: float | None = None
 
     def step(self, run: WholeScan, object_: Tensor) -> WholeScan:
         """Move the positions of a pass by what they ask for under an object, if that is clear."""
@@ -134,7 +133,7 @@ class _Course:
             self._stage_px, self._rounds = run.positions_px(), 0
             return run
         self._speed = moves.px if self._speed is None else moves.px + _MOMENTUM * self._speed
-        return self._moved(run, object_, self._speed)
+        return run.moved(self._speed)
 
     def _with_each(self, run: WholeScan, object_: Tensor) -> WholeScan:
         moves = single_moves(run, object_, run.positions_px() - self._stage_px)
@@ -142,30 +141,24 @@ class _Course:
         if self._ends(moves, _CLEAR_PX if first else _SETTLED_PX, _SINGLE_ROUNDS, first=first):
             self.phase = _Phase.DONE
             return run
-        return self._moved(run, object_, moves.px)
+        return run.moved(moves.px)
 
     def _ends(self, moves: Moves, least_px: float, most_rounds: int, *, first: bool) -> bool:
         self._rounds += 1
         unclear = first and moves.rms_px < _CLEAR_NOISES * moves.noise_px
         return unclear or moves.rms_px < least_px or self._rounds > most_rounds
 
-    def _moved(self, run: WholeScan, object_: Tensor, moves_px: Tensor) -> WholeScan:
-        if self._misfit is None:
-            self._misfit = _deviance(run, object_)
-        return run.moved(moves_px)
-
     def result(self, run: WholeScan) -> WholeScan:
         """Give the pass, with its first positions if the others explain the patterns no better."""
-        if self._misfit is None:
+        moves = self._start.positions_px() - run.positions_px()
+        if not moves.any():
             return run
-        if _deviance(run, run.stitch()[0]) < (1.0 - _CLEAR_GAIN) * self._misfit:
-            return run
-        back = self._start.positions_px() - run.positions_px()
-        return run.moved(back)
+        back = run.moved(moves)
+        return run if _deviance(run) < (1.0 - _CLEAR_GAIN) * _deviance(back) else back
 
 
-def _deviance(run: WholeScan, object_: Tensor) -> float:
-    return run.judge(object_).metrics["deviance_per_px"]
+def _deviance(run: WholeScan) -> float:
+    return run.judge(run.stitch()[0]).metrics["deviance_per_px"]
 
 
 def _of_the_stage(places: Tensor, moves: Tensor, others: Tensor) -> Tensor:

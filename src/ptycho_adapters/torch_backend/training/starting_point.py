@@ -105,7 +105,9 @@ def starting_scan(
         _log.info("focus of %s changed by %.2f rad (root mean square)", whose, found.focus_rad)
     run = found.run
     energy = float(light_of(run.probe).sum())
-    changed = settings.probe_trainable and (found.focus_rad or found.probe_refined)
+    changed = len(run.probe) != len(scan.probe) or (
+        settings.probe_trainable and (found.focus_rad or found.probe_refined)
+    )
     return StartingScan(
         probe=TrainableProbe(run.probe.numpy() if changed else scan.probe, energy, mask),
         patterns=run.scan,
@@ -125,6 +127,9 @@ def _preparation_for(payload: TrainingPayload, start: StartingNetwork, enough: C
         probe_rounds=rounds if settings.probe_trainable else 0,
         background_counts=settings.background_counts,
         positions=settings.position_refinement if start.pretrained else "none",
+        orientation=settings.orientation_search if start.pretrained else "never",
+        probe_search=settings.probe_search if start.pretrained and settings.probe_trainable else "never",
+        modes=settings.probe_modes,
         show_progress=payload.execution_config.enable_progress_bar,
         enough=enough,
     )

@@ -1,0 +1,93 @@
+"""What a reconstruction found out about its scan, in words for people."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ptycho_adapters.torch_backend.physics.optics import light_of
+from ptycho_core.measurement.findings import Finding, Suspicion
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from ptycho_adapters.torch_backend.inference.preparation import Prepared
+
+POOR_FIT_RATIO = 3.0
+"""Deviance over what shot noise leaves, above which a fit is called poor."""
+
+_CAUSES = (
+    "positions (scale, orientation, pairing with the frames), the probe (focus, modes), the mask, light that does "
+    "not come from the sample"
+)
+
+
+def findings_of(prepared: Prepared, metrics: Mapping[str, float]) -> Iterator[Finding]:
+    """Yield what was put right, and whether the fit is poor all the same; that comes first.
+
+    Args:
+        prepared: the pass and what was changed.
+        metrics: of the reconstruction.
+    """
+    ratio = metrics["deviance_per_px"] / metrics["expected_deviance_per_px"]
+    if ratio > POOR_FIT_RATIO:
+        text = (
+            f"poor fit: the deviance is {ratio:.1f} times what shot noise leaves "
+            f"({metrics['deviance_per_px']:.3g}, {metrics['expected_deviance_per_px']:.3g} per pixel; R "
+            f"{metrics['r_factor']:.3g}, {metrics['expected_r_factor']:.3g}). Likely causes: {_CAUSES}"
+        )
+        yield Finding(kind=Suspicion.POOR_FIT, text=text)
+    yield from _of_the_positions(prepared)
+    yield from _of_the_light(prepared)
+
+
+def _of_the_positions(prepared: Prepared) -> Iterator[Finding]:
+    if prepared.orientation is not None:
+        text = (
+            f"orientation of the positions: {prepared.orientation}; the patterns fit clearly better that way, and were "
+            "reconstructed so (--orientation-search never leaves them as given)"
+        )
+        yield Finding(kind=Suspicion.ORIENTATION, text=text)
+    if prepared.moved_px:
+        text = (
+            f"positions were refined: moved by {prepared.moved_px:.2g} px (root mean square); the result holds given "
+            "and refined ones (--position-refinement none leaves them as given)"
+        )
+        yield Finding(kind=Suspicion.POSITIONS_REFINED, text=text)
+
+
+def _of_the_light(prepared: Prepared) -> Iterator[Finding]:
+    run = prepared.run
+    if run.scan.beam_px != (0, 0):
+        text = "the direct beam is off the middle of the patterns by ({}, {}) px (y, x), which was taken out"
+        yield Finding(kind=Suspicion.BEAM_MOVED, text=text.format(*run.scan.beam_px))
+    if prepared.probe_replaced:
+        text = (
+            "the probe explains nothing; it was replaced by one made out of the mean pattern, with the focus that "
+            "fits best (--probe-search never keeps it)"
+        )
+        yield Finding(kind=Suspicion.PROBE_REPLACED, text=text)
+    if prepared.focus_rad:
+        gain = f", which lowered R by {prepared.focus_gain:.2g}" if prepared.focus_gain else ""
+        text = f"the probe's focus was moved by {prepared.focus_rad:.2g} rad (root mean square){gain}"
+        yield Finding(kind=Suspicion.FOCUS_MOVED, text=text)
+    if prepared.motion is not None:
+        angle = np.degrees(prepared.motion.angle_rad)
+        text = (
+            f"the beam seems to move within each frame, by about {prepared.motion.length_px:g} px at {angle:.0f}° "
+            "from x towards y"
+        )
+        yield Finding(kind=Suspicion.PROBE_MODES, text=text + f": {_shares(prepared)}")
+    if run.background > _WORTH_SAYING:
+        text = f"background of {run.background:.3g} counts per pixel, found in the fit of the patterns"
+        yield Finding(kind=Suspicion.BACKGROUND, text=text)
+
+
+_WORTH_SAYING = 0.1
+
+
+def _shares(prepared: Prepared) -> str:
+    power = light_of(prepared.run.probe[:, None]).sum(dim=(-2, -1))
+    shares = " ".join(f"{share:.0%}" for share in (power / power.sum()).tolist())
+    return f"{len(power)} incoherent modes hold {shares} of the light"

@@ -1,0 +1,211 @@
+"""What may be wrong with a scan altogether: the orientation of its positions, its probe, a beam that moved in a frame.
+
+Each hypothesis is a pass with something changed. It is taken where some patterns around the middle are explained
+clearly better by it, and none is looked for where the scan as it is explains them well.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import attrs
+import numpy as np
+import torch
+from torch import Tensor
+
+from ptycho_adapters.torch_backend.inference.probe_refinement import dark_level
+from ptycho_adapters.torch_backend.physics.optics import light_of, shift_probe
+from ptycho_adapters.torch_backend.physics.probe import aberration_basis
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from ptycho_adapters.torch_backend.inference.whole_scan import WholeScan
+
+_PATTERNS = 64
+_CLEARLY_BETTER = 0.8  # of the misfit
+_MOTION_BETTER = 0.9
+_FOCUS_RANGE_RAD, _FOCUS_STEP_RAD, _FOCUS_HALVINGS = 12.0, 1.0, 2
+_MOTION_LENGTHS_PX = (2.5, 5.0, 8.0)
+_MOTION_ANGLES_RAD = tuple(np.pi / 4 * np.arange(4))
+_PARALLEL = 1e-3  # share of the light below which a mode says what another one says already
+_NEW_SHARE = 0.03  # of the light, for a mode that nothing is known about
+
+
+@attrs.frozen(kw_only=True)
+class Orientation:
+    """How positions have to be turned over: axes exchanged first, then each mirrored.
+
+    Attributes:
+        exchange: whether y and x are exchanged.
+        mirror_y: whether y then runs the other way.
+        mirror_x: whether x then runs the other way.
+    """
+
+    exchange: bool = False
+    mirror_y: bool = False
+    mirror_x: bool = False
+
+    def __str__(self) -> str:
+        words = ["y and x are swapped"] if self.exchange else []
+        words += [f"{axis} is mirrored" for axis, is_so in (("y", self.mirror_y), ("x", self.mirror_x)) if is_so]
+        return " and ".join(words) or "as given"
+
+    def applied(self, run: WholeScan) -> WholeScan:
+        """Give a pass with its positions turned over about their mean."""
+        places = run.positions_px()
+        offset = places - places.mean(dim=0)
+        turned = offset.flip(1) if self.exchange else offset
+        signs = torch.tensor([-1.0 if each else 1.0 for each in (self.mirror_y, self.mirror_x)], dtype=turned.dtype)
+        return run.moved(turned * signs.to(turned.device) - offset)
+
+
+ORIENTATIONS = tuple(
+    Orientation(exchange=exchange, mirror_y=mirror_y, mirror_x=mirror_x)
+    for exchange in (False, True)
+    for mirror_y in (False, True)
+    for mirror_x in (False, True)
+)
+
+
+def misfit_ratio(run: WholeScan) -> float:
+    """Deviance of some patterns around the middle over what shot noise leaves; 1 is a perfect fit."""
+    few = run.around_the_middle(_PATTERNS)
+    metrics = few.judge(few.stitch()[0]).metrics
+    return metrics["deviance_per_px"] / metrics["expected_deviance_per_px"]
+
+
+def better_orientation(run: WholeScan) -> Orientation | None:
+    """Find the one of the eight orientations of the positions that clearly explains the patterns best.
+
+    Returns:
+        None if that is the one that they have, or if none is clearly better.
+    """
+    few = run.around_the_middle(_PATTERNS)
+    misfits = [_deviance(each.applied(few)) for each in ORIENTATIONS]
+    best = int(np.argmin(misfits))
+    return ORIENTATIONS[best] if misfits[best] < _CLEARLY_BETTER * misfits[0] else None
+
+
+def probe_from_patterns(run: WholeScan) -> Tensor | None:
+    """Make a probe out of the mean pattern: its root is the modulus of the far field, and the focus is looked for.
+
+    Returns:
+        (1, N, N) complex64 at the energy of the present probe; None if it is not clearly better than that one.
+    """
+    few = run.around_the_middle(_PATTERNS)
+    light = run.scan.mean_counts - dark_level(run.scan.mean_counts, run.scan.good_pixels)
+    far = light.clamp_min(0.0).sqrt().to(torch.complex128)
+    size = run.scan.size
+    half = torch.full((1, 2), (size - 1) / 2, dtype=torch.float32)
+    in_focus = shift_probe(torch.fft.ifft2(far)[None], half)[0].to(torch.complex64)
+    basis = aberration_basis(in_focus)[0]
+
+    def probe_at(focus_rad: float) -> Tensor:
+        phase = torch.polar(torch.ones_like(basis), focus_rad * basis)
+        probe: Tensor = torch.fft.ifft2(torch.fft.fft2(in_focus) * phase).to(run.probe.device)
+        return probe * (light_of(run.probe).sum() / light_of(probe).sum()).sqrt()
+
+    def misfit(focus_rad: float) -> float:
+        return _deviance(attrs.evolve(few, probe=probe_at(focus_rad)))
+
+    steps = round(_FOCUS_RANGE_RAD / _FOCUS_STEP_RAD)
+    tried = {step * _FOCUS_STEP_RAD: misfit(step * _FOCUS_STEP_RAD) for step in range(-steps, steps + 1)}
+    width = _FOCUS_STEP_RAD
+    for _ in range(_FOCUS_HALVINGS):
+        width /= 2
+        best = min(tried, key=tried.__getitem__)
+        tried |= {focus: misfit(focus) for focus in (best - width, best + width)}
+    best = min(tried, key=tried.__getitem__)
+    return probe_at(best) if tried[best] < _CLEARLY_BETTER * _deviance(few) else None
+
+
+@attrs.frozen(kw_only=True, eq=False)
+class Motion:
+    """A beam that moves over the object along a line within each frame.
+
+    Attributes:
+        length_px: of the way.
+        angle_rad: of the way, from x towards y.
+        modes: (M, N, N) complex64, the probe at even steps of the way, with its energy shared among them.
+    """
+
+    length_px: float
+    angle_rad: float
+    modes: Tensor
+
+
+def motion_of(run: WholeScan, modes: int) -> Motion | None:
+    """Look for a motion of the beam within the frames, which is a few incoherent modes.
+
+    Args:
+        run: a pass under a probe at rest, of a single mode.
+        modes: number of modes, at least 2.
+
+    Returns:
+        None if no motion explains the patterns clearly better.
+    """
+    few = run.around_the_middle(_PATTERNS)
+    motions = list(_motions(run.probe, modes))
+    misfits = [_deviance(attrs.evolve(few, probe=each.modes)) for each in motions]
+    best = int(np.argmin(misfits))
+    return motions[best] if misfits[best] < _MOTION_BETTER * _deviance(few) else None
+
+
+def _motions(still: Tensor, modes: int) -> Iterator[Motion]:
+    along = torch.linspace(-0.5, 0.5, modes)
+    for length in _MOTION_LENGTHS_PX:
+        for angle in _MOTION_ANGLES_RAD:
+            way = torch.tensor([np.sin(angle), np.cos(angle)], dtype=torch.float32)
+            shifts = (length * along[:, None] * way).to(still.device)
+            copies = shift_probe(still, shifts)[:, 0] / modes**0.5
+            yield Motion(length_px=length, angle_rad=float(angle), modes=copies)
+
+
+def orthogonal_modes(probe: Tensor) -> Tensor:
+    """Give the same illumination in modes that are orthogonal, the strongest first; empty ones are left out.
+
+    Args:
+        probe: (modes, N, N) complex64.
+    """
+    if len(probe) == 1:
+        return probe
+    flat = probe.flatten(1).to(torch.complex128)
+    values, vectors = torch.linalg.eigh(flat @ flat.conj().T)
+    kept = values.flip(0) > _PARALLEL * values.sum()
+    mixed: Tensor = (vectors.flip(1).conj().T @ flat)[kept].reshape(-1, *probe.shape[1:])
+    return mixed.to(torch.complex64)
+
+
+def with_more_modes(probe: Tensor, modes: int) -> Tensor:
+    """Bring a probe to a number of modes: the weakest are left out, new ones start small and orthogonal.
+
+    New modes are derivatives of the first, which is what a small motion adds.
+
+    Args:
+        probe: (modes, N, N) complex64, orthogonal.
+        modes: at most 6 more than there are.
+    """
+    energy = light_of(probe).sum()
+    made = list(probe[:modes])
+    for candidate in _derivatives(probe[0]):
+        if len(made) >= modes:
+            break
+        rest = candidate
+        for other in made:
+            rest = rest - (other.conj() * rest).sum() / (other.conj() * other).sum() * other
+        made.append(rest * (_NEW_SHARE * energy / rest.abs().square().sum()).sqrt())
+    all_of_them = torch.stack(made)
+    return all_of_them * (energy / light_of(all_of_them).sum()).sqrt()
+
+
+def _derivatives(mode: Tensor) -> Iterable[Tensor]:
+    frequency = torch.fft.fftfreq(mode.shape[-1], device=mode.device)
+    y, x = frequency[:, None], frequency[None, :]
+    spectrum = torch.fft.fft2(mode)
+    for factor in (y, x, y * x, y * y + 0 * x, x * x + 0 * y, y * y * x, x * x * y):
+        yield torch.fft.ifft2(spectrum * factor)
+
+
+def _deviance(run: WholeScan) -> float:
+    return run.judge(run.stitch()[0]).metrics["deviance_per_px"]
