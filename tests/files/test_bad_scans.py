@@ -49,12 +49,6 @@ def _false_shape(path: Path) -> None:
         archive.writestr("diff3d.npy", b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header + bytes(64))
 
 
-def _dark(frame: int) -> npt.NDArray[np.generic]:
-    patterns = sample_arrays()["diff3d"].copy()
-    patterns[frame] = np.zeros((8, 8), dtype=np.uint16)
-    return patterns
-
-
 _NAN = np.where(np.eye(8) > 0, np.nan, 1.0) * np.ones((3, 1, 1))
 
 BAD_FILES: dict[str, tuple[Callable[[Path], object], str, str, str]] = {
@@ -101,7 +95,6 @@ BAD_FILES: dict[str, tuple[Callable[[Path], object], str, str, str]] = {
         "numbers",
         "pickled object array",
     ),
-    "dark frame": (_changed(diff3d=_dark(1)), "diff3d", "photons in every frame", "1 frame without any: 1"),
     "wrong probe size": (_changed(probeGuess=np.ones((6, 6)) * 1j), "probeGuess", "8×8", "6×6"),
     "dark probe": (_changed(probeGuess=np.zeros((8, 8))), "probeGuess", "with photons", "zeros only"),
     "wrong mask": (_changed(bad_pixels=np.zeros((6, 6), dtype=bool)), "bad_pixels", "(8, 8)", "(6, 6)"),

@@ -74,6 +74,7 @@ def test_reading_takes_no_more_than_twice_the_file(dtype: str, junk: float, tmp_
         detector["data"], detector["mask"] = np.broadcast_to(frame, (n_patterns, size, size)), mask
         file["entry_1/sample_1/geometry_1/translation"] = np.arange(3 * n_patterns).reshape(-1, 3) * 1e-7
 
+    read_scan(path, probe=even_probe)  # what is imported on the way is no array
     tracemalloc.start()
     scan = read_scan(path, probe=even_probe)
     peak = tracemalloc.get_traced_memory()[1]

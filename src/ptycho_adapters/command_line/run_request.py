@@ -13,10 +13,10 @@ import attrs
 from ptycho_adapters.command_line import console
 from ptycho_adapters.command_line.flags import add_flags, can_be_chosen, read_flags
 from ptycho_adapters.command_line.probe_options import probe_source
-from ptycho_adapters.command_line.scan_source import add_scan_options
+from ptycho_adapters.command_line.scan_source import add_scan_options, detector_check
 from ptycho_adapters.command_line.settings_file import read_settings
 from ptycho_adapters.command_line.usage import UsageError, in_flags, kebab
-from ptycho_adapters.files import ProbeSource
+from ptycho_adapters.files import DetectorCheck, ProbeSource
 from ptycho_adapters.setting_sections import SECTIONS
 from ptycho_core.config.knob import Phase
 from ptycho_core.config.overrides import Layer, resolve, says
@@ -45,6 +45,7 @@ class RunRequest:
         product: a second file with what the scan's own lacks, if any.
         probe: where the probe comes from, if it is not to be the scan's own.
         memory_map: folder for the patterns of a scan that is larger than the memory, if any.
+        detector_check: what is done about pixels and frames that are no measurement.
         print_config: show the settings instead of running.
         as_json: show them for machines.
     """
@@ -58,6 +59,7 @@ class RunRequest:
     product: Path | None
     probe: ProbeSource | None
     memory_map: Path | None
+    detector_check: DetectorCheck
     print_config: bool
     as_json: bool
 
@@ -88,6 +90,7 @@ class RunRequest:
             product=None if product is None else Path(str(product)),
             probe=probe_source(typed),
             memory_map=None if folder is None else Path(str(folder)),
+            detector_check=detector_check(typed),
             print_config=bool(typed.get("print_config")),
             as_json=bool(typed.get("json")),
         )

@@ -11,13 +11,16 @@ from ptycho_adapters.command_line.usage import kebab
 from ptycho_adapters.files import read_scan
 from ptycho_core.errors import Problem, ScanFileError
 from ptycho_core.measurement.frames import frame_slices
+from ptycho_core.measurement.inspection import inspect_scan
+from ptycho_core.measurement.suspicions import findings
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
 
     from ptycho_adapters.command_line.run_request import RunRequest
     from ptycho_core.config.payload import InferencePayload, TrainingPayload
+    from ptycho_core.measurement.findings import Finding
     from ptycho_core.measurement.scan import Scan
 
 _ALIKE = 2.0  # an absorbing object and a declared dose differ by less than this
@@ -46,7 +49,12 @@ def read_measured(path: Path, request: RunRequest, payload: TrainingPayload | In
         ScanFileError: the file is no scan, or its patterns are not of the size that the run is for.
     """
     scan = read_scan(
-        path, domain=request.domain, product=request.product, probe=request.probe, memory_map=request.memory_map
+        path,
+        domain=request.domain,
+        product=request.product,
+        probe=request.probe,
+        memory_map=request.memory_map,
+        detector_check=request.detector_check,
     )
     size, source = payload.pt_data_config.N, payload.provenance["N"]
     if size != scan.N:
@@ -55,6 +63,24 @@ def read_measured(path: Path, request: RunRequest, payload: TrainingPayload | In
     for text in disagreements(scan, stated_nphotons(payload)):
         console.warn(f"{path}: {text}")
     return scan
+
+
+def say_findings(path: Path, scan: Scan) -> tuple[Finding, ...]:
+    """Warn of everything that is suspicious about a scan, and return it."""
+    found = findings(inspect_scan(scan))
+    warn_of(found, path)
+    return found
+
+
+def warn_of(found: Iterable[Finding], path: Path) -> None:
+    """Warn of findings, one line each.
+
+    Args:
+        found: what they are.
+        path: the scan that they are about.
+    """
+    for finding in found:
+        console.warn(f"{path}: {finding.text}")
 
 
 def stated_nphotons(payload: TrainingPayload | InferencePayload) -> float | None:
@@ -73,8 +99,9 @@ def disagreements(scan: Scan, nphotons: float | None) -> Iterator[str]:
     _, said, word = evidence.partition("the file says ")
     if said and word != scan.domain:
         yield f"read as {scan.domain} as --domain says, but the file says {word}"
+    if nphotons is None:
+        return
     flux = sum(float(scan.counts(some).sum(dtype=np.float64)) for some in frame_slices(scan.patterns)) / scan.n_patterns
-    declared = {kebab("nphotons"): nphotons, "nphotons in the metadata": scan.metadata.nphotons}
-    for name, value in declared.items():
-        if value is not None and not 1 / _ALIKE <= value / flux <= _ALIKE:
-            yield f"{name} is {value:.3g}, but the patterns hold {flux:.3g} photons on average; the patterns count"
+    if not 1 / _ALIKE <= nphotons / flux <= _ALIKE:
+        name = kebab("nphotons")
+        yield f"{name} is {nphotons:.3g}, but the patterns hold {flux:.3g} photons on average; the patterns count"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ptycho_adapters.command_line.probe_options import add_probe_options, probe_source
-from ptycho_adapters.files import read_scan
+from ptycho_adapters.files import DetectorCheck, read_scan
 from ptycho_core.measurement.scan import MeasurementDomain
 
 if TYPE_CHECKING:
@@ -16,8 +16,13 @@ if TYPE_CHECKING:
     from ptycho_core.measurement.scan import Scan
 
 
-def add_scan_options(parser: argparse._ActionsContainer) -> None:
-    """Give a parser what a scan file may leave open."""
+def add_scan_options(parser: argparse._ActionsContainer, *, detector_check: DetectorCheck = DetectorCheck.MASK) -> None:
+    """Give a parser what a scan file may leave open.
+
+    Args:
+        parser: of the command.
+        detector_check: what the command does about faults of the detector where nothing is said.
+    """
     parser.add_argument(
         "--domain",
         choices=[str(domain) for domain in MeasurementDomain],
@@ -28,7 +33,24 @@ def add_scan_options(parser: argparse._ActionsContainer) -> None:
         metavar="FILE",
         help="second file with what the first one lacks, such as the positions and probe of a diffraction file",
     )
+    add_detector_option(parser, detector_check)
     add_probe_options(parser)
+
+
+def add_detector_option(parser: argparse._ActionsContainer, default: DetectorCheck) -> None:
+    """Give a parser the flag for what is done about faults of the detector."""
+    parser.add_argument(
+        "--detector-check",
+        choices=[str(check) for check in DetectorCheck],
+        default=str(default),
+        help="hot, stuck and dead pixels, gaps, spikes, overflows, values below 0 or not finite, frames that are dark "
+        "or glitched: mask, replace or leave them out; or only say so; or do not look (default: %(default)s)",
+    )
+
+
+def detector_check(typed: Mapping[str, object]) -> DetectorCheck:
+    """Return what is to be done about faults of the detector."""
+    return DetectorCheck(str(typed.get("detector_check") or DetectorCheck.MASK))
 
 
 def read_source(typed: Mapping[str, object], path: Path) -> Scan:
@@ -45,4 +67,5 @@ def read_source(typed: Mapping[str, object], path: Path) -> Scan:
         domain=None if domain is None else str(domain),
         product=None if product is None else str(product),
         probe=probe_source(typed),
+        detector_check=detector_check(typed),
     )

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 from ptycho_adapters.command_line import console
 from ptycho_adapters.command_line.scan_source import add_scan_options, read_source
 from ptycho_adapters.command_line.usage import UsageError
+from ptycho_adapters.files import DetectorCheck
 from ptycho_core.errors import ConfigError, Problem, ScanFileError
 
 if TYPE_CHECKING:
@@ -52,7 +53,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="square the patterns of a scan that holds amplitudes, for formats that hold counts",
     )
-    add_scan_options(parser)
+    # A copy holds what its source holds, unless it is asked for something else.
+    add_scan_options(parser, detector_check=DetectorCheck.OFF)
 
 
 def run(typed: Mapping[str, object]) -> None:

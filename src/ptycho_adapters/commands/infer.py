@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 from ptycho_adapters.archive_facts import find_archive, read_archive_config
 from ptycho_adapters.command_line import console
 from ptycho_adapters.command_line.run_request import RunRequest, add_run_options
-from ptycho_adapters.command_line.scan_input import existing, read_measured
+from ptycho_adapters.command_line.scan_input import existing, read_measured, say_findings, warn_of
 from ptycho_adapters.command_line.show_config import show_settings
 from ptycho_adapters.factory import commit, plan_inference, with_all_patterns
 from ptycho_adapters.shipped_weights import weights_path
@@ -131,6 +131,8 @@ def _reconstruct(request: RunRequest, payload: InferencePayload, scan: Scan) -> 
 
     model, path = _model(request, scan)
     commit(payload)
+    source = request.required_path("test_data_file")
+    found = say_findings(source, scan)
     settings = payload.pt_inference_config
     if payload.execution_config.enable_progress_bar:
         console.note(f"reconstructing {scan.n_patterns} patterns of {scan.N} px")
@@ -141,15 +143,17 @@ def _reconstruct(request: RunRequest, payload: InferencePayload, scan: Scan) -> 
         inference_config=settings,
         data_config=payload.pt_data_config,
     )
-    source = request.required_path("test_data_file")
+    warn_of(result.findings, source)
     summary = Summary(
         command="infer",
         title=f"reconstructed {source}: {len(result.pattern_indices)} patterns of {scan.N} px",
         figures=figures(result, model.probes),
         inputs={"model_path": path, "test_data_file": source},
         settings=dict(payload.overrides_applied),
+        findings=(*found, *result.findings),
     )
-    files = write_reconstruction(product_of(result, model, scan, payload), summary, Path(settings.output_dir))
+    product = product_of(result, model, scan, payload, findings=summary.findings)
+    files = write_reconstruction(product, summary, Path(settings.output_dir))
     console.tell(console.summary(summary.title, summary.figures, files))
 
 

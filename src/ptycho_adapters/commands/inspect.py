@@ -70,7 +70,7 @@ class Sheet:
         for section, facts in self.facts.items():
             lines.append(section)
             lines += [f"  {name:<{width}}  {_shown(value)}" for name, value in facts.items()]
-        if self.kind == "scan":
+        if self.kind == "scan" or self.findings:
             lines.append("suspicious" if self.findings else "nothing suspicious")
             lines += [f"  {finding.text}" for finding in self.findings]
         return "\n".join(lines)
@@ -234,7 +234,8 @@ def _product_sheet(path: Path, product: Product) -> Sheet:
             **{name: float(value) for name, value in product.metrics.items()},
         },
     }
-    return Sheet(path=path, kind="result", title="Ptychodus product", facts=facts)
+    found = () if product.run is None else product.run.findings
+    return Sheet(path=path, kind="result", title="Ptychodus product", facts=facts, findings=found)
 
 
 def _is_model(path: Path) -> bool:

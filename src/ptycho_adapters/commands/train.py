@@ -8,11 +8,12 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
+import attrs
 import numpy as np
 
 from ptycho_adapters.command_line import console
 from ptycho_adapters.command_line.run_request import RunRequest, add_run_options
-from ptycho_adapters.command_line.scan_input import existing
+from ptycho_adapters.command_line.scan_input import existing, say_findings
 from ptycho_adapters.command_line.show_config import show_settings
 from ptycho_adapters.command_line.training_scans import read_training_scans, read_validation_scan, training_files
 from ptycho_adapters.factory import commit, plan_training
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from ptycho_adapters.command_line.training_scans import TrainingFiles
     from ptycho_adapters.torch_backend import TrainedModel, TrainingSet
     from ptycho_core.config.payload import TrainingPayload
+    from ptycho_core.measurement.findings import Finding
     from ptycho_core.measurement.scan import Scan
 
 HELP = "train a model on one scan or several"
@@ -66,10 +68,11 @@ def run(typed: Mapping[str, object]) -> None:
     payload = plan(request)
     files = training_files(request, payload)
     scans = read_training_scans(files, request, payload)
+    found = _findings(files, scans)
     data = _grouped(request, payload, files, scans)
     commit(payload)
     model, seconds = _train(request, payload, data)
-    _report(model, seconds, files, scans)
+    _report(model, seconds, files, scans, found)
 
 
 def read_request(typed: Mapping[str, object]) -> RunRequest:
@@ -105,6 +108,15 @@ def _show(request: RunRequest) -> None:
         show_settings(request, None, facts)
 
 
+def _findings(files: TrainingFiles, scans: Sequence[Scan]) -> tuple[Finding, ...]:
+    """Say what is suspicious about each scan; of several, with the name of its file."""
+    found: list[Finding] = []
+    for path, scan in zip(files.train, scans, strict=True):
+        name = f"{path.name}: " if len(scans) > 1 else ""
+        found += [attrs.evolve(each, text=name + each.text) for each in say_findings(path, scan)]
+    return tuple(found)
+
+
 def _grouped(request: RunRequest, payload: TrainingPayload, files: TrainingFiles, scans: Sequence[Scan]) -> TrainingSet:
     """Draw the groups before anything is written; a scan that is too small for them is the user's to mend."""
     from ptycho_adapters.torch_backend import training_set_for  # noqa: PLC0415 - torch takes seconds
@@ -130,7 +142,9 @@ def _size(scans: Sequence[Scan]) -> str:
     return f"{sum(scan.n_patterns for scan in scans)} patterns of {scans[0].N} px"
 
 
-def _report(model: TrainedModel, seconds: float, files: TrainingFiles, scans: Sequence[Scan]) -> None:
+def _report(
+    model: TrainedModel, seconds: float, files: TrainingFiles, scans: Sequence[Scan], found: tuple[Finding, ...]
+) -> None:
     from ptycho_adapters.report.results import write_training_pictures  # noqa: PLC0415 - see above
     from ptycho_adapters.report.summary import Summary  # noqa: PLC0415 - see above
     from ptycho_adapters.torch_backend import save_archive  # noqa: PLC0415
@@ -144,6 +158,7 @@ def _report(model: TrainedModel, seconds: float, files: TrainingFiles, scans: Se
         figures=figures(model, seconds),
         inputs={"train_data_file": first, **{f"scan_{number}": path for number, path in enumerate(further, start=2)}},
         settings=dict(model.payload.overrides_applied),
+        findings=found,
     )
     archive = save_archive(model, folder)
     written = [archive, *write_training_pictures(model, summary, folder)]

@@ -3,11 +3,12 @@
 from ptycho_adapters.files.folders import scan_files
 from ptycho_adapters.files.probes.sources import probe_from_file, probe_from_model
 from ptycho_adapters.files.products.store import read_product, write_product
-from ptycho_adapters.files.reading import FileFacts, ProbeSetting, ProbeSource, ScanFormat
+from ptycho_adapters.files.reading import DetectorCheck, FileFacts, ProbeSetting, ProbeSource, ScanFormat
 from ptycho_adapters.files.scans import read_file_facts, read_scan
 from ptycho_adapters.files.writers import write_scan
 
 __all__ = [
+    "DetectorCheck",
     "FileFacts",
     "ProbeSetting",
     "ProbeSource",

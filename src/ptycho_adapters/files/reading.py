@@ -105,6 +105,14 @@ ProbeSource = Callable[[ProbeSetting], npt.NDArray[np.complex64]]
 """Gives the probe, (modes, N, N) or (N, N) complex, for a setting; sum of |P|² = photons per frame."""
 
 
+class DetectorCheck(StrEnum):
+    """What is done about pixels and frames that are no measurement."""
+
+    MASK = "mask"
+    WARN = "warn"
+    OFF = "off"
+
+
 @attrs.frozen(kw_only=True)
 class ReadRequest:
     """What the caller says beside the path.
@@ -115,12 +123,14 @@ class ReadRequest:
             file, the parameters of a PtychoShelves data file.
         probe: where the probe comes from when it is not to be the one in the files.
         pattern_map: where the patterns are to be put, which are then never in memory together; None for memory.
+        detector_check: what is done about pixels and frames that are no measurement.
     """
 
     domain: MeasurementDomain | None = None
     product: Path | None = None
     probe: ProbeSource | None = None
     pattern_map: PatternMap | None = None
+    detector_check: DetectorCheck = DetectorCheck.MASK
 
 
 @attrs.frozen(kw_only=True)

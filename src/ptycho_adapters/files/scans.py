@@ -11,7 +11,7 @@ from ptycho_adapters.atomic import atomic_path
 from ptycho_adapters.files.evidence.recognition import gather_evidence
 from ptycho_adapters.files.pattern_map import PatternMap, map_name
 from ptycho_adapters.files.readers import choose_reader, facts_of
-from ptycho_adapters.files.reading import FileFacts, ProbeSource, Reader, ReadRequest
+from ptycho_adapters.files.reading import DetectorCheck, FileFacts, ProbeSource, Reader, ReadRequest
 from ptycho_core.errors import ConfigError, Problem, ScanFileError
 from ptycho_core.measurement.scan import MeasurementDomain, Scan
 
@@ -30,6 +30,7 @@ def read_scan(
     product: str | Path | None = None,
     probe: ProbeSource | None = None,
     memory_map: str | Path | None = None,
+    detector_check: DetectorCheck | str = DetectorCheck.MASK,
 ) -> Scan:
     """Read a scan from a file, or from the folder of a Ptychodus workflow.
 
@@ -46,12 +47,17 @@ def read_scan(
             made anew by every reading, never taken for what it may still hold, and left for the caller to remove;
             it takes the place of an older one of the same scan file at once, so that a scan that has it mapped keeps
             what it has. None reads the patterns into memory.
+        detector_check: what is done about hot, stuck and dead pixels, gaps, spikes, overflows, values that are no
+            numbers or below 0, and frames that are dark, glitched or not finite. "mask" masks the pixels, replaces
+            single readings, and leaves out the frames with their positions; "warn" changes nothing; both say what was
+            found, with places and the numbers that frames have in the file, in `metadata.extra` under `detector_...`.
+            "off" does not look.
 
     Returns:
         The scan, with what was found out rather than stated in `metadata.extra`.
 
     Raises:
-        ConfigError: when `domain` is neither of the two.
+        ConfigError: when `domain` or `detector_check` is none of its words.
         FileNotFoundError: when there is no such file.
         ScanFileError: when it is no scan, with every problem there is, or does not fit into memory.
         OSError: when the map cannot be written.
@@ -61,6 +67,7 @@ def read_scan(
         domain=None if domain is None else _as_domain(domain),
         product=None if product is None else Path(product),
         probe=probe,
+        detector_check=_as_check(detector_check),
     )
     if request.product is not None and not request.product.exists():
         msg = f"Product file not found: {product}"
@@ -92,6 +99,13 @@ def read_file_facts(path: str | Path) -> FileFacts:
         ScanFileError: when it is no scan file, or holds no stack of patterns.
     """
     return facts_of(gather_evidence(Path(path)))
+
+
+def _as_check(value: str) -> DetectorCheck:
+    if value not in tuple(DetectorCheck):
+        expected = " or ".join(DetectorCheck)
+        raise ConfigError("read_scan", [Problem(path="detector_check", expected=expected, found=repr(value))])
+    return DetectorCheck(value)
 
 
 def _as_domain(value: str) -> MeasurementDomain:

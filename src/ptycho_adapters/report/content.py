@@ -46,6 +46,7 @@ class Report:
         comparison: the result against a reference.
         settings: of the run that made the result.
         code_version: version of the code that made the report.
+        findings: what may be wrong with the scan or the fit, or was put right, in words.
     """
 
     title: str
@@ -57,6 +58,7 @@ class Report:
     comparison: Comparison | None
     settings: Sequence[SettingRow]
     code_version: str
+    findings: Sequence[str] = ()
 
 
 @attrs.frozen(kw_only=True, eq=False)

@@ -46,6 +46,7 @@ def report_of(summary: Summary, product: Product | None, comparison: Comparison 
     """
     figures: dict[str, object] = {} if product is None else dict(product.metrics)
     figures |= dict(summary.figures)
+    held = () if product is None or product.run is None else product.run.findings
     return Report(
         title=summary.title,
         command=summary.command,
@@ -56,6 +57,7 @@ def report_of(summary: Summary, product: Product | None, comparison: Comparison 
         comparison=comparison,
         settings=() if product is None else tuple(setting_rows(product)),
         code_version=VERSION,
+        findings=[finding.text for finding in summary.findings or held],
     )
 
 

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from ptycho_adapters.report.summary import Summary
     from ptycho_adapters.torch_backend import TrainedModel
     from ptycho_core.config.payload import InferencePayload
+    from ptycho_core.measurement.findings import Finding
     from ptycho_core.measurement.scan import Scan
     from ptycho_core.results.metrics import Comparison
     from ptycho_core.results.product import Product
@@ -70,14 +71,29 @@ def write_training_pictures(model: TrainedModel, summary: Summary, folder: Path)
     return [probe, loss, report]
 
 
-def product_of(reconstruction: Reconstruction, model: TrainedModel, scan: Scan, payload: InferencePayload) -> Product:
-    """Return a reconstruction as a product, with the model's loss curve and the source of every setting."""
+def product_of(
+    reconstruction: Reconstruction,
+    model: TrainedModel,
+    scan: Scan,
+    payload: InferencePayload,
+    *,
+    findings: tuple[Finding, ...] = (),
+) -> Product:
+    """Return a reconstruction as a product, with the model's loss curve and the source of every setting.
+
+    Args:
+        reconstruction: the result.
+        model: that made it.
+        scan: that it was made from.
+        payload: settings of the run.
+        findings: what may be wrong with the scan or the fit, or was put right.
+    """
     return attrs.evolve(
         as_product(reconstruction, scan.metadata),
         loss_epochs=[row.epoch for row in model.history],
         loss_values=[row.train for row in model.history],
         provenance={key: str(layer) for key, layer in sorted(payload.provenance.items())},
-        run=_run_details(reconstruction, model, payload),
+        run=attrs.evolve(_run_details(reconstruction, model, payload), findings=findings),
     )
 
 

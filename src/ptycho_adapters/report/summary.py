@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import attrs
 
 from ptycho_core.config.serialize import json_value
+from ptycho_core.measurement.findings import Finding
 from ptycho_core.version import VERSION
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ class Summary:
         figures: numbers and words by name, with units in the names.
         inputs: what it worked on.
         settings: what somebody chose.
+        findings: what may be wrong with the scan or the fit, or was put right.
     """
 
     command: str
@@ -34,6 +36,7 @@ class Summary:
     figures: Mapping[str, object]
     inputs: Mapping[str, Path]
     settings: Mapping[str, object] = attrs.field(factory=dict)
+    findings: tuple[Finding, ...] = ()
 
     def to_json(self) -> bytes:
         """Return it as JSON; infinite and undefined numbers become null."""
@@ -43,6 +46,7 @@ class Summary:
             "inputs": {name: str(path) for name, path in self.inputs.items()},
             "figures": {name: json_value(_finite(value)) for name, value in self.figures.items()},
             "settings": {name: json_value(value) for name, value in self.settings.items()},
+            "findings": [{"kind": str(finding.kind), "text": finding.text} for finding in self.findings],
         }
         return json.dumps(content, indent=2, allow_nan=False).encode() + b"\n"
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ptycho_core.measurement.fault_words import pixel_list
 from ptycho_core.measurement.findings import Finding, Suspicion
 from ptycho_core.measurement.inspection import CENTRE_FOUND_BY, good_pixels
 
@@ -16,6 +17,10 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from ptycho_core.measurement.inspection import Inspection
+    from ptycho_core.measurement.scan import Scan
+
+SCREENED = "detector_"
+"""What stands before the kind of a fault, among a scan's extra metadata, where its reading found one."""
 
 _SURE_PHOTONS = 20.0  # a pixel that expects so many sees none with a probability of exp(-20)
 _FEW = 5
@@ -25,12 +30,21 @@ _LISTED = 5
 
 
 def findings(inspection: Inspection) -> tuple[Finding, ...]:
-    """Return what is suspicious about a scan, patterns first."""
-    return tuple(
+    """Return what is suspicious about a scan: what its reading found, then patterns, positions and probe."""
+    screened = screened_findings(inspection.scan)
+    said = {finding.kind for finding in screened}
+    return screened + tuple(
         Finding(kind=kind, text=text)
         for rule in (_pixels, _frames, _centre, _positions, _overlap, _probe)
         for kind, text in rule(inspection)
+        if kind not in said
     )
+
+
+def screened_findings(scan: Scan) -> tuple[Finding, ...]:
+    """Return what the reading of a scan found wrong with its detector, and did about it."""
+    kinds = {SCREENED + kind: kind for kind in Suspicion}
+    return tuple(Finding(kind=kinds[key], text=text) for key, text in scan.metadata.extra.items() if key in kinds)
 
 
 def dead_pixels(inspection: Inspection) -> npt.NDArray[np.bool_]:
@@ -54,10 +68,10 @@ def _pixels(inspection: Inspection) -> Iterator[tuple[Suspicion, str]]:
         yield Suspicion.SATURATED, text
     dead = dead_pixels(inspection)
     if dead.any():
-        text = f"{_pixel_list(dead)} without a count in any frame beside lit ones: dead pixels, not in the mask"
+        text = f"{pixel_list(dead)} without a count in any frame beside lit ones: dead pixels, not in the mask"
         yield Suspicion.DEAD_PIXELS, text
     if detector.constant.any() and inspection.scan.n_patterns > 2:
-        yield Suspicion.STUCK_PIXELS, f"{_pixel_list(detector.constant)} with one value in all frames: stuck pixels"
+        yield Suspicion.STUCK_PIXELS, f"{pixel_list(detector.constant)} with one value in all frames: stuck pixels"
 
 
 def _frames(inspection: Inspection) -> Iterator[tuple[Suspicion, str]]:
@@ -133,9 +147,3 @@ def _probe(inspection: Inspection) -> Iterator[tuple[Suspicion, str]]:
     if probe.rim_share > _RIM_SHARE:
         text = f"{probe.rim_share:.1%} of the probe's power lies in the rim of its array: it may be cut off"
         yield Suspicion.PROBE_CUT, text
-
-
-def _pixel_list(chosen: npt.NDArray[np.bool_]) -> str:
-    where = np.argwhere(chosen)
-    listed = ", ".join(f"({y}, {x})" for y, x in where[:_LISTED]) + (", …" if len(where) > _LISTED else "")
-    return f"{len(where)} {'pixel' if len(where) == 1 else 'pixels'} at {listed}"

@@ -12,6 +12,7 @@ from ptycho_core.any_array import AnyArray, describe
 from ptycho_core.errors import Problem
 from ptycho_core.frozen import FrozenMapping
 from ptycho_core.measurement.arrays import as_optional_float64, as_probe
+from ptycho_core.measurement.findings import Finding
 
 
 def _as_optional_probe(value: npt.ArrayLike | None) -> npt.NDArray[np.complex64] | None:
@@ -32,6 +33,7 @@ class RunDetails:
         step_losses: (S,) float64, mean training loss since the one before.
         loss_unit: what the losses of the training are; empty when unknown.
         settings: value of each setting, as it would be typed, by name.
+        findings: what may be wrong with the scan or the fit, or was put right.
     """
 
     first_probe: npt.NDArray[np.complex64] | None = attrs.field(default=None, converter=_as_optional_probe)
@@ -42,6 +44,7 @@ class RunDetails:
     step_losses: npt.NDArray[np.float64] | None = attrs.field(default=None, converter=as_optional_float64)
     loss_unit: str = ""
     settings: Mapping[str, str] = attrs.field(factory=dict, converter=FrozenMapping[str])
+    findings: tuple[Finding, ...] = ()
 
     def problems(self, *, n_positions: int, n_losses: int) -> Iterator[Problem]:
         """Yield what does not fit a result of so many positions and losses."""

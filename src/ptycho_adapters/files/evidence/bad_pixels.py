@@ -63,16 +63,21 @@ def clear_bad_pixels(patterns: AnyArray, mask: AnyArray | None, *, full_scale: i
             mask = dead if mask is None or mask.shape != frame else dead | mask.astype(np.bool_)
     if mask is None or mask.shape != frame or mask.dtype != np.bool_ or not mask.any():
         return Cleared(patterns=patterns, mask=mask, notes=notes)
-    values, n_cleared = _cleared(values, mask, marker)
+    cleared, n_cleared = clear_under_mask(values, mask, marker)
     if n_cleared:
         notes["cleared_bad_pixels"] = f"{n_cleared} values under the mask that are no counts were set to 0"
-    return Cleared(patterns=values, mask=mask, notes=notes)
+    return Cleared(patterns=cleared, mask=mask, notes=notes)
 
 
-def _cleared(
-    values: npt.NDArray[np.float64], mask: AnyArray, marker: int | None
-) -> tuple[npt.NDArray[np.float64], int]:
-    """Set to 0 what is no count under the mask; give the stack, the same one where it can be, and how many."""
+def clear_under_mask(patterns: AnyArray, mask: AnyArray, marker: int | None) -> tuple[AnyArray, int]:
+    """Set to 0 what is no count under the mask; give the stack, the same one where it can be, and how many.
+
+    Args:
+        patterns: (n, N, N); changed where they lie.
+        mask: (N, N) bool, True where bad.
+        marker: a number that stands for none, if there is one.
+    """
+    values = cast("npt.NDArray[np.float64]", patterns)
     n_cleared = 0
     for some in frame_slices(values):
         under = values[some][:, mask]

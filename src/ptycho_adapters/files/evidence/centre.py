@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ptycho_core.measurement.frames import release
+from ptycho_core.measurement.pixel_faults import hot_pixels
 
 if TYPE_CHECKING:
     from ptycho_core.measurement.arrays import Patterns
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 _SAMPLED_FRAMES = 64
 # Light spread evenly has the same radius about both places; this is far from it.
 _CLEAR_RATIO = 0.75
+_KEPT_SHARE = 0.75
 
 
 class BeamPlace(Enum):
@@ -49,7 +51,8 @@ def find_beam(patterns: Patterns, bad_pixels: npt.NDArray[np.bool_] | None) -> B
     """Tell patterns with zero frequency in the middle from those as a Fourier transform leaves them, by where light is.
 
     Diffraction falls off from the direct beam: the light of all frames together is closer to the one of the two places
-    that it starts from. Data that are off by part of the frame are close to neither.
+    that it starts from. Data that are off by part of the frame are close to neither. What single pixels, or a few
+    frames, hold beyond all others does not count.
 
     Args:
         patterns: (n, N, N) valid patterns.
@@ -64,9 +67,8 @@ def find_beam(patterns: Patterns, bad_pixels: npt.NDArray[np.bool_] | None) -> B
         sampled[row] = frame
         # Frames far apart bring much of a map into memory that lies between them.
         release(patterns)
-    light = sampled.mean(axis=0, dtype=np.float64)
-    if bad_pixels is not None:
-        light = np.where(bad_pixels, 0.0, light)
+    good = np.ones(sampled.shape[1:], dtype=bool) if bad_pixels is None else ~bad_pixels
+    light = _usual_light(sampled, good)
     total = float(light.sum())
     size = light.shape[0]
     from_corner = np.abs((np.arange(size) + size // 2) % size - size // 2).astype(np.float64)
@@ -81,3 +83,18 @@ def find_beam(patterns: Patterns, bad_pixels: npt.NDArray[np.bool_] | None) -> B
     elif middle < _CLEAR_RATIO * corner:
         place = BeamPlace.MIDDLE
     return BeamEvidence(place=place, middle_px=middle, corner_px=corner)
+
+
+def _usual_light(sampled: Patterns, good: npt.NDArray[np.bool_]) -> npt.NDArray[np.float64]:
+    """Give the mean of frames, (N, N), without the brightest quarter at each pixel and without hot pixels.
+
+    Args:
+        sampled: (m, N, N), which are put in order pixel by pixel.
+        good: (N, N), where to look.
+    """
+    sampled.sort(axis=0)
+    kept = max(1, int(_KEPT_SHARE * len(sampled)))
+    mean = sampled[:kept].mean(axis=0, dtype=np.float64)
+    light = np.where(good & np.isfinite(mean), mean, 0.0)
+    hot = hot_pixels(light, good, n_frames=len(sampled), unit=1.0)
+    return np.where(hot, 0.0, light)

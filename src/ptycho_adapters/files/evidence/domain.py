@@ -8,10 +8,11 @@ import attrs
 import numpy as np
 import numpy.typing as npt
 
-from ptycho_adapters.files.reading import mean_photons
 from ptycho_core.any_array import AnyArray, describe
 from ptycho_core.errors import Problem
 from ptycho_core.measurement.frames import frame_slices, release
+from ptycho_core.measurement.pixel_faults import hot_pixels
+from ptycho_core.measurement.pixel_history import Readings, history_of
 from ptycho_core.measurement.scan import MeasurementDomain
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ _FEWEST_VALUES = 4
 _LARGEST_EXACT_SQUARE = 1e5
 _FLUX_TOLERANCE = 0.2
 _FLATNESS_RATIO = 0.5
+_FAR_ABOVE = 10.0
 
 
 @attrs.frozen(kw_only=True)
@@ -60,6 +62,8 @@ def find_domain(
     elif (whole := _whole_numbers(patterns)) is not None:
         text = "whole numbers" if whole is counts else "squares are whole numbers"
         found.append(Verdict(domain=whole, evidence=text))
+    elif _has_negative(patterns):
+        found.append(Verdict(domain=counts, evidence="negative values, as counts have when a dark level is subtracted"))
     if has_bad_pixels:
         found.append(Verdict(domain=counts, evidence="bad_pixels beside the patterns"))
     if not found and probe is not None:
@@ -75,6 +79,10 @@ def find_domain(
     )
 
 
+def _has_negative(patterns: Patterns) -> bool:
+    return patterns.dtype.kind == "f" and any(bool((patterns[some] < 0).any()) for some in frame_slices(patterns))
+
+
 def holds_whole_squares(patterns: Patterns) -> bool:
     """Tell whether the numbers can only be amplitudes: their squares are whole while they are not."""
     return patterns.dtype.kind == "f" and _whole_numbers(patterns) is MeasurementDomain.AMPLITUDE
@@ -86,7 +94,8 @@ def _whole_numbers(patterns: Patterns) -> MeasurementDomain | None:
     flat = patterns.reshape(-1)
     pieces = [flat[some][-some.start % step :: step].astype(np.float64) for some in frame_slices(flat)]
     values = np.concatenate(pieces)
-    squares = np.square(values)
+    with np.errstate(over="ignore", invalid="ignore"):
+        squares = np.square(values)
     # Above this a float32 no longer tells whether a square is whole.
     informative = (squares > 0.0) & (squares <= _LARGEST_EXACT_SQUARE)
     if np.count_nonzero(informative) < _FEWEST_VALUES:
@@ -105,12 +114,29 @@ def _are_whole(values: npt.NDArray[np.float64]) -> bool:
 def _flux_verdicts(patterns: Patterns, probe: npt.NDArray[np.complex64]) -> list[Verdict]:
     flux = float(np.sum(np.square(np.abs(probe.astype(np.complex128)))))
     totals = {
-        domain: mean_photons(patterns, domain) for domain in (MeasurementDomain.COUNTS, MeasurementDomain.AMPLITUDE)
+        domain: _usual_photons(patterns, domain) for domain in (MeasurementDomain.COUNTS, MeasurementDomain.AMPLITUDE)
     }
     fitting = [domain for domain, total in totals.items() if abs(total - flux) <= _FLUX_TOLERANCE * flux]
     if len(fitting) != 1:
         return []
     return [Verdict(domain=fitting[0], evidence=f"probe flux {flux:.4g} = photons per frame {totals[fitting[0]]:.4g}")]
+
+
+def _usual_photons(patterns: Patterns, domain: MeasurementDomain) -> float:
+    """Give photons per frame: the mean over the frames, without hot pixels and frames far above the median."""
+    readings = Readings(
+        patterns=patterns,
+        good=np.ones(patterns.shape[1:], dtype=bool),
+        squared=domain is MeasurementDomain.AMPLITUDE,
+        markers=(),
+    )
+    level = history_of(readings).level
+    hot = hot_pixels(level, readings.good, n_frames=len(patterns), unit=1.0)
+    totals = np.zeros(len(patterns))
+    for some, raw in readings.pieces():
+        totals[some] = readings.counts(raw, readings.not_finite(raw) | hot).sum(axis=(1, 2), dtype=np.float64)
+    usual = totals[totals <= _FAR_ABOVE * np.median(totals)]
+    return float(usual.mean()) if usual.size else 0.0
 
 
 def patterns_first(

@@ -11,9 +11,10 @@ import numpy.typing as npt
 
 from ptycho_adapters.files.evidence.bad_pixels import clear_bad_pixels
 from ptycho_adapters.files.evidence.centre import BeamPlace, find_beam
+from ptycho_adapters.files.evidence.detector import check_detector, with_check_as_fix
 from ptycho_adapters.files.evidence.domain import holds_whole_squares
 from ptycho_adapters.files.in_place import as_unsigned, sealed, unsealed
-from ptycho_adapters.files.reading import ProbeSetting, ReadRequest, choose_probe, mean_photons
+from ptycho_adapters.files.reading import DetectorCheck, ProbeSetting, ReadRequest, choose_probe, mean_photons
 from ptycho_core.any_array import AnyArray
 from ptycho_core.errors import Problem, ScanError, ScanFileError, raise_if_any
 from ptycho_core.measurement.arrays import Patterns, as_patterns
@@ -123,13 +124,16 @@ def scan_of(parts: BeamlineParts, path: Path, request: ReadRequest) -> Scan:
     Raises:
         ScanFileError: with every problem there is.
     """
-    _clear_bad_pixels(parts, None if request.pattern_map is None else request.pattern_map.full_scale)
-    patterns = _taken(parts)
-    pixel_m = _pixel_m(parts, patterns)
+    full_scale = None if request.pattern_map is None else request.pattern_map.full_scale
+    _clear_bad_pixels(parts, full_scale)
+    pixel_m = _pixel_m(parts, parts.patterns)
     positions = _positions_px(parts, pixel_m)
+    domain = _domain(parts, request)
+    positions = _check_detector(parts, positions, domain, request, full_scale)
+    patterns = _taken(parts, request.detector_check)
     shape = ScanParts(patterns=patterns, positions_px=positions, probe=None, bad_pixels=parts.bad_pixels)
-    parts.problems.extend(_in_file_terms(problem, parts) for problem in scan_problems(shape))
-    domain = _domain(parts, patterns, request)
+    problems = [with_check_as_fix(problem, request.detector_check) for problem in scan_problems(shape)]
+    parts.problems.extend(_in_file_terms(problem, parts) for problem in problems)
     raise_if_any(ScanFileError, str(path), parts.problems)
     if patterns is None or positions is None or domain is None:
         raise ScanFileError(str(path), [Problem(path="file", expected="patterns and positions", found="none")])
@@ -145,9 +149,9 @@ def scan_of(parts: BeamlineParts, path: Path, request: ReadRequest) -> Scan:
         raise ScanFileError(str(path), [_in_file_terms(problem, parts) for problem in error.problems]) from None
 
 
-def _taken(parts: BeamlineParts) -> Patterns | None:
+def _taken(parts: BeamlineParts, check: DetectorCheck) -> Patterns | None:
     """Take the patterns out of the parts, so that they are held once."""
-    found, parts.patterns = None if _is_negative(parts) else parts.patterns, None
+    found, parts.patterns = None if _is_negative(parts, check) else parts.patterns, None
     return None if found is None else as_patterns(as_unsigned(found))
 
 
@@ -159,7 +163,35 @@ def _clear_bad_pixels(parts: BeamlineParts, full_scale: int | None) -> None:
         parts.notes.update(cleared.notes)
 
 
-def _is_negative(parts: BeamlineParts) -> bool:
+def _check_detector(
+    parts: BeamlineParts,
+    positions: npt.NDArray[np.float64] | None,
+    domain: MeasurementDomain | None,
+    request: ReadRequest,
+    full_scale: int | None,
+) -> npt.NDArray[np.float64] | None:
+    """Take out what is no measurement, with all that belongs to frames that are left out; give the positions left."""
+    own = parts.own
+    shape = ScanParts(
+        patterns=parts.patterns,
+        positions_px=positions,
+        probe=None,
+        bad_pixels=parts.bad_pixels,
+        scan_index=None if own is None else own.scan_index,
+        commanded_positions_px=None if own is None else own.commanded_positions_px,
+    )
+    parts.patterns = None
+    checked = check_detector(shape, domain, request.detector_check, full_scale=full_scale)
+    left = checked.parts
+    parts.patterns, parts.bad_pixels = left.patterns, left.bad_pixels
+    parts.notes.update(checked.notes)
+    parts.problems.extend(_in_file_terms(problem, parts) for problem in checked.problems)
+    if own is not None:
+        parts.own = attrs.evolve(own, scan_index=left.scan_index, commanded_positions_px=left.commanded_positions_px)
+    return cast("npt.NDArray[np.float64] | None", left.positions_px)
+
+
+def _is_negative(parts: BeamlineParts, check: DetectorCheck) -> bool:
     """Refuse negative integers before they are widened."""
     patterns = parts.patterns
     if patterns is None or patterns.dtype.kind != "i" or not patterns.size:
@@ -169,11 +201,12 @@ def _is_negative(parts: BeamlineParts) -> bool:
     if low < 0:
         fix = "mark the pixels in the mask, or set them to 0 where they are noise about a dark level"
         found = f"a smallest value of {low}"
-        parts.problems.append(Problem(path=_key(parts, "patterns"), expected="values >= 0", found=found, fix=fix))
+        problem = Problem(path=_key(parts, "patterns"), expected="values >= 0", found=found, fix=fix)
+        parts.problems.append(with_check_as_fix(problem, check))
     return low < 0
 
 
-def _pixel_m(parts: BeamlineParts, patterns: Patterns | None) -> float | None:
+def _pixel_m(parts: BeamlineParts, patterns: AnyArray | None) -> float | None:
     """Give the object pixel: as the file states it, or from the geometry."""
     geometry = parts.geometry
     if geometry.pixel_m is not None or (parts.own is not None and parts.own.metadata.pixel_size_m is not None):
@@ -224,8 +257,9 @@ def _positions_px(parts: BeamlineParts, pixel_m: float | None) -> npt.NDArray[np
     return positions
 
 
-def _domain(parts: BeamlineParts, patterns: Patterns | None, request: ReadRequest) -> MeasurementDomain | None:
+def _domain(parts: BeamlineParts, request: ReadRequest) -> MeasurementDomain | None:
     """Settle the domain: the caller's word, then the file's, then the format's, which holds photons."""
+    patterns = parts.patterns
     if parts.own is not None:
         said = f"; the file says {parts.own.domain}"
         if request.domain is not None and request.domain is not parts.own.domain:
@@ -236,7 +270,7 @@ def _domain(parts: BeamlineParts, patterns: Patterns | None, request: ReadReques
         return request.domain
     if patterns is None or patterns.dtype.kind not in "iuf" or not patterns.size:
         return None
-    if patterns.ndim == 3 and holds_whole_squares(patterns):
+    if patterns.ndim == 3 and holds_whole_squares(cast("Patterns", patterns)):
         problem = Problem(
             path="measurement_domain",
             expected="photon counts, as the format has them",

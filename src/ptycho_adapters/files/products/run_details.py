@@ -9,6 +9,7 @@ import numpy as np
 
 from ptycho_adapters.files.hdf5.members import read_array, read_long_text
 from ptycho_core.errors import Problem
+from ptycho_core.measurement.findings import Finding, Suspicion
 from ptycho_core.results.run_details import RunDetails
 
 if TYPE_CHECKING:
@@ -51,7 +52,8 @@ def run_arrays(details: RunDetails) -> dict[str, AnyArray]:
 
 def run_text(details: RunDetails) -> str:
     """Give everything that is no array, as ASCII JSON."""
-    return json.dumps({"loss_unit": details.loss_unit, "settings": dict(details.settings)})
+    findings = [{"kind": str(finding.kind), "text": finding.text} for finding in details.findings]
+    return json.dumps({"loss_unit": details.loss_unit, "settings": dict(details.settings), "findings": findings})
 
 
 def run_details_from(text: str | Problem | None, arrays: Mapping[str, AnyArray | Problem | None]) -> RunDetails:
@@ -68,8 +70,23 @@ def run_details_from(text: str | Problem | None, arrays: Mapping[str, AnyArray |
     if not isinstance(unit, str) or not isinstance(settings, dict) or not all(map(_is_text, settings.values())):
         msg = f"expected a loss unit and settings as texts in {GROUP}/{RUN_TEXTS}"
         raise ValueError(msg)
+    findings = _findings_from(texts.get("findings", []) if isinstance(texts, dict) else [])
     known = {name: np.asarray(array) for name, array in arrays.items() if array is not None}
-    return RunDetails(settings=settings, loss_unit=unit, **known)
+    return RunDetails(settings=settings, loss_unit=unit, findings=findings, **known)
+
+
+def _findings_from(content: object) -> tuple[Finding, ...]:
+    """Read findings; a file without any has none.
+
+    Raises:
+        ValueError: what is there is none.
+    """
+    rows = content if isinstance(content, list) else [None]
+    found = [row for row in rows if isinstance(row, dict) and {"kind", "text"} <= row.keys()]
+    if len(found) < len(rows) or not all(_is_text(row["text"]) and row["kind"] in tuple(Suspicion) for row in found):
+        msg = f"expected findings of known kinds in {GROUP}/{RUN_TEXTS}"
+        raise ValueError(msg)
+    return tuple(Finding(kind=Suspicion(row["kind"]), text=row["text"]) for row in found)
 
 
 def _is_text(value: object) -> bool:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import attrs
 
+from ptycho_adapters.files.evidence.detector import check_detector, full_scale_of, with_check_as_fix
 from ptycho_adapters.files.evidence.domain import LAYOUT_KEY, Verdict, find_domain
 from ptycho_adapters.files.formats.metadata_json import KEY as METADATA_KEY
 from ptycho_adapters.files.formats.metadata_json import metadata_from_text
@@ -34,7 +35,7 @@ from ptycho_adapters.files.reading import (
 from ptycho_core.any_array import AnyArray
 from ptycho_core.errors import Problem, ScanError, ScanFileError, raise_if_any
 from ptycho_core.measurement.arrays import as_complex, as_patterns
-from ptycho_core.measurement.checks import scan_problems
+from ptycho_core.measurement.checks import PATTERN_DTYPES, pattern_shape, scan_problems
 from ptycho_core.measurement.scan import MeasurementDomain, Scan, ScanMetadata
 
 if TYPE_CHECKING:
@@ -102,9 +103,14 @@ def read_npz_scan(path: Path, request: ReadRequest) -> Scan:
     problems = [*members.problems, *found.problems]
     if request.probe is not None:
         problems = [problem for problem in problems if problem.path != found.key_of["probe"]]
-    problems += [_in_file_terms(problem, found) for problem in scan_problems(found.parts)]
-    metadata = _metadata(members, problems)
     verdict = _verdict(members, found, request.domain, problems)
+    problems += _check_detector(found, members, request, verdict)
+    problems += [_in_file_terms(problem, found, request) for problem in scan_problems(found.parts)]
+    metadata = _metadata(members, problems)
+    if isinstance(verdict, Problem):
+        # What is wrong with the numbers themselves comes first.
+        problems += [] if any(problem.path == found.key_of["patterns"] for problem in problems) else [verdict]
+        raise ScanFileError(str(path), problems)
     raise_if_any(ScanFileError, str(path), problems)
     _note(found, members, verdict, path)
     if request.probe is not None:
@@ -113,7 +119,22 @@ def read_npz_scan(path: Path, request: ReadRequest) -> Scan:
     try:
         return _scan(found.parts, verdict.domain, metadata)
     except ScanError as error:
-        raise ScanFileError(str(path), [_in_file_terms(problem, found) for problem in error.problems]) from None
+        problems = [_in_file_terms(problem, found, request) for problem in error.problems]
+        raise ScanFileError(str(path), problems) from None
+
+
+def _check_detector(
+    found: NpzParts, members: _Members, request: ReadRequest, verdict: Verdict | Problem
+) -> list[Problem]:
+    """Take out what is no measurement; give what keeps that from being done."""
+    stored = members.arrays.get(found.key_of["patterns"])
+    if isinstance(verdict, Problem) or stored is None:
+        return []
+    scale = full_scale_of(stored.dtype) if request.pattern_map is None else request.pattern_map.full_scale
+    checked = check_detector(found.parts, verdict.domain, request.detector_check, full_scale=scale)
+    found.parts = checked.parts
+    found.notes.update(checked.notes)
+    return [_in_file_terms(problem, found, request) for problem in checked.problems]
 
 
 def _note(found: NpzParts, members: _Members, verdict: Verdict, path: Path) -> None:
@@ -163,7 +184,9 @@ def _metadata(members: _Members, problems: list[Problem]) -> ScanMetadata:
     return metadata
 
 
-def _verdict(members: _Members, found: NpzParts, domain: MeasurementDomain | None, problems: list[Problem]) -> Verdict:
+def _verdict(
+    members: _Members, found: NpzParts, domain: MeasurementDomain | None, problems: list[Problem]
+) -> Verdict | Problem:
     """Settle the domain: the caller's word, then the file's, then what the numbers say."""
     stated = members.texts.get(DOMAIN_KEY)
     if stated is not None and stated not in tuple(MeasurementDomain):
@@ -174,16 +197,14 @@ def _verdict(members: _Members, found: NpzParts, domain: MeasurementDomain | Non
         return Verdict(domain=domain, evidence=evidence if stated is None else f"{evidence}; the file says {stated}")
     elif stated is not None:
         return Verdict(domain=MeasurementDomain(stated), evidence="")
-    elif found.parts.patterns is not None and not any(problem.path == found.key_of["patterns"] for problem in problems):
-        patterns, probe = as_patterns(found.parts.patterns), found.parts.probe
-        guess = find_domain(
-            patterns,
-            None if probe is None else as_complex(probe),
-            has_bad_pixels=found.parts.bad_pixels is not None,
-        )
-        if isinstance(guess, Verdict):
-            return guess
-        problems.append(guess)
+    elif pattern_shape(found.parts.patterns) is not None:
+        patterns, probe = as_patterns(cast("AnyArray", found.parts.patterns)), found.parts.probe
+        if patterns.size and patterns.dtype in PATTERN_DTYPES:
+            return find_domain(
+                patterns,
+                None if probe is None else as_complex(probe),
+                has_bad_pixels=found.parts.bad_pixels is not None,
+            )
     # The file is refused already; this only completes the reading.
     return Verdict(domain=MeasurementDomain.COUNTS, evidence="")
 
@@ -204,8 +225,9 @@ def _with_probe(found: NpzParts, request: ReadRequest, domain: MeasurementDomain
     return found.parts if isinstance(probe, Problem) else attrs.evolve(found.parts, probe=probe)
 
 
-def _in_file_terms(problem: Problem, found: NpzParts) -> Problem:
-    return attrs.evolve(problem, path=found.key_of.get(problem.path, problem.path))
+def _in_file_terms(problem: Problem, found: NpzParts, request: ReadRequest) -> Problem:
+    named = attrs.evolve(problem, path=found.key_of.get(problem.path, problem.path))
+    return with_check_as_fix(named, request.detector_check)
 
 
 def _scan(parts: ScanParts, domain: MeasurementDomain, metadata: ScanMetadata) -> Scan:

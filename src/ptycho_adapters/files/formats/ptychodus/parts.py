@@ -10,6 +10,7 @@ import attrs
 import numpy as np
 import numpy.typing as npt
 
+from ptycho_adapters.files.evidence.detector import check_detector, with_check_as_fix
 from ptycho_adapters.files.evidence.domain import holds_whole_squares
 from ptycho_adapters.files.formats.metadata_json import metadata_from_text
 from ptycho_adapters.files.reading import ProbeSetting, ReadRequest, choose_probe, mean_photons
@@ -163,28 +164,51 @@ def scan_of(parts: PtychodusParts, path: Path, request: ReadRequest) -> Scan:
     Raises:
         ScanFileError: with every problem there is.
     """
+
+    def in_file_terms(problem: Problem) -> Problem:
+        return parts.in_file_terms(with_check_as_fix(problem, request.detector_check))
+
     parts.bad_pixels = as_bool_mask(parts.bad_pixels)
+    domain = _domain(parts, request)
+    if not parts.problems:
+        _check_detector(parts, domain, request)
     patterns = None if parts.patterns is None else as_patterns(parts.patterns)
-    domain = _domain(parts, patterns, request)
     if parts.problems or pattern_shape(patterns) is None:
         # Otherwise the scan itself looks at every value, once.
-        parts.problems.extend(map(parts.in_file_terms, scan_problems(parts.as_scan_parts(patterns))))
+        parts.problems.extend(map(in_file_terms, scan_problems(parts.as_scan_parts(patterns))))
         raise ScanFileError(str(path), parts.problems)
     try:
         scan = _scan(parts, cast("Patterns", patterns), domain, request)
     except ScanError as error:
-        raise ScanFileError(str(path), [parts.in_file_terms(problem) for problem in error.problems]) from None
+        raise ScanFileError(str(path), [in_file_terms(problem) for problem in error.problems]) from None
     for key, note in parts.notes.items():
         _LOG.info("%s: %s: %s", path, key, note)
     return scan
 
 
-def _domain(parts: PtychodusParts, patterns: Patterns | None, request: ReadRequest) -> MeasurementDomain:
+def _check_detector(parts: PtychodusParts, domain: MeasurementDomain, request: ReadRequest) -> None:
+    """Take out what is no measurement, with all that belongs to frames that are left out."""
+    scale = None if request.pattern_map is None else request.pattern_map.full_scale
+    checked = check_detector(parts.as_scan_parts(parts.patterns), domain, request.detector_check, full_scale=scale)
+    parts.patterns, parts.bad_pixels = checked.parts.patterns, checked.parts.bad_pixels
+    parts.positions_px, parts.scan_index = checked.parts.positions_px, checked.parts.scan_index
+    parts.commanded_positions_px = checked.parts.commanded_positions_px
+    parts.notes.update(checked.notes)
+    parts.problems.extend(map(parts.in_file_terms, checked.problems))
+
+
+def _domain(parts: PtychodusParts, request: ReadRequest) -> MeasurementDomain:
     """Settle the domain: the caller's word, or counts, which these formats hold, unless the numbers contradict."""
+    patterns = parts.patterns
     if request.domain is not None:
         parts.notes["domain_evidence"] = "given by the caller"
         return request.domain
-    if patterns is not None and patterns.ndim == 3 and patterns.size and holds_whole_squares(patterns):
+    if (
+        patterns is not None
+        and patterns.ndim == 3
+        and patterns.size
+        and holds_whole_squares(cast("Patterns", patterns))
+    ):
         problem = Problem(
             path="measurement_domain",
             expected="photon counts, as the format has them",
