@@ -26,6 +26,8 @@ from ptycho_core.config import (
 from ptycho_core.errors import ConfigError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from ptycho_core.config.record import Record
 
 
@@ -221,6 +223,27 @@ def test_a_mask_array_switches_the_mask_on() -> None:
     assert model.probe_mask_tensor is not None
     assert model.probe_mask_tensor[0, 0] == 1.0
     assert not model.probe_mask_tensor.flags.writeable
+
+
+SIGNALLING_NAN = float(np.array(0x7FF0_0000_0000_0001, np.uint64).view(np.float64))
+
+
+@pytest.mark.parametrize("number", [3.4028235677973366e38, -1e300, math.inf, math.nan, SIGNALLING_NAN])
+@pytest.mark.parametrize("kind", [list, np.array])
+def test_an_array_holds_only_numbers_of_single_precision(kind: Callable[[object], object], number: float) -> None:
+    """A number that would become infinite is refused as an infinite one is, and no warning is all there is of it."""
+    with pytest.raises(ConfigError) as error:
+        evolve(TorchModelConfig(), probe_mask_tensor=kind([[1.0, number]]))
+
+    assert paths(error) == ["probe_mask_tensor"]
+
+
+def test_an_array_may_hold_the_largest_number_of_single_precision() -> None:
+    """A number that is rounded to it stays."""
+    largest = float(np.finfo(np.float32).max)
+    mask = evolve(TorchModelConfig(), probe_mask_tensor=[[largest, largest * (1 + 1e-9)]]).probe_mask_tensor
+
+    np.testing.assert_array_equal(mask, np.full((1, 2), largest, np.float32), strict=True)
 
 
 def test_the_scale_contract_and_its_domain_are_a_pair() -> None:
