@@ -238,6 +238,36 @@ def test_an_array_holds_only_numbers_of_single_precision(kind: Callable[[object]
     assert paths(error) == ["probe_mask_tensor"]
 
 
+@pytest.mark.parametrize(
+    "value",
+    [
+        1.0,
+        np.float32(1),
+        np.array(1.0),
+        [[True]],
+        [[1j]],
+        [["1"]],
+        np.ones((1, 1), "datetime64[s]"),
+        [[1.0], [1.0, 2.0]],
+    ],
+    ids=repr,
+)
+def test_what_is_no_array_of_real_numbers_is_refused(value: object) -> None:
+    """A lone number, another kind of item and rows of several lengths are no array."""
+    with pytest.raises(ConfigError) as error:
+        evolve(TorchModelConfig(), probe_mask_tensor=value)
+
+    assert paths(error) == ["probe_mask_tensor"]
+
+
+@pytest.mark.parametrize("dtype", ["int8", "uint64", "float16", "float64"])
+def test_an_array_of_any_real_dtype_becomes_float32(dtype: str) -> None:
+    """Integers, signed or not, and floats of any width are numbers."""
+    mask = evolve(TorchModelConfig(), probe_mask_tensor=np.ones((2, 3), dtype)).probe_mask_tensor
+
+    np.testing.assert_array_equal(mask, np.ones((2, 3), np.float32), strict=True)
+
+
 def test_an_array_may_hold_the_largest_number_of_single_precision() -> None:
     """A number that is rounded to it stays."""
     largest = float(np.finfo(np.float32).max)
