@@ -37,6 +37,20 @@ def find_archive(model_path: Path) -> Path:
     return archive
 
 
+def find_model(model_path: Path) -> Path:
+    """Return the archive that a model path stands for, if there is a model in it: before a long read of something else.
+
+    Raises:
+        FileNotFoundError: the path does not exist.
+        ArchiveError: it is a folder without an archive, or the archive is an empty placeholder.
+    """
+    archive = find_archive(model_path)
+    if archive.stat().st_size == 0:
+        problem = Problem(path="file", expected="a model archive", found="an empty file", fix=_TRAIN)
+        raise ArchiveError(str(archive), [problem])
+    return archive
+
+
 def read_archive_config(archive: Path) -> TrainingPayload | None:
     """Return how an archive's model was trained; None, with a warning, for an empty placeholder.
 

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from cli_samples import tiny_scan
+from factory_samples import empty_model
 from ptycho_adapters import cli, generalist_for, legacy, read_scan, save_archive, write_scan
 from ptycho_adapters.cli import main
 from scan_arrays_sample import sample_arrays, save_npz
@@ -193,6 +194,24 @@ def test_a_bad_scan_is_refused_before_anything_is_written(
     assert str(path) in message
     assert key in message
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("line", ["infer --test-data {dark}", "evaluate {dark}"])
+def test_an_empty_model_is_refused_before_the_scan_is_read(
+    line: str, scan: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A placeholder is no model, whatever is wrong with patterns that nobody has looked at yet."""
+    with np.load(scan) as arrays:
+        dark = save_npz(tmp_path / "dark.npz", {**arrays, "diff3d": np.zeros_like(arrays["diff3d"])})
+    model, out = empty_model(tmp_path / "model"), tmp_path / "out"
+
+    code = main(words(f"{line} --model-path {{model}} --output-dir {{out}}", model=model, dark=dark, out=out))
+
+    message = capsys.readouterr().err
+    assert code == 2
+    assert f"{model / 'wts.h5.zip'}:\n  - file: expected a model archive, found an empty file; ptycho train" in message
+    assert "warning" not in message
+    assert not out.exists()
 
 
 @pytest.mark.parametrize("debug", [False, True])

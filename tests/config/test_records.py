@@ -26,6 +26,8 @@ from ptycho_core.config import (
 from ptycho_core.errors import ConfigError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from ptycho_core.config.record import Record
 
 
@@ -221,6 +223,57 @@ def test_a_mask_array_switches_the_mask_on() -> None:
     assert model.probe_mask_tensor is not None
     assert model.probe_mask_tensor[0, 0] == 1.0
     assert not model.probe_mask_tensor.flags.writeable
+
+
+SIGNALLING_NAN = float(np.array(0x7FF0_0000_0000_0001, np.uint64).view(np.float64))
+
+
+@pytest.mark.parametrize("number", [3.4028235677973366e38, -1e300, math.inf, math.nan, SIGNALLING_NAN])
+@pytest.mark.parametrize("kind", [list, np.array])
+def test_an_array_holds_only_numbers_of_single_precision(kind: Callable[[object], object], number: float) -> None:
+    """A number that would become infinite is refused as an infinite one is, and no warning is all there is of it."""
+    with pytest.raises(ConfigError) as error:
+        evolve(TorchModelConfig(), probe_mask_tensor=kind([[1.0, number]]))
+
+    assert paths(error) == ["probe_mask_tensor"]
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        1.0,
+        np.float32(1),
+        np.array(1.0),
+        [[True]],
+        [[1j]],
+        [["1"]],
+        np.ones((1, 1), "datetime64[s]"),
+        [[1.0], [1.0, 2.0]],
+    ],
+    ids=repr,
+)
+def test_what_is_no_array_of_real_numbers_is_refused(value: object) -> None:
+    """A lone number, another kind of item and rows of several lengths are no array."""
+    with pytest.raises(ConfigError) as error:
+        evolve(TorchModelConfig(), probe_mask_tensor=value)
+
+    assert paths(error) == ["probe_mask_tensor"]
+
+
+@pytest.mark.parametrize("dtype", ["int8", "uint64", "float16", "float64"])
+def test_an_array_of_any_real_dtype_becomes_float32(dtype: str) -> None:
+    """Integers, signed or not, and floats of any width are numbers."""
+    mask = evolve(TorchModelConfig(), probe_mask_tensor=np.ones((2, 3), dtype)).probe_mask_tensor
+
+    np.testing.assert_array_equal(mask, np.ones((2, 3), np.float32), strict=True)
+
+
+def test_an_array_may_hold_the_largest_number_of_single_precision() -> None:
+    """A number that is rounded to it stays."""
+    largest = float(np.finfo(np.float32).max)
+    mask = evolve(TorchModelConfig(), probe_mask_tensor=[[largest, largest * (1 + 1e-9)]]).probe_mask_tensor
+
+    np.testing.assert_array_equal(mask, np.full((1, 2), largest, np.float32), strict=True)
 
 
 def test_the_scale_contract_and_its_domain_are_a_pair() -> None:

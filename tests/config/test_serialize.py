@@ -108,6 +108,9 @@ def test_only_a_table_is_read_as_a_record(data: object) -> None:
         structure(ModelConfig, data, "model")
 
     assert str(error.value) == f"model:\n  - model: expected a table of settings, found {data!r}"
+    with pytest.raises(ConfigError) as error:
+        structure(ModelConfig, data, "")
+    assert [problem.path for problem in error.value.problems] == [""]
 
 
 def test_a_constructor_takes_records_and_no_tables() -> None:

@@ -103,6 +103,16 @@ def test_an_array_of_another_rank_is_refused(tmp_path: Path) -> None:
         write_complex_tiff(images(4), tmp_path / "a.tif", layout=TiffLayout.COMPLEX)
 
 
+def test_numbers_that_the_pages_do_not_hold_are_refused(tmp_path: Path) -> None:
+    """What would become infinite is not written; what is infinite already stays so."""
+    with pytest.raises(ValueError, match="expected numbers that complex64 holds"):
+        write_complex_tiff(np.full((4, 5), 1e39 + 0j), tmp_path / "a.tif", layout=TiffLayout.COMPLEX)
+    assert not list(tmp_path.iterdir())
+
+    write_complex_tiff(np.full((4, 5), complex(np.inf, 0)), tmp_path / "a.tif", layout=TiffLayout.COMPLEX)
+    assert np.isinf(read_complex_tiff(tmp_path / "a.tif")).all()
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [

@@ -163,6 +163,32 @@ def test_a_probe_that_is_not_in_photons_is_scaled_aloud(factor: float, scaled: b
     assert flux == pytest.approx(SETTING.photons * (1.0 if scaled else factor), rel=1e-5)
 
 
+@pytest.mark.parametrize("unit", [1e25, 1e-25])
+def test_a_probe_in_any_unit_is_scaled(unit: float, tmp_path: Path) -> None:
+    """Numbers whose squares single precision does not hold are numbers all the same."""
+    np.save(tmp_path / "probe.npy", PROBE * unit)
+
+    with pytest.warns(UserWarning, match="it was scaled to them"):
+        probe = probe_from_file(tmp_path / "probe.npy")(SETTING)
+
+    np.testing.assert_allclose(probe, PROBE, rtol=1e-5, atol=1e-5 * float(np.abs(PROBE).max()))
+
+
+@pytest.mark.parametrize("layout", ["pairs of MATLAB", "npy"])
+def test_a_probe_of_numbers_that_are_too_large_is_refused(layout: str, tmp_path: Path) -> None:
+    """A number that single precision does not hold is no light, whoever wrote it."""
+    huge = np.full((16, 16), 1e39)
+    if layout == "npy":
+        np.save(tmp_path / "probe.dat.npy", huge.astype(np.complex128))
+    else:
+        record = np.zeros(huge.shape, dtype=[("real", "<f8"), ("imag", "<f8")])
+        record["real"] = huge
+        _hdf5("probe", record)(tmp_path / "probe.dat.npy")
+
+    with pytest.raises(ScanFileError, match="probe: expected finite numbers with light in them"):
+        probe_from_file(tmp_path / "probe.dat.npy")(SETTING)
+
+
 def test_a_model_makes_the_probe_of_a_scan(tmp_path: Path) -> None:
     """A CXI file without a probe becomes a scan with one of the optics, carrying the photons of the patterns."""
     beam = GaussianBeam(fwhm_m=4 * samples.PIXEL_M)

@@ -226,6 +226,18 @@ def test_names_of_kinds_are_accepted() -> None:
     assert (config.probe_kind, config.path) == (ProbeKind.APERTURE, PathKind.SPIRAL)
 
 
+@pytest.mark.parametrize(("name", "object_value", "probe_value"), [("object", 1e39, 1.0), ("probe", 1.0, 1e39)])
+def test_numbers_that_no_scan_holds_are_refused(name: str, object_value: float, probe_value: float) -> None:
+    """Who gives a number too large for complex64 is told where it is."""
+    with pytest.raises(ScanError, match=f"{name}: expected finite values"):
+        simulate_scan(
+            np.full((36, 36), object_value + 0j),
+            np.full((1, 32, 32), probe_value + 0j),
+            np.array([[16.0, 16.0]]),
+            rng=np.random.default_rng(0),
+        )
+
+
 def test_patch_off_the_object_is_refused() -> None:
     """A position too close to the border is an error, and so is a negative background."""
     probe = with_modes(make_probe(ProbeKind.GAUSSIAN, 32, photons=1.0), 1)

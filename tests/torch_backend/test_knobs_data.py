@@ -18,6 +18,7 @@ from ptycho_adapters.torch_backend.data.groups import (
     training_groups,
     training_set,
 )
+from ptycho_adapters.torch_backend.data.resident import ResidentScan
 from ptycho_adapters.torch_backend.training.trainer import build_module
 from ptycho_core.errors import ConfigError, ScanError
 from ptycho_core.measurement.splitting import split_region
@@ -245,6 +246,14 @@ def test_supervised_training_meets_the_known_object(tmp_path: Path) -> None:
         np.testing.assert_allclose(label, truth, rtol=1e-5)
     exact = attrs.evolve(prediction, single=prediction.labels, merged=prediction.labels)
     assert float(module.objective.total(exact)[0]) == 0.0
+
+
+def test_supervised_training_needs_numbers_that_labels_hold() -> None:
+    """An object that becomes infinite in the network's scale is refused."""
+    scan = attrs.evolve(tiny_scan(), probe=1e8 * tiny_scan().probe, object=np.full((200, 200), 1e35, np.complex64))
+
+    with pytest.raises(ScanError, match="object: expected numbers that complex64 holds in the network's scale"):
+        ResidentScan(scan, labelled=True)
 
 
 def test_supervised_training_learns(tmp_path: Path) -> None:

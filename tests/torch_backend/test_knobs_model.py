@@ -112,6 +112,15 @@ def test_a_mask_given_as_an_array_is_used_as_it_is(tmp_path: Path) -> None:
     assert float(np.sum(np.abs(model.probe.astype(np.complex128)) ** 2)) == pytest.approx(model.flux, rel=1e-5)
 
 
+@pytest.mark.parametrize("unit", [3e38, 1e-30])
+def test_a_mask_has_no_unit(tmp_path: Path, unit: float) -> None:
+    """The energy of the probe is fixed, so that only what a mask does to one pixel beside another one counts."""
+    mask = probe_mask(payload_for(tmp_path, {"probe_mask_tensor": MASK * unit}))
+
+    assert mask is not None
+    assert torch.equal(mask, torch.tensor(MASK))
+
+
 def test_a_mask_that_stops_all_light_is_refused(tmp_path: Path) -> None:
     """A disc that falls between the pixels would leave a probe without energy."""
     settings = {"probe_mask": True, "probe_mask_diameter": 0.5, "probe_mask_sigma": 0.01}

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from ptycho_adapters.archive_facts import find_archive
+from ptycho_adapters.archive_facts import find_model
 from ptycho_adapters.command_line import console
 from ptycho_adapters.command_line.scan_input import existing
 from ptycho_adapters.command_line.text_values import read_text
@@ -111,7 +111,7 @@ def _compare_halves(typed: Mapping[str, object]) -> None:
             raise UsageError(f"{kebab(name)}: expected none beside --model-path, found {typed[name]}")
     source, model_path, folder = (_required(typed, name) for name in ("result", "model_path", "output_dir"))
     area, settings = read_area(typed), read_comparison_settings(typed)
-    archive = find_archive(model_path)
+    archive = find_model(model_path)
     scan = read_scan(existing(source, "Scan"))
     _report(
         compare_halves(scan, archive, area, settings, name=str(source)),

@@ -8,7 +8,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
-from ptycho_adapters.archive_facts import find_archive, read_archive_config
+from ptycho_adapters.archive_facts import find_archive, find_model, read_archive_config
 from ptycho_adapters.command_line import console
 from ptycho_adapters.command_line.run_request import RunRequest, add_run_options
 from ptycho_adapters.command_line.scan_input import existing, read_measured, say_findings, warn_of
@@ -66,9 +66,11 @@ def run(typed: Mapping[str, object]) -> None:
             _show(request)
             return
         payload = plan(request)
+    named = request.path("model_path")
+    archive = None if named is None else find_model(named)
     source = payload.tf_inference_config.test_data_file
     scan = read_measured(source, request, payload)
-    _reconstruct(request, with_all_patterns(payload, scan.n_patterns), scan)
+    _reconstruct(request, with_all_patterns(payload, scan.n_patterns), scan, archive)
 
 
 def read_request(typed: Mapping[str, object]) -> RunRequest:
@@ -106,7 +108,7 @@ def _planned(request: RunRequest, source: Path, folder: Path) -> InferencePayloa
 
 @contextmanager
 def _silent_on_empty_archives() -> Iterator[None]:
-    """Keep back the warning that an archive is empty: no run gets far with one, and says so."""
+    """Keep back the warning that an archive is empty: a run refuses it, and says so."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=r".* is empty: taking the facts", category=UserWarning)
         yield
@@ -124,12 +126,12 @@ def _show(request: RunRequest) -> None:
         show_settings(request, None, facts)
 
 
-def _reconstruct(request: RunRequest, payload: InferencePayload, scan: Scan) -> None:
+def _reconstruct(request: RunRequest, payload: InferencePayload, scan: Scan, archive: Path | None) -> None:
     from ptycho_adapters.report.results import product_of, write_reconstruction  # noqa: PLC0415 - h5py
     from ptycho_adapters.report.summary import Summary  # noqa: PLC0415
     from ptycho_adapters.torch_backend import reconstruct  # noqa: PLC0415 - torch takes seconds
 
-    model, path = _model(request, scan)
+    model, path = _model(archive, scan)
     commit(payload)
     source = request.required_path("test_data_file")
     found = say_findings(source, scan)
@@ -157,14 +159,12 @@ def _reconstruct(request: RunRequest, payload: InferencePayload, scan: Scan) -> 
     console.tell(console.summary(summary.title, summary.figures, files))
 
 
-def _model(request: RunRequest, scan: Scan) -> tuple[TrainedModel, Path]:
+def _model(archive: Path | None, scan: Scan) -> tuple[TrainedModel, Path]:
     """Load the model that was named, or the package's own for the scan; and its file."""
     from ptycho_adapters.torch_backend import generalist_for, load_archive  # noqa: PLC0415 - torch takes seconds
 
-    named = request.path("model_path")
-    if named is None:
+    if archive is None:
         return generalist_for(scan), weights_path()
-    archive = find_archive(named)
     return load_archive(archive), archive
 
 

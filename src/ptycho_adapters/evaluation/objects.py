@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from ptycho_adapters.files import read_product
 from ptycho_adapters.files.npz.members import member_keys, open_archive, read_member
 from ptycho_core.errors import Problem, ScanFileError
+from ptycho_core.measurement.arrays import as_complex
 from ptycho_core.results.product import Product
 
 if TYPE_CHECKING:
@@ -76,7 +77,8 @@ def _from_npz(archive: zipfile.ZipFile, path: Path) -> NDArray[np.complex64]:
     array = read_member(archive, infos[key])
     if isinstance(array, Problem):
         raise ScanFileError(str(path), [array])
-    if array.ndim != 2 or array.dtype.kind != "c" or not np.isfinite(array).all():
+    values = as_complex(array)
+    if array.ndim != 2 or array.dtype.kind != "c" or not np.isfinite(values).all():
         found = f"shape {array.shape} of {array.dtype}"
         raise ScanFileError(str(path), [Problem(path=key, expected="a finite complex (H, W) array", found=found)])
-    return array.astype(np.complex64)
+    return values

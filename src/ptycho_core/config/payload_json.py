@@ -75,8 +75,9 @@ def payload_from_json(text: str) -> TrainingPayload:
         ConfigError: the text is not JSON, is of another format version, or has a field that is missing, unknown, not
             valid or in contradiction to another record.
     """
+    data = _parsed(text)
     try:
-        stored = structure(_Stored, _parsed(text), "")
+        stored = structure(_Stored, data, "")
     except ConfigError as error:
         # Of another version nothing else is worth saying.
         version = [problem for problem in error.problems if problem.path == "format_version"]

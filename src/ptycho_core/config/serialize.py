@@ -178,9 +178,13 @@ def _array(value: object, _: object) -> NDArray[np.float32]:
         array = np.asarray(value)
     except (TypeError, ValueError, OverflowError):
         raise MismatchError from None
-    if array.dtype.kind not in "iuf" or array.ndim == 0 or not np.isfinite(array).all():
+    if array.dtype.kind not in "iuf" or array.ndim == 0:
         raise MismatchError
-    result = array.astype(np.float32)
+    # A number too large for float32 becomes infinite here, and is refused as an infinite one is.
+    with np.errstate(over="ignore", invalid="ignore"):
+        result = array.astype(np.float32)
+    if not np.isfinite(result).all():
+        raise MismatchError
     result.setflags(write=False)
     return result
 

@@ -39,7 +39,11 @@ def as_patterns(value: npt.ArrayLike) -> Patterns:
 def as_float64(value: npt.ArrayLike) -> npt.NDArray[np.float64]:
     """Bring real numbers to float64."""
     array = np.asarray(value)
-    return read_only(array.astype(np.float64, copy=False) if array.dtype.kind in "fiu" else array)
+    if array.dtype.kind in "fiu":
+        # A number too large for float64 becomes infinite here and is refused by validation.
+        with np.errstate(over="ignore", invalid="ignore"):
+            array = array.astype(np.float64, copy=False)
+    return read_only(array)
 
 
 def as_optional_float64(value: npt.ArrayLike | None) -> npt.NDArray[np.float64] | None:

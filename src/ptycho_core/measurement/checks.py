@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, TypeAlias, cast
 
 import attrs
@@ -22,6 +23,8 @@ _Complex: TypeAlias = npt.NDArray[np.complex64]
 PATTERN_DTYPES = tuple(np.dtype(name) for name in ("uint16", "uint32", "float32", "float64"))
 LARGEST_COUNT = 1e18
 SMALLEST_SPREAD_PX = 1e-3
+# Far from what a frame can hold, and within what the squares of complex64 numbers can.
+_FEWEST_PHOTONS, _MOST_PHOTONS = 1e-30, 1e30
 _LISTED_FRAMES = 8
 
 
@@ -151,7 +154,9 @@ def _spread_px(positions: AnyArray) -> float | None:
     """Give the larger extent of the scanned box, None where there is no such thing."""
     if positions.ndim != 2 or positions.dtype.kind != "f" or len(positions) < 2 or not positions.size:
         return None
-    spread = float(np.max(np.ptp(cast("_Real", positions), axis=0)))
+    # Coordinates that are infinite have a problem of their own.
+    with np.errstate(over="ignore", invalid="ignore"):
+        spread = float(np.max(np.ptp(cast("_Real", positions), axis=0)))
     return spread if np.isfinite(spread) else None
 
 
@@ -167,8 +172,19 @@ def _probe_problems(parts: ScanParts) -> Iterator[Problem]:
         expected = f"the size of the patterns, {known[1]}×{known[1]}"
         yield Problem(path="probe", expected=expected, found=f"{probe.shape[1]}×{probe.shape[2]}")
     yield from _complex_problems(probe, "probe")
-    if probe.dtype.kind == "c" and not probe.astype(bool).any():
+    if probe.dtype.kind == "c":
+        yield from _flux_problems(cast("_Complex", probe))
+
+
+def _flux_problems(probe: _Complex) -> Iterator[Problem]:
+    if not probe.any():
         yield Problem(path="probe", expected="an illumination with photons in it", found="zeros only")
+        return
+    photons = float(np.sum(np.square(np.abs(probe.astype(np.complex128)))))
+    if math.isfinite(photons) and not _FEWEST_PHOTONS <= photons <= _MOST_PHOTONS:
+        expected = f"Σ|P|² from {_FEWEST_PHOTONS:g} to {_MOST_PHOTONS:g} photons per frame"
+        fix = "scale the probe to the photons of a frame"
+        yield Problem(path="probe", expected=expected, found=f"{photons:.3g}", fix=fix)
 
 
 def _complex_problems(array: AnyArray, path: str) -> Iterator[Problem]:

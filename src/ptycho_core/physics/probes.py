@@ -181,8 +181,8 @@ def with_modes(probe: npt.NDArray[np.complexfloating], n_modes: int, *, power_ra
 
 def scaled_to(probe: npt.NDArray[np.complexfloating], *, photons: float) -> Complex:
     """The probe times the positive factor that makes Σ|P|² over pixels and modes equal to `photons`."""
-    energy = np.sum(np.abs(probe) ** 2, dtype=np.float64)
-    scaled: Complex = probe.astype(np.complex128) * np.sqrt(photons / energy)
+    exact = probe.astype(np.complex128)
+    scaled: Complex = exact * np.sqrt(photons / np.sum(np.abs(exact) ** 2))
     return scaled
 
 

@@ -10,7 +10,8 @@ import attrs
 import numpy as np
 import numpy.typing as npt
 
-from ptycho_core.errors import ConfigError, Problem, raise_if_any
+from ptycho_core.errors import ConfigError, Problem, ScanError, raise_if_any
+from ptycho_core.measurement.arrays import as_complex
 from ptycho_core.measurement.scan import MeasurementDomain, Scan, ScanMetadata
 from ptycho_core.physics.probes import ProbeKind, aberrate, make_probe, with_modes
 from ptycho_core.physics.subpixel import scan_counts
@@ -150,7 +151,11 @@ def simulate_scan(
     """
     if not (math.isfinite(background) and background >= 0):
         raise ValueError(f"background: expected a finite number >= 0, found {background}")
-    stored_object, stored_probe = object_.astype(np.complex64), probe.astype(np.complex64)
+    stored_object, stored_probe = as_complex(object_), as_complex(probe)
+    for path, array in (("object", stored_object), ("probe", stored_probe)):
+        if not np.isfinite(array).all():
+            problem = Problem(path=path, expected="finite values", found="NaN or infinite ones (in complex64)")
+            raise ScanError("simulation", [problem])
     positions = np.asarray(positions_px, dtype=np.float64)
     size = stored_probe.shape[-1]
     counts = np.empty((len(positions), size, size), dtype=np.int64)

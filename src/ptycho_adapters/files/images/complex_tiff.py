@@ -18,6 +18,7 @@ import numpy.typing as npt
 from ptycho_adapters.atomic import atomic_path
 from ptycho_adapters.files.images.tiff_pages import read_pages
 from ptycho_core.errors import Problem, ScanFileError
+from ptycho_core.measurement.arrays import as_complex
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -46,14 +47,16 @@ def write_complex_tiff(array: npt.NDArray[np.complexfloating], path: str | Path,
         layout: one complex page per image, or two real ones.
 
     Raises:
-        ValueError: for an array of another rank.
+        ValueError: for an array of another rank, or a number too large for complex64.
         OSError: from the file system; an existing file is then as it was.
     """
     import tifffile  # noqa: PLC0415 - only who writes a TIFF needs it
 
     if array.ndim not in (2, 3):
         raise ValueError(f"array: expected (H, W) or (images, H, W), found shape {array.shape}")
-    values = array.astype(np.complex64, copy=False)
+    values = as_complex(array)
+    if (np.isinf(values) & np.isfinite(array)).any():
+        raise ValueError(f"array: expected numbers that complex64 holds, found {np.abs(array).max():.3g}")
     with atomic_path(path) as partial:
         if layout is TiffLayout.COMPLEX:
             tifffile.imwrite(partial, values, photometric="minisblack", metadata=None)

@@ -156,9 +156,8 @@ def _joined(node: h5py.Dataset, key: str) -> AnyArray | Problem:
     if node.external or node.is_virtual or declared > _LARGEST_DEFLATE_RATIO * stored + _SLACK_BYTES:
         return Problem(path=key, expected=f"{declared} bytes for shape {node.shape}", found=f"{stored}")
     values = np.asarray(node[()])
-    parts = [values[name].astype(np.float32) for name in _MATLAB_FIELDS]
-    joined = np.empty(values.shape, dtype=np.complex64)
-    joined.real, joined.imag = parts
+    joined = np.empty(values.shape, dtype=np.complex128)
+    joined.real, joined.imag = (values[name] for name in _MATLAB_FIELDS)
     # (h, w, modes) is (modes, w, h) here: the last two axes change places.
     return np.swapaxes(joined, -1, -2) if joined.ndim >= 2 else joined
 

@@ -46,7 +46,7 @@ def probe_from_file(path: Path) -> ProbeSource:
 
     def source(setting: ProbeSetting) -> npt.NDArray[np.complex64]:
         raise_if_any(ScanFileError, str(path), _misfits(stored, setting))
-        photons = float(np.sum(np.square(np.abs(stored.array.astype(np.complex128)))))
+        photons = _photons(stored.array)
         if 1.0 / _LARGEST_FLUX_RATIO <= photons / setting.photons <= _LARGEST_FLUX_RATIO:
             return stored.array
         said = (
@@ -85,6 +85,10 @@ def probe_from_model(model: ProbeModel) -> ProbeSource:
     return source
 
 
+def _photons(probe: npt.NDArray[np.complex64]) -> float:
+    return float(np.sum(np.square(np.abs(probe.astype(np.complex128)))))
+
+
 def _misfits(stored: StoredProbe, setting: ProbeSetting) -> list[Problem]:
     """Say where a probe was made for other patterns."""
     problems = []
@@ -96,7 +100,7 @@ def _misfits(stored: StoredProbe, setting: ProbeSetting) -> list[Problem]:
     if known and not math.isclose(stored.pixel_m or 0.0, setting.pixel_m or 0.0, rel_tol=_SAME_PIXEL):
         expected = f"pixels of {setting.pixel_m:.4g} m, as the scan's"
         problems.append(Problem(path="probe", expected=expected, found=f"pixels of {stored.pixel_m:.4g} m"))
-    photons = float(np.sum(np.square(np.abs(stored.array))))
+    photons = _photons(stored.array)
     if not (np.isfinite(photons) and photons > 0.0):
         problems.append(Problem(path="probe", expected="finite numbers with light in them", found=f"Σ|P|² = {photons}"))
     return problems

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from ptycho_adapters.torch_backend.physics.canvas import extract, pixel_indices
 from ptycho_adapters.torch_backend.physics.optics import detector_order, shift_probe, split_positions
 from ptycho_core.errors import Problem, ScanError
+from ptycho_core.measurement.arrays import as_complex
 from ptycho_core.measurement.beam import beam_offset_px
 from ptycho_core.measurement.frames import frame_slices
 from ptycho_core.measurement.scan import MeasurementDomain
@@ -222,7 +223,11 @@ def _known_object(scan: Scan, flux: float) -> NDArray[np.complex64]:
         problem = attrs.evolve(problem, expected="an object that holds every patch", found=found)
         raise ScanError("training scan", [problem])
     own = float(np.square(np.abs(scan.probe)).sum(dtype=np.float64))
-    known: NDArray[np.complex64] = (scan.object * np.sqrt(own / flux)).astype(np.complex64)
+    known = as_complex(scan.object * np.sqrt(own / flux))
+    if not np.isfinite(known).all():
+        expected = "numbers that complex64 holds in the network's scale"
+        found = f"a largest modulus of {np.abs(scan.object).max():.3g}"
+        raise ScanError("training scan", [Problem(path="object", expected=expected, found=found)])
     return known
 
 

@@ -141,6 +141,9 @@ def probe_mask(payload: TrainingPayload) -> Tensor | None:
     if not model.probe_mask:
         return None
     if model.probe_mask_tensor is not None:
-        return torch.tensor(np.asarray(model.probe_mask_tensor, dtype=np.float32))
+        mask = torch.tensor(model.probe_mask_tensor)
+        peak = mask.abs().max()
+        # The probe's energy is fixed, so a mask has no unit; one that is far from 1 would overflow.
+        return mask / peak if peak > 0 else mask
     size = payload.pt_data_config.N
     return soft_disc(size, model.probe_mask_diameter or size / 2, model.probe_mask_sigma)
