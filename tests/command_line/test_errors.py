@@ -124,7 +124,10 @@ OF_A_FILE = [
     ("infer --test-data {odd}", "N, as {odd} says: expected one of 64, 128, 256, found 48"),
     (f"train --train-data-file {{scan}} {SMALL}", "--n-groups: expected at most 14, found 700, in {scan}"),
     (f"train --train-data-file {{scan}} {SMALL} --test-data-file {{few}}", "expected at most 16, found 800, in {scan}"),
-    ("train --train-data-file {scan} --n-groups 8", "found one of 2 patterns, in {scan}"),
+    (
+        "train --train-data-file {scan} --n-groups 8 --gridsize 3 --validation-fraction 0.1",
+        "found one of 2 patterns, in {scan}",
+    ),
     ("train --train-data-file {scan} --n-groups 8 --test-data-file {few}", "found 4 scan points, in {few}"),
     (
         "train --train-data-file {scan} --n-groups 8 --gridsize 1 --training-directories {folder}",

@@ -23,8 +23,9 @@ from ptycho_adapters import legacy
 from ptycho_adapters.cli import main
 from ptycho_adapters.command_line.scan_input import disagreements
 from ptycho_adapters.commands.train import probe_change
-from ptycho_adapters.files import read_product, read_scan
+from ptycho_adapters.files import read_product, read_scan, write_scan
 from ptycho_core.measurement.scan import ScanMetadata
+from ptycho_core.simulation.simulate import SimulationConfig, simulate
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -292,6 +293,33 @@ def test_a_simulation_stops_when_it_is_told_to(tmp_path: Path, number: signal.Si
     assert "Traceback" not in err
     assert path.read_bytes() == b"older"
     assert [entry.name for entry in tmp_path.iterdir()] == ["scan.npz"]
+
+
+@pytest.mark.parametrize(
+    ("object_px", "said"),
+    [
+        (92, "training on 9 patterns of 64 px: few, so in groups of 1 x 1 "),
+        (100, "16 patterns of 64 px: few, so in groups of 2 x 2 "),
+    ],
+)
+def test_a_small_scan_trains_as_it_is(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], object_px: int, said: str
+) -> None:
+    """Without a word about groups or validation; standard error says what was suited to it, the settings why."""
+    scan = simulate(SimulationConfig(object_size_px=object_px, step_px=9, photons=1e5))
+    write_scan(scan, tmp_path / "scan.npz")
+    line = f"--train-data-file {tmp_path / 'scan.npz'} --output-dir {tmp_path / 'out'} --n-groups {scan.n_patterns}"
+    short = "--epochs 1 --probe-rounds 0 --n-filters-scale 1 --logger none --accelerator cpu"
+
+    with legacy.legacy_scope():
+        code = main(["train", *line.split(), *short.split()])
+        shown = main(["train", *line.split(), *short.split(), "--print-config"])
+
+    captured = capsys.readouterr()
+    assert (code, shown) == (0, 0), captured.err
+    assert said in captured.err
+    assert re.search(r"held_out_loss +\d", captured.out)
+    assert re.search(r"gridsize +\d +scan", captured.out)
 
 
 def test_a_training_stops_when_it_is_told_to(tmp_path: Path) -> None:

@@ -307,18 +307,50 @@ def test_a_step_is_taken_however_late(tmp_path: Path) -> None:
     assert [row.steps for row in run.model.history] == [1]
 
 
-@pytest.mark.parametrize(("limit", "steps"), [("00:00:00:01", 0), ("00:00:00:02", 16)])
-def test_time_before_a_checkpoint_counts(tmp_path: Path, limit: str, steps: int) -> None:
-    """A run that is taken up has what its limit leaves, which may be nothing; it keeps what it had learned."""
+def test_a_run_that_is_taken_up_has_its_limit_once_more(tmp_path: Path) -> None:
+    """As many seconds as it is given now, however many there were before; its schedule is that of both together."""
     payload = payload_for(tmp_path, LONG, max_time="00:00:00:01", enable_checkpointing=True)
     first = observed_training(payload, clock=FakeClock(step_s=1 / 16))
-    payload = payload_for(tmp_path, LONG, max_time=limit, resume=tmp_path / "checkpoints" / "last.ckpt")
+    payload = payload_for(tmp_path, LONG, max_time="00:00:00:01", resume=tmp_path / "checkpoints" / "last.ckpt")
 
     rest = observed_training(payload, clock=FakeClock(step_s=1 / 16))
 
-    assert len(rest.observer.batches) == steps
+    rates = [rates["network"] for rates in rest.observer.rates]
+    cosine = [0.5 * (1 + math.cos(math.pi * step / 32)) for step in range(16, 32)]
+    assert rates == pytest.approx([2e-3 * (0.01 + 0.99 * factor) for factor in cosine])
     assert rest.model.history[: len(first.model.history)] == first.model.history
-    assert (steps == 0) is bool(np.array_equal(weights(rest.model), weights(first.model)))
+
+
+def test_a_second_run_leaves_no_checkpoint_of_the_first(tmp_path: Path) -> None:
+    """Whether it writes checkpoints or not; one that goes on from there may leave what it started from."""
+    def last() -> tuple[list[str], int | None]:
+        names = _checkpoints(tmp_path)
+        file = tmp_path / "checkpoints" / "last.ckpt"
+        return [name for name in names if name.startswith("last")], (
+            torch.load(file, weights_only=True)["epoch"] if file.exists() else None
+        )
+
+    quick_training(tmp_path, {"epochs": 3}, enable_checkpointing=True)
+    quick_training(tmp_path, {"epochs": 2}, enable_checkpointing=True)
+    assert last() == (["last.ckpt"], 1)
+    going_on = {"resume": tmp_path / "checkpoints" / "last.ckpt", "enable_checkpointing": False}
+    quick_training(tmp_path, {"epochs": 3}, **going_on)
+    assert last() == (["last.ckpt"], 1)
+    quick_training(tmp_path, {"epochs": 1}, enable_checkpointing=False)
+    assert last() == ([], None)
+
+
+@pytest.mark.parametrize(("epochs", "refused"), [(1, True), (2, False)])
+def test_fewer_epochs_than_done_are_refused(tmp_path: Path, epochs: int, refused: bool) -> None:
+    """The message has both numbers; as many as done leave everything as it was."""
+    first = quick_training(tmp_path, {"epochs": 2}, enable_checkpointing=True)
+    payload = payload_for(tmp_path, {"epochs": epochs}, resume=tmp_path / "checkpoints" / "last.ckpt")
+
+    if refused:
+        with pytest.raises(ConfigError, match=r"epochs: expected at least the 2 that .*last\.ckpt has .*, found 1"):
+            train(payload, tiny_scan())
+    else:
+        assert same(train(payload, tiny_scan()), first)
 
 
 def test_a_run_is_taken_up_where_it_stopped(tmp_path: Path) -> None:

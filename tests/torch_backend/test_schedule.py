@@ -89,8 +89,8 @@ def test_durations_are_read() -> None:
     assert parse_duration_s("02:03:04:05") == 2 * 86400 + 3 * 3600 + 4 * 60 + 5
 
 
-def test_time_already_spent_counts_after_a_resume() -> None:
-    """A schedule that takes up another's state goes on from its time and its plateaus."""
+def test_time_already_spent_is_known_after_a_resume() -> None:
+    """A schedule that takes up another's state goes on from its time and its plateaus, with all of its limit left."""
     config, clock = TorchTrainingConfig(scheduler="Adaptive"), FakeClock()
     before, after = (Schedule(config, TimeLimit("00:00:10:00", clock)) for _ in range(2))
     state = before.state_dict()
@@ -101,6 +101,10 @@ def test_time_already_spent_counts_after_a_resume() -> None:
     clock.now_s += 5.0
 
     assert after.state_dict()["elapsed_s"] == 305.0
+    clock.now_s += 590.0
+    assert not after.out_of_time
+    clock.now_s += 5.0
+    assert after.out_of_time
     assert after.state_dict()["plateau"] == state["plateau"]
 
 

@@ -131,11 +131,30 @@ def _train(request: RunRequest, payload: TrainingPayload, data: TrainingSet) -> 
 
     if payload.execution_config.enable_progress_bar:
         several = f" in {len(data.scans)} scans" if len(data.scans) > 1 else ""
-        console.note(f"training on {_size(data.scans)}{several}")
+        console.note(f"training on {_size(data.scans)}{several}{_suited(payload, data)}")
     started = time.perf_counter()
     with request.resolving():
         model = train_on(payload, data)
     return model, time.perf_counter() - started
+
+
+def _suited(payload: TrainingPayload, data: TrainingSet) -> str:
+    """Say what was suited to a scan that is too small for the usual groups or the usual region held out."""
+    from ptycho_adapters.torch_backend.data.groups import held_out_fraction  # noqa: PLC0415 - see above
+
+    if data.validation is not None:
+        return ""
+    set_to = payload.pt_training_config.validation_fraction
+    moved = Layer.SCAN in (payload.provenance["gridsize"], payload.provenance["validation_fraction"])
+    shares = [held_out_fraction(payload, scan.n_patterns) for scan in data.scans]
+    if not moved and set(shares) == {set_to}:
+        return ""
+    side, counts = payload.tf_training_config.model.gridsize, (scan.n_patterns for scan in data.scans)
+    held_out = ", ".join(str(round(share * count)) for share, count in zip(shares, counts, strict=True))
+    return (
+        f": few, so in groups of {side} x {side} (--gridsize says otherwise), "
+        f"{held_out} held out (--validation-fraction says otherwise)"
+    )
 
 
 def _size(scans: Sequence[Scan]) -> str:

@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from ptycho_core.config.small_scan import suited_to
 from ptycho_core.errors import ConfigError, Problem, raise_if_any
 from ptycho_core.measurement.grouping import Grouping, group_positions, group_scan
 from ptycho_core.measurement.scan import Scan
@@ -127,7 +128,7 @@ def training_groups(payload: TrainingPayload, scan: Scan) -> TrainingGroups:
         ConfigError: the scan cannot give that many groups, or a region is too small for one.
     """
     grouping = grouping_of(payload)
-    split = split_region(scan.positions_px, payload.pt_training_config.validation_fraction)
+    split = split_region(scan.positions_px, held_out_fraction(payload, scan.n_patterns))
     raise_if_any(ConfigError, "training groups", _problems(grouping, split, scan.n_patterns))
     share = len(split.train) / scan.n_patterns
     inside = group_positions(scan.positions_px[split.train], _share_of(grouping, share)).indices
@@ -139,6 +140,18 @@ def training_groups(payload: TrainingPayload, scan: Scan) -> TrainingGroups:
     return TrainingGroups(
         train=split.train[inside].astype(np.int32), validation=split.validation[outside].astype(np.int32)
     )
+
+
+def held_out_fraction(payload: TrainingPayload, n_patterns: int) -> float:
+    """Return the share of a scan to hold out: as set, or where nobody chose it, as large as one group needs."""
+    settings = payload.pt_training_config
+    return suited_to(
+        n_patterns,
+        gridsize=payload.tf_training_config.model.gridsize,
+        fraction=settings.validation_fraction,
+        gridsize_free=False,
+        fraction_free=not payload.provenance["validation_fraction"].chosen,
+    )[1]
 
 
 def _of_whole_scan(payload: TrainingPayload, scan: Scan) -> TrainingGroups:

@@ -28,6 +28,9 @@ _WAIT = {"probe": 0.1, "aberrations": 0.02}
 class Schedule(Callback):
     """Sets every parameter group's learning rate before each step, from the progress in steps and in time.
 
+    A run that is taken up from a checkpoint has all of the limit once more: the course of its learning rate is that of
+    one run that was given the time of both.
+
     Args:
         config: names the scheduler and its numbers.
         limit: of the run; the schedule passes in what is left of it now.
@@ -45,7 +48,10 @@ class Schedule(Callback):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take up where a checkpoint stopped."""
-        self._clock.set(state_dict["elapsed_s"])
+        before_s = float(state_dict["elapsed_s"])
+        self._clock.set(before_s)
+        if self._max_time_s is not None:
+            self._max_time_s += before_s
         self._plateau.state = PlateauState(**state_dict["plateau"])
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:

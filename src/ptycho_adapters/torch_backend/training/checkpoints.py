@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from ptycho_core.config import PyTorchExecutionConfig
     from ptycho_core.config.payload import TrainingPayload
 
-CHECKPOINT_FOLDER = "checkpoints"
+CHECKPOINT_FOLDER, LAST = "checkpoints", "last.ckpt"
 _LISTED_WEIGHTS = 5
 _PROBES = "illumination."
 
@@ -76,6 +76,8 @@ def checkpoint_callbacks(payload: TrainingPayload, *, validates: bool) -> list[C
         save_top_k=execution.checkpoint_save_top_k,
         save_last=True,
         save_on_train_epoch_end=True,
+        # A later run into the folder writes over the checkpoints of an earlier one, not beside them.
+        enable_version_counter=False,
     )
     return [stopping, writing]
 
@@ -95,12 +97,28 @@ def keep_best(trainer: Trainer, module: PtychoModule) -> None:
         module.load_state_dict(state)
 
 
-def check_resumable(path: Path, module: PtychoModule) -> None:
-    """Look into a checkpoint before a run is taken up from it; nothing in it is executed.
+def forget_last(payload: TrainingPayload) -> None:
+    """Remove the last checkpoint of an earlier run into the folder, which a run that writes none would leave there.
 
     Raises:
-        ConfigError: the file is missing, is no checkpoint, is of another number of scans, or holds other weights than
-            the module.
+        OSError: from the file system.
+    """
+    execution = payload.execution_config
+    if not execution.enable_checkpointing and execution.resume is None:
+        (payload.pt_training_config.output_dir / CHECKPOINT_FOLDER / LAST).unlink(missing_ok=True)
+
+
+def check_resumable(path: Path, module: PtychoModule, epochs: int) -> None:
+    """Look into a checkpoint before a run is taken up from it; nothing in it is executed.
+
+    Args:
+        path: the checkpoint.
+        module: what it is to be loaded into.
+        epochs: that the run is to have in all.
+
+    Raises:
+        ConfigError: the file is missing, is no checkpoint, is of another number of scans, has more epochs behind it
+            than the run is to have, or holds other weights than the module.
     """
     try:
         content: object = torch.load(path, map_location="cpu", weights_only=True)
@@ -108,6 +126,11 @@ def check_resumable(path: Path, module: PtychoModule) -> None:
         problem = Problem(path="resume", expected="a checkpoint that a training wrote", found=f"{path}: {error}")
         raise ConfigError("training", [problem]) from error
     stored = content.get("state_dict") if isinstance(content, dict) else None
+    # A checkpoint is written at the end of the epoch that it names, counted from 0.
+    done = int(content.get("epoch", -1)) + 1 if isinstance(content, dict) else 0
+    if done > epochs:
+        expected, found = f"at least the {done} that {path} has behind it", f"{epochs}"
+        raise ConfigError("training", [Problem(path="epochs", expected=expected, found=found)])
     held = sum(name.startswith(_PROBES) and name.endswith(".pixels") for name in stored or ())
     if held not in (0, len(module.probes)):
         scans = len(module.probes)

@@ -25,7 +25,12 @@ from ptycho_adapters.torch_backend.execution import (
 )
 from ptycho_adapters.torch_backend.trained_model import EpochLosses, ScanProbe, TrainedModel
 from ptycho_adapters.torch_backend.training.callbacks import GradientNorm, LossHistory, ProgressBar, Schedule, TimeUp
-from ptycho_adapters.torch_backend.training.checkpoints import check_resumable, checkpoint_callbacks, keep_best
+from ptycho_adapters.torch_backend.training.checkpoints import (
+    check_resumable,
+    checkpoint_callbacks,
+    forget_last,
+    keep_best,
+)
 from ptycho_adapters.torch_backend.training.collapse import CollapseDetector
 from ptycho_adapters.torch_backend.training.memory import check_patterns, check_training
 from ptycho_adapters.torch_backend.training.module import PtychoModule
@@ -165,7 +170,8 @@ def _fit(trainer: Trainer, module: PtychoModule, payload: TrainingPayload, data:
     """Run the epochs, from the start or from a checkpoint."""
     resume = payload.execution_config.resume
     if resume is not None:
-        check_resumable(resume, module)
+        check_resumable(resume, module, payload.pt_training_config.epochs)
+    forget_last(payload)
     in_order = payload.pt_training_config.sequential_sampling
     held_out = [groups.validation for groups in data.groups]
     trainer.fit(
