@@ -75,7 +75,7 @@ def test_all_problems_of_a_construction_come_together() -> None:
         (TorchModelConfig, "probe_mask_tensor", [[1.0, math.nan]]),
         (TorchModelConfig, "probe_mask_tensor", "mask"),
         (TorchTrainingConfig, "validation_fraction", 0.6),
-        (TorchTrainingConfig, "background_counts", 0.0),
+        (TorchTrainingConfig, "background_counts", -0.1),
         (TorchTrainingConfig, "unmerged_weight", -1.0),
         (TorchTrainingConfig, "nll", 1.0),
         (DataConfig, "K_quadrant", 0),

@@ -10,13 +10,15 @@ import pytest
 import torch
 
 from ptycho_adapters.torch_backend.data.resident import ResidentScan
-from ptycho_adapters.torch_backend.inference.autofocus import focus_probe
+from ptycho_adapters.torch_backend.inference.autofocus import look_for_focus, refocused
 from ptycho_adapters.torch_backend.physics.probe import TrainableProbe
 from ptycho_core.simulation.simulate import SimulationConfig, simulate
-from torch_sample import module_of, payload_for
+from torch_sample import module_of, payload_for, tiny_scan
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from numpy.typing import NDArray
 
     from ptycho_core.measurement.scan import Scan
 
@@ -38,15 +40,14 @@ def _out_of_focus(scan: Scan, focus: float) -> Scan:
 
 @pytest.mark.parametrize("error", [-0.9, 0.0, 0.5])
 def test_a_wrong_focus_is_found(scan: Scan, error: float) -> None:
-    """The coefficient that is set undoes the one that was put in."""
+    """The change undoes what was put in; the probe itself stays as it is."""
     resident = ResidentScan(_out_of_focus(scan, error))
     probe = TrainableProbe(_out_of_focus(scan, error).probe, resident.flux)
 
-    found = focus_probe(probe, resident, np.arange(scan.n_patterns), 0.01)
+    found = look_for_focus(probe, resident, np.arange(scan.n_patterns), 0.0)
 
     assert found == pytest.approx(-error, abs=0.12)
-    assert float(probe.aberrations[0].detach()) == pytest.approx(found)
-    assert not bool(probe.aberrations[1:].any())
+    assert not bool(probe.aberrations.any())
 
 
 def test_bad_pixels_do_not_mislead(scan: Scan) -> None:
@@ -56,13 +57,42 @@ def test_bad_pixels_do_not_mislead(scan: Scan) -> None:
     resident = ResidentScan(attrs.evolve(_out_of_focus(scan, 0.5), bad_pixels=bad))
     probe = TrainableProbe(_out_of_focus(scan, 0.5).probe, resident.flux)
 
-    assert focus_probe(probe, resident, np.arange(scan.n_patterns), 0.01) == pytest.approx(-0.5, abs=0.15)
+    assert look_for_focus(probe, resident, np.arange(scan.n_patterns), 0.0) == pytest.approx(-0.5, abs=0.15)
+
+
+def test_the_end_of_the_range_is_no_minimum(scan: Scan) -> None:
+    """A focus that is off by more than is looked for is left alone, not moved to the end of the range."""
+    resident = ResidentScan(_out_of_focus(scan, 3.0))
+    probe = TrainableProbe(_out_of_focus(scan, 3.0).probe, resident.flux)
+
+    assert abs(look_for_focus(probe, resident, np.arange(scan.n_patterns), 0.0)) < 1.9
+
+
+def test_a_dip_within_its_scatter_is_none(scan: Scan) -> None:
+    """Two patterns that say nothing about each other do not move the focus."""
+    lonely = attrs.evolve(scan, positions_px=scan.positions_px * 40.0)
+    resident = ResidentScan(lonely)
+    probe = TrainableProbe(lonely.probe, resident.flux)
+
+    assert look_for_focus(probe, resident, np.array([0, 5]), 0.0) == 0.0
+
+
+def test_refocused_is_the_probe_with_another_coefficient(scan: Scan) -> None:
+    """Moving the focus there and back gives the probe that there was."""
+    there = _out_of_focus(scan, 0.4)
+    probe = TrainableProbe(there.probe, float(np.square(np.abs(scan.probe)).sum()))
+
+    back = refocused(probe, -0.4).numpy()
+
+    np.testing.assert_allclose(back, scan.probe, atol=2e-2 * np.abs(scan.probe).max())
 
 
 def test_a_training_looks_for_the_focus_if_asked(tmp_path: Path) -> None:
     """The module starts in focus; without the search, or with a fixed probe, it starts from the probe as given."""
-    moved = {
-        name: module_of(payload_for(tmp_path / name, overrides)).probes[0].aberrations.detach().clone()
+    given = tiny_scan().probe
+    blurred = _out_of_focus(tiny_scan(), 0.6)
+    probes = {
+        name: module_of(payload_for(tmp_path / name, overrides), blurred).probes[0]().detach().numpy()
         for name, overrides in {
             "on": {},
             "off": {"probe_autofocus": False},
@@ -70,6 +100,11 @@ def test_a_training_looks_for_the_focus_if_asked(tmp_path: Path) -> None:
         }.items()
     }
 
-    assert float(moved["on"][0]) != 0.0
-    assert not bool(moved["off"].any())
-    assert not bool(moved["fixed"].any())
+    assert _overlap(probes["on"], given) > _overlap(probes["off"], given) + 0.01
+    assert _overlap(probes["off"], blurred.probe) == pytest.approx(1.0, abs=1e-5)
+    assert _overlap(probes["fixed"], blurred.probe) == pytest.approx(1.0, abs=1e-5)
+
+
+def _overlap(one: NDArray[np.complex64], other: NDArray[np.complex64]) -> float:
+    """1 if two probes are the same up to a factor."""
+    return float(np.abs(np.vdot(one[0], other[0])) / (np.linalg.norm(one[0]) * np.linalg.norm(other[0])))

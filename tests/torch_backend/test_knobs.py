@@ -95,6 +95,21 @@ SHOWN: dict[str, tuple[str, ...]] = {
         "persistent_workers",
         "prefetch_factor",
     ),
+    "torch_backend/test_starting_point.py::test_a_training_finds_out_what_it_is_asked_to": (
+        "beam_search",
+        "background_counts",
+        "position_refinement",
+        "orientation_search",
+        "probe_search",
+        "probe_modes",
+    ),
+    "torch_backend/test_faulty_scans.py::test_the_focus_is_looked_for_if_asked": ("probe_autofocus",),
+    "torch_backend/test_faulty_scans.py::test_a_beam_off_the_middle_is_brought_back": ("beam_search",),
+    "torch_backend/test_faulty_scans.py::test_a_background_is_found_or_given": ("background_counts",),
+    "torch_backend/test_faulty_scans.py::test_wrong_positions_are_refined_if_they_may": ("position_refinement",),
+    "torch_backend/test_faulty_scans.py::test_positions_are_turned_over_where_they_have_to_be": ("orientation_search",),
+    "torch_backend/test_faulty_scans.py::test_a_probe_that_explains_nothing_is_replaced": ("probe_search",),
+    "torch_backend/test_faulty_scans.py::test_a_beam_that_moves_within_a_frame_has_modes": ("probe_modes",),
     "torch_backend/test_autofocus.py::test_a_training_looks_for_the_focus_if_asked": ("probe_autofocus",),
     "torch_backend/test_generalist.py::test_a_training_starts_from_the_weights_asked_for": ("initial_weights",),
     "torch_backend/test_generalist.py::test_a_training_refines_the_probe_first": ("probe_rounds",),
@@ -179,7 +194,11 @@ SHOWN: dict[str, tuple[str, ...]] = {
     "command_line/test_several_scans.py::test_folders_change_the_training": ("training_directories",),
     "test_factory.py::test_a_missing_archive_is_an_error": ("model_path",),
 }
-OF_RECONSTRUCTION = {"torch_backend/test_reconstruct.py", "command_line/test_run.py"}
+OF_RECONSTRUCTION = {
+    "torch_backend/test_reconstruct.py",
+    "torch_backend/test_faulty_scans.py",
+    "command_line/test_run.py",
+}
 
 
 def _chosen() -> list[FieldInfo]:

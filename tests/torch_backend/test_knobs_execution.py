@@ -323,6 +323,7 @@ def test_a_run_that_is_taken_up_has_its_limit_once_more(tmp_path: Path) -> None:
 
 def test_a_second_run_leaves_no_checkpoint_of_the_first(tmp_path: Path) -> None:
     """Whether it writes checkpoints or not; one that goes on from there may leave what it started from."""
+
     def last() -> tuple[list[str], int | None]:
         names = _checkpoints(tmp_path)
         file = tmp_path / "checkpoints" / "last.ckpt"

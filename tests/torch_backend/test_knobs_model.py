@@ -67,7 +67,6 @@ def test_every_setting_changes_the_training(trained: list[TrainedModel]) -> None
         ({"realspace_mae_weight": 0.4}, "realspace_mae_weight", 0.4),
         ({"unmerged_weight": 0.6}, "unmerged_weight", 0.6),
         ({"architecture": "unrolled", "draft_weight": 0.8}, "draft_weight", 0.8),
-        ({"background_counts": 0.7}, "background_counts", 0.7),
         ({"torch_mae_pred_l2_match_target": True}, "match_norm", True),
     ],
     ids=str,

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from ptycho_adapters.torch_backend.physics.optics import BACKGROUND_COUNTS
 from ptycho_adapters.torch_backend.training.objective import Objective, Prediction
 from ptycho_core.errors import ConfigError
 from ptycho_core.physics import optics as reference
@@ -20,10 +21,9 @@ PLAIN = Objective(
     draft_weight=0.0,
     realspace_weight=0.0,
     realspace_mae_weight=0.0,
-    background_counts=0.3,
     match_norm=False,
 )
-SCALE = 1.7
+SCALE, BACKGROUND = 1.7, 0.3
 
 
 def _noise(*shape: int, seed: int) -> Tensor:
@@ -41,6 +41,7 @@ def _prediction(*, bad: bool = False) -> Prediction:
         counts=counts * good if bad else counts,
         good_pixels=good if bad else None,
         scale=torch.tensor(SCALE),
+        background=BACKGROUND,
     )
 
 
@@ -54,7 +55,7 @@ def _rate(patches: Tensor, prediction: Prediction) -> np.ndarray[tuple[int, ...]
         [reference.expected_counts(patch, probe) for patch, probe in zip(group, probes, strict=True)]
         for group, probes in zip(patches.numpy(), prediction.probes.numpy(), strict=True)
     ]
-    return SCALE * np.fft.ifftshift(np.array(rates), axes=(-2, -1)) + PLAIN.background_counts
+    return SCALE * np.fft.ifftshift(np.array(rates), axes=(-2, -1)) + BACKGROUND + BACKGROUND_COUNTS
 
 
 def _bad(prediction: Prediction) -> np.ndarray[tuple[int, ...], np.dtype[np.bool_]] | None:
@@ -187,12 +188,13 @@ def test_matched_norms_ignore_the_scale_of_the_prediction(bad: bool) -> None:
 
 def test_the_background_is_the_floor_of_the_rate() -> None:
     """Without light, the expected counts are the background and the deviance is known."""
-    prediction = attrs.evolve(_prediction(), merged=torch.zeros(3, 2, 8, 8, dtype=torch.complex64))
+    dark = torch.zeros(3, 2, 8, 8, dtype=torch.complex64)
+    prediction = attrs.evolve(_prediction(), merged=dark, background=2.0)
 
-    loss = _loss(attrs.evolve(PLAIN, background_counts=2.0), prediction)
+    loss = _loss(PLAIN, prediction)
 
-    counts = prediction.counts.numpy()
-    assert loss == pytest.approx(reference.poisson_deviance(np.full(counts.shape, 2.0), counts), rel=1e-5)
+    counts, rate = prediction.counts.numpy(), 2.0 + BACKGROUND_COUNTS
+    assert loss == pytest.approx(reference.poisson_deviance(np.full(counts.shape, rate), counts), rel=1e-5)
 
 
 def test_a_generator_of_one_object_has_no_single_patches_to_judge() -> None:

@@ -131,7 +131,7 @@ LOSS_MODE = Knob(
     aliases=(Alias(name="loss_function", codec=words({"Poisson": "poisson", "MAE": "mae"})),),
 )
 PROBE_ROUNDS = Knob(
-    "rounds in which a trained network and the probe take turns before the work itself; where the network comes "
+    "rounds in which a trained network takes turns with probe and positions before the work itself; where the network comes "
     "trained and the probe unrefined, none is 8 in a reconstruction and 30 in a training, else 0",
     rules=(at_least(0),),
 )
@@ -141,7 +141,8 @@ BACKGROUND_COUNTS = Knob(
 )
 BEAM_SEARCH = Knob("look for the direct beam on the detector, and take out by how many pixels it is off the middle")
 POSITION_REFINEMENT = Knob(
-    "what of the positions may be moved: nothing, the stage as a whole (scale, rotation, shear), or each too"
+    "what of the positions may be moved in the rounds of the probe: nothing, the stage as a whole (scale, rotation, "
+    "shear), or each too"
 )
 ORIENTATION_SEARCH = Knob(
     "when to try whether positions are mirrored or their axes exchanged; auto does it where the fit is poor"

@@ -24,7 +24,7 @@ _SPREADS = 12.0  # standard deviations of counts that are summed over
 
 @attrs.frozen(kw_only=True, eq=False)
 class ShotNoiseTable:
-    """Expectations over counts drawn from a rate. Below the smallest rate they fall in proportion to it.
+    """Expectations over counts drawn from a rate.
 
     Attributes:
         log_rate: (K,) float64, evenly spaced natural logarithms of the rate in photons per pixel.

@@ -167,8 +167,8 @@ def preparation_for(
 ) -> Preparation:
     """What is found out before a reconstruction.
 
-    Where nobody has refined the probe yet, its focus is looked for and it is refined in some rounds; a probe that was
-    refined in a training stays as it is unless rounds are asked for.
+    Where nobody has refined the probe yet, its focus is looked for, and probe and positions are refined in some rounds;
+    what a training refined stays as it is unless rounds are asked for.
     """
     rounds = settings.probe_rounds
     if rounds is None:
@@ -178,8 +178,8 @@ def preparation_for(
         judged=True,
         probe_rounds=rounds,
         background_counts=settings.background_counts,
-        positions=settings.position_refinement,
-        orientation=settings.orientation_search,
+        positions=settings.position_refinement if rounds > 0 else "none",
+        orientation=settings.orientation_search if rounds > 0 else "never",
         probe_search=settings.probe_search if rounds > 0 else "never",
         modes=settings.probe_modes if rounds > 0 else None,
         show_progress=execution.enable_progress_bar,

@@ -121,14 +121,15 @@ def _preparation_for(payload: TrainingPayload, start: StartingNetwork, enough: C
     rounds = settings.probe_rounds
     if rounds is None:
         rounds = ROUNDS_BEFORE_A_TRAINING if start.pretrained else 0
+    able = start.pretrained and rounds > 0
     return Preparation(
         autofocus=settings.probe_autofocus and settings.probe_trainable,
         judged=start.pretrained,
         probe_rounds=rounds if settings.probe_trainable else 0,
         background_counts=settings.background_counts,
-        positions=settings.position_refinement if start.pretrained else "none",
-        orientation=settings.orientation_search if start.pretrained else "never",
-        probe_search=settings.probe_search if start.pretrained and settings.probe_trainable else "never",
+        positions=settings.position_refinement if able else "none",
+        orientation=settings.orientation_search if able else "never",
+        probe_search=settings.probe_search if able and settings.probe_trainable else "never",
         modes=settings.probe_modes,
         show_progress=payload.execution_config.enable_progress_bar,
         enough=enough,

@@ -1,0 +1,234 @@
+"""Scans with the ordinary faults of measured data are reconstructed all the same, and what was put right is said."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import attrs
+import numpy as np
+import pytest
+import torch
+
+from ptycho_adapters.torch_backend import reconstruct
+from ptycho_adapters.torch_backend.generalist import generalist_for
+from ptycho_adapters.torch_backend.physics.probe import TrainableProbe
+from ptycho_core.config import PyTorchExecutionConfig, TorchInferenceConfig
+from ptycho_core.measurement.findings import Suspicion
+from ptycho_core.physics.optics import expected_counts
+from ptycho_core.physics.subpixel import shift_probe
+from ptycho_core.results.metrics import compare, evaluation_mask
+from ptycho_core.simulation.simulate import SimulationConfig, simulate, simulate_scan
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from ptycho_core.measurement.scan import Scan
+    from ptycho_core.results.reconstruction import Reconstruction
+
+QUIET = PyTorchExecutionConfig(enable_progress_bar=False)
+ALL_LEFT = {
+    "beam_search": False,
+    "probe_autofocus": False,
+    "position_refinement": "none",
+    "orientation_search": "never",
+    "probe_search": "never",
+    "background_counts": 0.0,
+    "probe_modes": 1,
+}
+
+
+@pytest.fixture(scope="module")
+def sound() -> Scan:
+    """A scan without a fault."""
+    return simulate(SimulationConfig(object_size_px=106, step_px=6.0, photons=1e5, seed=5))
+
+
+@pytest.fixture(scope="module")
+def plain(sound: Scan) -> Reconstruction:
+    """What it gives."""
+    return _result(sound)
+
+
+def _result(scan: Scan, **settings: object) -> Reconstruction:
+    config = TorchInferenceConfig(**settings)  # type: ignore[arg-type]
+    return reconstruct(generalist_for(scan), scan, execution_config=QUIET, inference_config=config)
+
+
+def _again(scan: Scan, probe: NDArray[np.complex64] | None = None, background: float = 0.0) -> Scan:
+    """The same experiment with another light, under the sound scan's probe as the guess."""
+    assert scan.object is not None
+    light = scan.probe if probe is None else probe
+    rng = np.random.default_rng(3)
+    measured = simulate_scan(scan.object, light, scan.positions_px, rng=rng, background=background)
+    return attrs.evolve(measured, probe=scan.probe)
+
+
+def _correlation(result: Reconstruction, scan: Scan) -> float:
+    assert scan.object is not None
+    mask = evaluation_mask(result.coverage)
+    return compare(result.object, scan.object, mask=mask, origin_px=result.origin_px).phase_correlation
+
+
+def _kinds(result: Reconstruction) -> set[Suspicion]:
+    return {finding.kind for finding in result.findings}
+
+
+def test_a_sound_scan_is_left_as_it_is(sound: Scan, plain: Reconstruction) -> None:
+    """Nothing is moved, replaced or said, and the searches cost it nothing."""
+    assert not plain.findings
+    assert plain.beam_px == (0, 0)
+    assert plain.background_counts == 0.0
+    np.testing.assert_array_equal(plain.positions_px, sound.positions_px)
+    left = _result(sound, **ALL_LEFT)
+    assert _correlation(plain, sound) > _correlation(left, sound) - 0.002
+    assert _correlation(plain, sound) > 0.97
+
+
+def test_a_sound_fit_is_near_the_floor_of_shot_noise(plain: Reconstruction) -> None:
+    """Deviance and R-factor are within a fifth of what the truth itself would leave."""
+    for name in ("deviance_per_px", "r_factor"):
+        assert 0.9 < plain.metrics[name] / plain.metrics[f"expected_{name}"] < 1.25
+
+
+def test_a_beam_off_the_middle_is_brought_back(sound: Scan, plain: Reconstruction) -> None:
+    """The object is the same to rounding, and the probe explains the patterns as they are stored."""
+    off = attrs.evolve(sound, patterns=np.roll(sound.patterns, (6, -5), axis=(1, 2)))
+
+    found, left = _result(off), _result(off, beam_search=False)
+
+    assert found.beam_px == (6, -5)
+    assert Suspicion.BEAM_MOVED in _kinds(found)
+    np.testing.assert_allclose(found.object, plain.object, atol=1e-3)
+    bare = [expected_counts(np.ones((64, 64)), each.probe) for each in (plain, found)]
+    np.testing.assert_allclose(np.roll(bare[0], (6, -5), axis=(0, 1)), bare[1], atol=1e-3 * bare[0].max())
+    assert left.beam_px == (0, 0)
+    assert left.metrics["deviance_per_px"] > 1.05 * found.metrics["deviance_per_px"]
+
+
+def test_patterns_with_zero_frequency_in_the_corner_are_an_offset_like_any_other(
+    sound: Scan, plain: Reconstruction
+) -> None:
+    """Data as a Fourier transform leaves them give the same object."""
+    corner = attrs.evolve(sound, patterns=np.fft.ifftshift(sound.patterns, axes=(1, 2)))
+
+    np.testing.assert_allclose(_result(corner).object, plain.object, atol=1e-3)
+
+
+def test_a_background_is_found_or_given(sound: Scan) -> None:
+    """Three counts per pixel are found within a tenth, and said; a number that is given is believed."""
+    grey = _again(sound, background=3.0)
+
+    found, told, blind = (_result(grey, background_counts=level) for level in (None, 3.0, 0.0))
+
+    assert found.background_counts == pytest.approx(3.0, abs=0.3)
+    assert Suspicion.BACKGROUND in _kinds(found)
+    assert told.background_counts == 3.0
+    assert blind.background_counts == 0.0
+    assert _correlation(found, sound) > _correlation(blind, sound) + 0.01
+    assert _correlation(told, sound) > _correlation(blind, sound) + 0.01
+
+
+def test_wrong_positions_are_refined_if_they_may(sound: Scan) -> None:
+    """Errors of a pixel shrink to a third; without refinement the positions stay; the stage alone cannot mend them."""
+    rng = np.random.default_rng(8)
+    wrong = attrs.evolve(sound, positions_px=sound.positions_px + rng.normal(0.0, 1.0, sound.positions_px.shape))
+
+    each, stage, none = (_result(wrong, position_refinement=how) for how in ("each", "affine", "none"))
+
+    errors = {name: _error_px(result, sound) for name, result in (("each", each), ("stage", stage), ("none", none))}
+    assert errors["each"] < 0.35 * errors["none"]
+    assert errors["stage"] > 0.8 * errors["none"]
+    assert Suspicion.POSITIONS_REFINED in _kinds(each)
+    np.testing.assert_array_equal(none.positions_px, wrong.positions_px)
+    assert each.given_positions_px is not None
+    np.testing.assert_array_equal(each.given_positions_px, wrong.positions_px)
+    assert _correlation(each, sound) > _correlation(none, sound) + 0.02
+
+
+def _error_px(result: Reconstruction, scan: Scan) -> float:
+    """Root mean square error of the positions, apart from their mean."""
+    error = result.positions_px - scan.positions_px
+    return float(np.sqrt(np.square(error - error.mean(axis=0)).sum(axis=1).mean()))
+
+
+def test_a_turned_stage_is_turned_back(sound: Scan) -> None:
+    """A rotation by four degrees is found from the patterns by the stage's own parameters."""
+    middle = sound.positions_px.mean(axis=0)
+    angle = np.radians(4.0)
+    turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    wrong = attrs.evolve(sound, positions_px=(sound.positions_px - middle) @ turn + middle)
+
+    found = _result(wrong, position_refinement="affine")
+
+    assert _error_px(found, sound) < 0.3 * _error_px(_result(wrong, position_refinement="none"), sound)
+
+
+@pytest.mark.parametrize("fault", ["mirrored", "exchanged"])
+def test_positions_are_turned_over_where_they_have_to_be(sound: Scan, plain: Reconstruction, fault: str) -> None:
+    """The fit is that of the sound scan, and the words say what was done; never leaves them as given."""
+    places = sound.positions_px
+    wrong = attrs.evolve(sound, positions_px=places * [1, -1] if fault == "mirrored" else places[:, ::-1])
+
+    found, left = _result(wrong), _result(wrong, orientation_search="never")
+
+    assert found.metrics["deviance_per_px"] == pytest.approx(plain.metrics["deviance_per_px"], rel=0.02)
+    (said,) = (each.text for each in found.findings if each.kind is Suspicion.ORIENTATION)
+    assert ("mirrored" if fault == "mirrored" else "swapped") in said
+    assert left.metrics["deviance_per_px"] > 1.5 * found.metrics["deviance_per_px"]
+
+
+def test_a_probe_that_explains_nothing_is_replaced(sound: Scan) -> None:
+    """A Gaussian guess for a ring-shaped beam gives way to one made out of the patterns."""
+    y, x = np.mgrid[:64, :64] - 31.5
+    guess = np.exp(-(y**2 + x**2) / (2 * 6.0**2)).astype(np.complex64)[None]
+    guess *= np.linalg.norm(sound.probe) / np.linalg.norm(guess)
+    wrong = attrs.evolve(sound, probe=guess)
+
+    found, left = _result(wrong), _result(wrong, probe_search="never")
+
+    assert Suspicion.PROBE_REPLACED in _kinds(found)
+    assert _correlation(found, sound) > 0.93
+    assert _correlation(left, sound) < 0.8
+    assert Suspicion.POOR_FIT in _kinds(left)
+    assert left.findings[0].kind is Suspicion.POOR_FIT
+
+
+def test_a_beam_that_moves_within_a_frame_has_modes(sound: Scan) -> None:
+    """A way of five pixels is found along its direction; a single mode on request leaves the blur."""
+    way = np.linspace(-2.5, 2.5, 5)
+    copies = np.concatenate([shift_probe(sound.probe, np.array([0.0, step])) for step in way]) / np.sqrt(len(way))
+    blurred = _again(sound, probe=copies.astype(np.complex64))
+
+    found, single = _result(blurred), _result(blurred, probe_modes=1)
+
+    assert len(found.probe) == 3
+    assert len(single.probe) == 1
+    assert Suspicion.PROBE_MODES in _kinds(found)
+    assert _correlation(found, sound) > _correlation(single, sound) + 0.03
+    shares = np.square(np.abs(found.probe)).sum(axis=(1, 2))
+    assert (np.diff(shares) < 0).all()
+    assert abs(np.vdot(found.probe[0], found.probe[1])) < 1e-3 * shares[0]
+
+
+def test_the_scale_of_the_probe_does_not_matter(sound: Scan, plain: Reconstruction) -> None:
+    """A guess ten thousand times too strong gives the same figures, and the same object at its own scale."""
+    strong = _result(attrs.evolve(sound, probe=1e4 * sound.probe))
+
+    assert strong.metrics == pytest.approx(plain.metrics, rel=1e-3)
+    np.testing.assert_allclose(1e4 * strong.object[strong.covered], plain.object[plain.covered], atol=1e-2)
+
+
+def test_the_focus_is_looked_for_if_asked(sound: Scan) -> None:
+    """Out of focus by more than the probe's own steps reach, the search brings the fit back."""
+    probe = TrainableProbe(sound.probe, 1.0)
+    with torch.no_grad():
+        probe.aberrations[0] = 1.2
+        blurred = attrs.evolve(sound, probe=probe().numpy())
+
+    found, left = (
+        _result(blurred, probe_autofocus=wanted, probe_search="never", position_refinement="none")
+        for wanted in (True, False)
+    )
+
+    assert Suspicion.FOCUS_MOVED in _kinds(found)
+    assert found.metrics["deviance_per_px"] < 0.9 * left.metrics["deviance_per_px"]

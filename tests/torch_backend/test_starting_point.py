@@ -1,0 +1,85 @@
+"""What a training finds out about its scans before the first step."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import attrs
+import numpy as np
+import pytest
+
+from ptycho_core.simulation.simulate import SimulationConfig, simulate
+from torch_sample import module_of, payload_for
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from ptycho_adapters.torch_backend.training.module import PtychoModule
+    from ptycho_core.measurement.scan import Scan
+
+SETTINGS: Mapping[str, object] = {
+    "architecture": "unrolled",
+    "n_filters_scale": 2,
+    "unrolled_steps": 6,
+    "probe_rounds": 2,
+    "n_groups": 36,
+    "gridsize": 1,
+    "validation_fraction": 0.0,
+}
+
+
+@pytest.fixture(scope="module")
+def scan() -> Scan:
+    """A small scan without a fault."""
+    return simulate(SimulationConfig(object_size_px=100, step_px=6.0, photons=1e5, background=2.0, seed=3))
+
+
+def _module(folder: Path, scan: Scan, **overrides: object) -> PtychoModule:
+    return module_of(payload_for(folder, {**SETTINGS, **overrides}), scan)
+
+
+@pytest.mark.parametrize(
+    ("setting", "left"),
+    [
+        ("beam_search", False),
+        ("background_counts", 0.0),
+        ("position_refinement", "none"),
+        ("orientation_search", "never"),
+        ("probe_search", "never"),
+        ("probe_modes", 2),
+    ],
+)
+def test_a_training_finds_out_what_it_is_asked_to(setting: str, left: object, scan: Scan, tmp_path: Path) -> None:
+    """Patterns, positions, background and probe that it starts from are those that were found, or as they were."""
+    faulty = _with_fault(scan, setting)
+
+    found, other = _module(tmp_path, faulty), _module(tmp_path, faulty, **{setting: left})
+
+    arm, as_left = found.arms.training[0], other.arms.training[0]
+    if setting == "beam_search":
+        assert (arm.patterns.beam_px, as_left.patterns.beam_px) == ((4, 3), (0, 0))
+    elif setting == "background_counts":
+        assert arm.background == pytest.approx(2.0, abs=0.3)
+        assert as_left.background == 0.0
+    elif setting in ("position_refinement", "orientation_search"):
+        places, kept = (each.patterns.starts.numpy() + each.patterns.fractions_px.numpy() for each in (arm, as_left))
+        assert np.abs((places - places.mean(axis=0)) - (kept - kept.mean(axis=0))).max() > 0.5
+    else:
+        one, two = (module.probes[0]().detach().numpy() for module in (found, other))
+        assert one.shape != two.shape or abs(np.vdot(one, two)) < 0.9 * np.linalg.norm(one) * np.linalg.norm(two)
+
+
+def _with_fault(scan: Scan, setting: str) -> Scan:
+    places = scan.positions_px
+    if setting == "beam_search":
+        return attrs.evolve(scan, patterns=np.roll(scan.patterns, (4, 3), axis=(1, 2)))
+    if setting == "position_refinement":
+        return attrs.evolve(scan, positions_px=places + np.random.default_rng(1).normal(0.0, 1.0, places.shape))
+    if setting == "orientation_search":
+        return attrs.evolve(scan, positions_px=places[:, ::-1])
+    if setting == "probe_search":
+        y, x = np.mgrid[:64, :64] - 31.5
+        guess = np.exp(-(y**2 + x**2) / (2 * 6.0**2)).astype(np.complex64)[None]
+        return attrs.evolve(scan, probe=guess * (np.linalg.norm(scan.probe) / np.linalg.norm(guess)))
+    return scan
