@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING
 
 import attrs
@@ -10,7 +11,9 @@ import numpy as np
 import pytest
 
 from ptycho_adapters.files import read_product, write_product
+from ptycho_adapters.files.products.run_details import run_details_from, run_text
 from ptycho_core.errors import ScanError, ScanFileError
+from ptycho_core.measurement.findings import Finding, Suspicion
 from ptycho_core.results.product import Product
 from ptycho_core.results.run_details import RunDetails
 
@@ -40,6 +43,7 @@ FULL = RunDetails(
     step_losses=[3.5, np.nan],
     loss_unit="Poisson deviance per pixel",
     settings={"epochs": "3", "name": "π"},
+    findings=(Finding(kind=Suspicion.HOT_PIXELS, text="1 pixel: masked"), Finding(kind=Suspicion.POOR_FIT, text="π")),
 )
 
 
@@ -53,6 +57,7 @@ def test_details_survive_the_file(details: RunDetails, tmp_path: Path) -> None:
     assert found is not None
     assert found.settings == details.settings
     assert found.loss_unit == details.loss_unit
+    assert found.findings == details.findings
     for name in ("first_probe", "r_factors", "held_out_losses", "epoch_steps", "loss_steps", "step_losses"):
         left, right = getattr(details, name), getattr(found, name)
         assert (left is None) == (right is None)
@@ -65,6 +70,20 @@ def test_a_product_without_details_has_none(tmp_path: Path) -> None:
     write_product(product(None), tmp_path / "p.h5")
 
     assert read_product(tmp_path / "p.h5").run is None
+
+
+@pytest.mark.parametrize("suffix", [".h5", ".npz"])
+def test_files_from_before_findings_have_none(suffix: str, tmp_path: Path) -> None:
+    """A result that knows nothing of them is read, whatever the container."""
+    text = run_text(FULL)
+    old = {key: value for key, value in json.loads(text).items() if key != "findings"}
+
+    assert "findings" in text
+    assert run_details_from(json.dumps(old), {}).findings == ()
+    write_product(product(FULL), tmp_path / f"p{suffix}")
+    found = read_product(tmp_path / f"p{suffix}").run
+    assert found is not None
+    assert found.findings == FULL.findings
 
 
 @pytest.mark.parametrize(
@@ -88,7 +107,18 @@ def test_details_that_do_not_fit_are_named(details: RunDetails, path: str) -> No
 
 
 @pytest.mark.parametrize(
-    "content", [b"[]", b'{"settings": {"a": 1}, "loss_unit": ""}', b'{"settings": {}}', b"{", b"\xff"]
+    "content",
+    [
+        b"[]",
+        b'{"settings": {"a": 1}, "loss_unit": ""}',
+        b'{"settings": {}}',
+        b"{",
+        b"\xff",
+        b'{"settings": {}, "loss_unit": "", "findings": {}}',
+        b'{"settings": {}, "loss_unit": "", "findings": [{"kind": "hot_pixels"}]}',
+        b'{"settings": {}, "loss_unit": "", "findings": [{"kind": "unheard of", "text": ""}]}',
+        b'{"settings": {}, "loss_unit": "", "findings": [{"kind": ["hot_pixels"], "text": ""}]}',
+    ],
 )
 def test_damaged_settings_are_refused(content: bytes, tmp_path: Path) -> None:
     """What is no JSON object of texts makes the file unreadable, with a reason."""

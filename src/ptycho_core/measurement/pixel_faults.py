@@ -2,7 +2,8 @@
 
 What a pixel may hold is judged by those around it. A speckle, or a direct beam, is the interference of light from all
 of the probe, and the probe takes only part of its array: a peak is never one pixel, its neighbours share it. The edge
-of a bright field may be sharp, but each of its pixels has at least three lit neighbours, at a corner too.
+of a bright field may be sharp, but each of its pixels has at least three lit neighbours, at a corner too. Between the
+zeros of an aperture's lobes they may have fewer, but then there are many lobes close together.
 """
 
 from __future__ import annotations
@@ -18,14 +19,14 @@ if TYPE_CHECKING:
     from ptycho_core.measurement.pixel_history import Image, Mask
 
 _NEAR, _FAR = 3, 6
-_TIMES_NEAR, _TIMES_FAR, _TIMES_BEAM = 8.0, 30.0, 100.0
+_TIMES_NEAR, _TIMES_FAR, _TIMES_BEAM = 8.0, 30.0, (100.0, 1e4)
 _SIGMAS, _EVENTS = 10.0, 20.0
 _CHANCE = 1e-3
 _FEW_FRAMES = 4
+_MANY, _APART_PX = 5, 2.0
 _SURE_EVENTS = 20.0
 _DARK_SHARE, _GAP_SHARE = 0.01, 1e-3
-_LARGEST_SPOT_PX, _WIDEST_SPOT_PX = 12, 3
-_LIT_SHARE = 25.0
+_LARGEST_SPOT_PX, _WIDEST_SPOT_PX, _FEWEST_AROUND = 12, 3, 5
 
 OFFSETS: tuple[tuple[int, int], ...] = tuple(
     sorted(
@@ -57,10 +58,14 @@ def bounds(neighbours: Image, unit: float, *, times: tuple[float, float], events
         events: how many a pixel needs where those around it are dark.
 
     Returns:
-        (...) float64; infinite where there are too few neighbours to tell.
+        (...) float64; infinite where there are no neighbours to tell.
     """
     near = np.partition(neighbours[:TOUCHING], -_NEAR, axis=0)[-_NEAR]
     far = np.partition(neighbours, -_FAR, axis=0)[-_FAR]
+    # Beside a gap or the rim of the frame, what is lit may lie where nothing is known.
+    cut = ~np.isfinite(neighbours[:TOUCHING]).all(axis=0)
+    brightest = neighbours.max(axis=0)
+    near, far = np.where(cut, brightest, near), np.where(cut, brightest, far)
     limits = [_bound(level, factor, unit, events) for level, factor in zip((near, far), times, strict=True)]
     return np.minimum(*limits)
 
@@ -91,11 +96,34 @@ def hot_pixels(level: Image, good: Mask, *, n_frames: int, unit: float) -> Mask:
         neighbours = around(total, left)
         inside = _near_beam(np.minimum(total, _third(neighbours)) * left)
         outer = bounds(neighbours, unit, times=(_TIMES_NEAR, _TIMES_FAR))
-        inner = bounds(neighbours, unit, times=(_TIMES_BEAM, _TIMES_BEAM))
+        inner = bounds(neighbours, unit, times=_TIMES_BEAM)
         more = left & (total > np.where(inside, inner, outer))
+        more &= ~_of_many(more)
         if not more.any():
             return hot
         hot |= more
+
+
+def _of_many(chosen: Mask) -> Mask:
+    many = np.zeros_like(chosen)
+    where = np.argwhere(chosen)
+    many[tuple(where.T)] = is_of_many(where)
+    return many
+
+
+def is_of_many(where: npt.NDArray[np.intp]) -> Mask:
+    """Tell which of some pixels, (k, 2), belong to a group of many that are at most two pixels from the next."""
+    from scipy.sparse import coo_array  # noqa: PLC0415 - keeps `import ptycho_core` quick
+    from scipy.sparse.csgraph import connected_components  # noqa: PLC0415 - as above
+    from scipy.spatial import cKDTree  # noqa: PLC0415 - as above
+
+    if len(where) <= _MANY:
+        return np.zeros(len(where), dtype=bool)
+    pairs = cKDTree(where).query_pairs(_APART_PX, p=np.inf, output_type="ndarray")
+    ones = np.ones(len(pairs), dtype=np.int8)
+    _, group = connected_components(coo_array((ones, tuple(pairs.T)), shape=(len(where), len(where))), directed=False)
+    many: Mask = np.bincount(group)[group] > _MANY
+    return many
 
 
 def third_brightest(image: Image) -> Image:
@@ -148,10 +176,12 @@ def dead_pixels(total: Image, good: Mask, *, unit: float) -> Mask:
     for number, box in enumerate(find_objects(spots), start=1):
         spot = spots == number
         narrow = min(side.stop - side.start for side in box) <= _WIDEST_SPOT_PX
-        rim = binary_dilation(spot, structure=touching) & ~spot & good
-        if not narrow or spot.sum() > _LARGEST_SPOT_PX or not rim.any():
+        rim = binary_dilation(spot, structure=touching) & ~spot
+        # Beside a gap, or in a corner, it may be the end of something dark.
+        closed = good[rim].all() and np.count_nonzero(rim) >= _FEWEST_AROUND
+        if not narrow or spot.sum() > _LARGEST_SPOT_PX or not closed:
             continue
-        lit = float(np.percentile(total[rim], _LIT_SHARE))
+        lit = float(total[rim].min())
         if lit > _SURE_EVENTS * unit and float(total[spot].max()) <= _DARK_SHARE * lit:
             dead |= spot
     return dead

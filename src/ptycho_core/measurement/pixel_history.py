@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from typing import TYPE_CHECKING, cast
 
 import attrs
@@ -27,6 +28,8 @@ _FEWEST_STRETCHES, _MOST_STRETCHES = 8, 64
 _STRETCH_VALUES = 1 << 24
 _KEPT_SHARE = 0.75
 _SAMPLED_FRAMES = 16
+_FEWEST_DIFFERENCES = 10
+_MEDIAN_OF_SQUARE = 0.4549  # of a normal deviate
 _LARGEST_COUNT = 1e18
 
 
@@ -108,7 +111,6 @@ class History:
 def history_of(readings: Readings) -> History:
     """Go through a stack once, in pieces."""
     n_frames, *shape = readings.patterns.shape
-    unit = _unit(readings)
     edges = _stretches(n_frames, shape[0] * shape[1])
     means, highs = (np.zeros((len(edges) - 1, *shape), dtype=np.float32) for _ in range(2))
     n_not_finite, n_overflow, n_negative = (np.zeros(shape, dtype=np.int64) for _ in range(3))
@@ -133,10 +135,12 @@ def history_of(readings: Readings) -> History:
     kept = max(1, int(_KEPT_SHARE * len(means)))
     means.sort(axis=0)
     level = means[:kept].mean(axis=0, dtype=np.float64)
+    usual_high = np.median(highs, axis=0, overwrite_input=True).astype(np.float64)
+    del means, highs
     return History(
         level=level,
-        high=np.median(highs, axis=0, overwrite_input=True).astype(np.float64),
-        unit=unit,
+        high=usual_high,
+        unit=_unit(readings, level),
         n_not_finite=n_not_finite,
         n_overflow=n_overflow,
         marked=(low == high) & (high < 0),
@@ -154,18 +158,41 @@ def _stretches(n_frames: int, pixels: int) -> list[int]:
     return [round(edge) for edge in np.linspace(0, n_frames, number + 1)]
 
 
-def _unit(readings: Readings) -> float:
-    """Estimate the counts of one event as the median reading, above 0, of the dimmer half of the lit pixels."""
+def _unit(readings: Readings, level: Image) -> float:
+    """Estimate the counts of one event from the dimmer half of the lit pixels, in frames from all of the scan.
+
+    Where some readings are 0, their share tells how many events there are in the others. Where none is, the scatter
+    about what a pixel's neighbours in its row hold tells: the square root of the events, if the light is smooth. The
+    smaller of the two holds, in the median over the frames.
+    """
+    lit = level > 0
+    if not lit.any():
+        return 1.0
+    dim = lit & (level <= np.median(level[lit]))
     step = -(-len(readings.patterns) // _SAMPLED_FRAMES)
-    sampled = []
+    found = []
     for number in range(0, len(readings.patterns), step):
         raw = np.asarray(readings.patterns[number])
-        sampled.append(readings.counts(raw, readings.not_finite(raw) | readings.overflows(raw)))
+        counts = readings.counts(raw, readings.not_finite(raw) | readings.overflows(raw)).astype(np.float64)
+        found.append(min(_by_zeros(counts[dim]), _by_scatter(counts, dim)))
         release(readings.patterns)
-    counts = np.stack(sampled)
-    mean = counts.mean(axis=0)
-    lit = mean[mean > 0]
-    if not lit.size:
-        return 1.0
-    dim = counts[:, (mean > 0) & (mean <= np.median(lit))]
-    return float(np.median(dim[dim > 0]))
+    known = [unit for unit in found if 0.0 < unit < np.inf]
+    return float(np.median(known)) if known else 1.0
+
+
+def _by_zeros(counts: Image) -> float:
+    """Give the mean of dim readings over the events that their share of zeros stands for."""
+    share = float(np.mean(counts == 0))
+    return float(counts.mean()) / -math.log(share) if 0.0 < share < 1.0 else math.inf
+
+
+def _by_scatter(counts: Image, dim: Mask) -> float:
+    """Give the variance over the mean, from second differences along the rows."""
+    inner = dim[:, 1:-1] & dim[:, :-2] & dim[:, 2:]
+    left, middle, right = counts[:, :-2][inner], counts[:, 1:-1][inner], counts[:, 2:][inner]
+    mean = (left + middle + right) / 3.0
+    if np.count_nonzero(mean) < _FEWEST_DIFFERENCES:
+        return math.inf
+    known = mean > 0
+    squares = np.square(left - 2.0 * middle + right)[known] / (6.0 * mean[known])
+    return float(np.median(squares)) / _MEDIAN_OF_SQUARE

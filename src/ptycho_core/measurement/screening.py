@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from ptycho_core.measurement.pixel_history import History
     from ptycho_core.measurement.spikes import Course
 
+_SMALLEST_PX = 8
 _BAD_FRAME = 0.1
 _OFTEN, _OFTEN_SHARE = 4, 0.01
 _STUCK_SHARE, _MOST_STUCK = 0.9, 0.05
@@ -102,10 +103,10 @@ def screen_patterns(
         full_scale: largest number of the integers that the patterns were stored in, where these were others.
 
     Returns:
-        What was found; None for what is no stack of square patterns at all.
+        What was found; None for what is no stack of square patterns at all, or has too few pixels to compare.
     """
     known = pattern_shape(patterns)
-    if known is None or not patterns.size or patterns.dtype.kind not in "iuf":
+    if known is None or known[1] < _SMALLEST_PX or not patterns.size or patterns.dtype.kind not in "iuf":
         return None
     good = np.ones((known[1], known[1]), dtype=bool)
     squared = domain is MeasurementDomain.AMPLITUDE
@@ -150,8 +151,8 @@ def _screened(readings: Readings, problem: Problem | None) -> Screening:
     lost = history.bad_in_frame > _BAD_FRAME * max(1, int(readings.good.sum()))
     never = _never_read(readings, history, lost)
     left = attrs.evolve(readings, good=readings.good & ~(never[0] | never[1] | never[2]))
-    hot = hot_pixels(history.level, left.good, n_frames=len(lost), unit=history.unit)
-    course = course_of(left, history, hot, lost)
+    hot, between = _hot_and_gaps(history, left.good, len(lost))
+    course = course_of(left, history, hot | between, lost)
     stuck = _stuck(history, course, left.good)
     pixels = _bad_pixels(left.good, never, hot, stuck, course, history.unit)
     mask = _joined(pixels, readings.good)
@@ -202,6 +203,24 @@ def _never_read(readings: Readings, history: History, lost: Mask) -> tuple[Mask,
     return overflow, not_finite, readings.good & history.marked & ~overflow & ~not_finite
 
 
+def _hot_and_gaps(history: History, good: Mask, n_frames: int) -> tuple[Mask, Mask]:
+    """Tell hot pixels from those beside a gap, and a gap although a pixel in it is hot."""
+    total = history.level * n_frames
+    hot = np.zeros_like(good)
+    while True:
+        between = _in_lines(*gaps(total, good & ~hot, unit=history.unit), good)
+        more = hot_pixels(history.level, good & ~hot & ~between, n_frames=n_frames, unit=history.unit)
+        if not more.any():
+            return hot, between
+        hot |= more
+
+
+def _in_lines(rows: npt.NDArray[np.intp], columns: npt.NDArray[np.intp], good: Mask) -> Mask:
+    inside = np.zeros_like(good)
+    inside[rows], inside[:, columns] = True, True
+    return inside & good
+
+
 def _stuck(history: History, course: Course, good: Mask) -> Mask:
     """Tell the pixels that show one value, other than 0, more often than shot noise allows."""
     n_same = int(_STUCK_SHARE * course.n_looked_at)
@@ -220,9 +239,7 @@ def _bad_pixels(
     flickers = (flickering >= _often(course.n_looked_at)) & ~stuck
     left = good & ~(hot | stuck | flickers)
     rows, columns = gaps(course.total, left, unit=unit)
-    dark = np.zeros(good.shape, dtype=bool)
-    dark[rows], dark[:, columns] = True, True
-    dead = dead_pixels(course.total, left & ~dark, unit=unit)
+    dead = dead_pixels(course.total, left & ~_in_lines(rows, columns, good), unit=unit)
     overflow, not_finite, marked = never
     kinds = (
         (Suspicion.STUCK_PIXELS, "with one value in all frames, stuck", stuck),
@@ -237,8 +254,7 @@ def _bad_pixels(
 
 
 def _joined(pixels: BadPixels, good: Mask) -> Mask:
-    mask = np.zeros(good.shape, dtype=bool)
-    mask[pixels.rows], mask[:, pixels.columns] = True, True
+    mask = _in_lines(pixels.rows, pixels.columns, good)
     for _, _, where in pixels.kinds:
         mask |= where
     return mask & good

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ptycho_core.measurement.findings import Suspicion
-from ptycho_core.measurement.pixel_faults import OFFSETS, TOUCHING, bounds
+from ptycho_core.measurement.pixel_faults import OFFSETS, TOUCHING, bounds, is_of_many
 from ptycho_core.measurement.pixel_history import Counts, Image, Mask
 
 if TYPE_CHECKING:
@@ -82,7 +82,9 @@ class _Frame:
         """Find what stands out in it, and what takes the place of that and of what is no reading."""
         none = self.lost | self.full
         values = np.where(good & ~none, self.counts, -np.inf)
-        alone = _alone(values, self.over & ~none, unit)
+        over = np.argwhere(self.over & ~none)
+        # Many together are light, such as that of a particle that only this frame has in its beam.
+        alone = _alone(values, over[~is_of_many(over)], unit)
         values[tuple(alone.T)] = -np.inf
         kinds = (
             (Suspicion.SPIKES, alone),
@@ -173,9 +175,9 @@ def _signed(readings: Readings, raw: npt.NDArray[np.generic], none: Mask, counts
     return signed
 
 
-def _alone(values: Image, over: Mask, unit: float) -> npt.NDArray[np.intp]:
-    """Find (k, 2) the pixels of one frame that stand out from those around them; -inf stands for what is no reading."""
-    values, where = values.copy(), np.argwhere(over)
+def _alone(values: Image, where: npt.NDArray[np.intp], unit: float) -> npt.NDArray[np.intp]:
+    """Find those of some pixels, (k, 2), of a frame that stand out from what is around; -inf is no reading."""
+    values = values.copy()
     found = [where[:0]]
     while len(where):
         limit = bounds(_around(values, where), unit, times=(_TIMES_NEAR, _TIMES_FAR), events=_EVENTS)
