@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import pickle
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -63,6 +64,8 @@ def test_all_problems_of_a_construction_come_together() -> None:
         (TrainingConfig, "probe_trainable", "false"),
         (TrainingConfig, "scheduler", "bogus"),
         (TrainingConfig, "train_data_file", 3),
+        (TrainingConfig, "train_data_file", "a\0b"),
+        (TrainingConfig, "train_data_file", b"a"),
         (ModelConfig, "N", 100),
         (ModelConfig, "N", True),
         (ModelConfig, "architecture", "resnet"),
@@ -98,6 +101,16 @@ def test_a_record_refuses_what_its_rules_exclude(record: type[Record], field: st
         record(**{**needed, field: value})
 
     assert paths(error) == [field]
+
+
+def test_numbers_reach_as_far_as_files_and_machines_have_them() -> None:
+    """Integers have 64 bits with their sign, and the largest float is one."""
+    training = TrainingConfig(model=ModelConfig(), n_groups=2**63 - 1, nphotons=sys.float_info.max)
+
+    assert (training.n_groups, training.nphotons) == (2**63 - 1, sys.float_info.max)
+    with pytest.raises(ConfigError) as error:
+        evolve(training, n_groups=2**63, nphotons=2 * 10**308)
+    assert set(paths(error)) == {"n_groups", "nphotons"}
 
 
 @pytest.mark.parametrize("value", [1, 3, "auto"])
