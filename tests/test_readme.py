@@ -1,8 +1,7 @@
 """What the README says to type: every command and the block of Python are run as they stand there, made short.
 
 The scans that the README names are simulated, 16 patterns of 64 px each. Whatever it says about numbers of groups,
-epochs and time is replaced by less, and trainings take single patterns for groups, since 16 have no region that holds
-larger ones to validate on. Words in capitals and `...` in its prose stand for the files that are there.
+epochs and time is replaced by less. Words in capitals and `...` in its prose stand for the files that are there.
 """
 
 from __future__ import annotations
@@ -26,8 +25,8 @@ if TYPE_CHECKING:
 
 README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
 COMMANDS = ("simulate", "train", "infer", "evaluate", "convert", "inspect")
-SHORT = {"--n-groups": "8", "--max-time": "00:00:00:01", "--gridsize": "1"}
-NEEDED = {"train": ("--max-time", "--gridsize")}
+SHORT = {"--n-groups": "8", "--max-time": "00:00:00:01"}
+NEEDED = {"train": ("--max-time",)}
 STANDS_FOR = {
     "SCAN": "scan.npz",
     "MODEL": "model",
@@ -39,7 +38,7 @@ STANDS_FOR = {
 LENGTHS = ScanMetadata(pixel_size_m=1e-8, wavelength_m=1.5e-10, distance_m=2.0)
 SHORT_PYTHON = {
     '"n_groups": 258': '"n_groups": 8',
-    '"nepochs": 4': '"nepochs": 1, "gridsize": 1, "max_time": "00:00:00:01"',
+    '"nepochs": 4': '"nepochs": 1, "max_time": "00:00:00:01"',
 }
 
 

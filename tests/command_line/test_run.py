@@ -96,6 +96,9 @@ def test_a_training_leaves_its_figures(run: Run) -> None:
     assert figures["steps"] == 4  # 14 of 16 patterns are trained on, in 2 batches per epoch
     assert figures["training_loss"] > 0
     assert figures["held_out_loss"] > 0
+    assert figures["held_out_loss_at_start"] > 0
+    assert re.match(r"(the start|epoch [12]), whose held-out loss of [0-9.]+ is ", figures["kept"])
+    assert f"  kept  {figures['kept']}" in re.sub(r" {2,}", "  ", run.said["train"])
     assert figures["patterns_per_s"] > 0
     assert summary["settings"]["n_filters_scale"] == 1
     assert {path.name for path in (run.folder / "model").glob("*.png")} == {"probe.png", "loss.png"}

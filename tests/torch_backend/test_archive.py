@@ -109,6 +109,7 @@ def test_a_model_comes_back(model: TrainedModel, stored: Path) -> None:
     assert same(found, model)
     assert np.array_equal(found.start_probe, model.start_probe)
     assert found.payload == model.payload
+    assert found.selection == model.selection is not None
     assert dict(found.payload.provenance) == dict(model.payload.provenance)
     assert (found.flux, found.code_version) == (model.flux, model.code_version)
     assert not found.generator.training
@@ -235,6 +236,10 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
         (_with_manifest(probes=[{"name": "", "flux": 1.0}] * 2), r"\.probe\.1: expected complex64 .*found none"),
         (_with_manifest(history=[{"epoch": 0}]), r"manifest\.json\.history: expected rows of epoch, train"),
         (_with_manifest(history=5), r"manifest\.json\.history"),
+        (_with_manifest(selection=3), r"manifest\.json\.selection: expected start_loss, end_loss, epoch, or nothing"),
+        (_with_manifest(selection={"start_loss": 1.0, "end_loss": 2.0}), r"manifest\.json\.selection: "),
+        (_with_manifest(selection={"start_loss": 1.0, "end_loss": 2.0, "epoch": 0.5}), r"\.selection: .*0\.5"),
+        (_with_manifest(selection={"start_loss": "", "end_loss": 2.0, "epoch": 1}), r"\.selection: "),
         (_with_manifest(code_version=None), r"manifest\.json\.code_version: expected text, found None"),
         (_with("config.json", b"{}"), r"\(config\.json\):\s+- format_version: expected a value, found nothing"),
         (_with("config.json", b"\xff\xfe"), r"config\.json: expected UTF-8 text"),

@@ -11,6 +11,7 @@ import pytest
 from ptycho_adapters.torch_backend.training.callbacks import Schedule
 from ptycho_adapters.torch_backend.training.schedule import (
     Clock,
+    Pieces,
     Progress,
     TimeLimit,
     learning_rate_factor,
@@ -102,9 +103,10 @@ def test_time_already_spent_is_known_after_a_resume() -> None:
 
     assert after.state_dict()["elapsed_s"] == 305.0
     clock.now_s += 590.0
-    assert not after.out_of_time
+    over = [after.out_of_time]
     clock.now_s += 5.0
-    assert after.out_of_time
+    over.append(after.out_of_time)
+    assert over == [False, True]
     assert after.state_dict()["plateau"] == state["plateau"]
 
 
@@ -143,5 +145,26 @@ def test_a_limit_that_is_over_leaves_a_little() -> None:
     clock.now_s = 4.0
     assert limit.left_s == 6.0
     assert (limit.has_spent(0.4), limit.has_spent(0.5)) == (True, False)
+    assert (limit.left_until_s(0.5), limit.left_until_s(0.3)) == (1.0, 0.0)
+    tenth = limit.part(0.1)
+    assert not tenth()
+    clock.now_s = 5.0
+    assert tenth()
     clock.now_s = 11.0
     assert limit.left_s == 1e-3
+
+
+def test_a_piece_is_begun_if_it_would_end_in_time() -> None:
+    """The first one is taken to last as long as it is said to, the others as long as the longest so far."""
+    clock = FakeClock()
+    full = Pieces(TimeLimit("00:00:00:20", clock), 0.5, first_s=4.0)
+
+    lasting = [1.0, 3.0, 5.0, 1.0]
+    begun: list[float] = []
+    while not full():
+        clock.now_s += lasting[len(begun)]
+        begun.append(clock.now_s)
+
+    assert begun == [1.0, 4.0, 9.0]
+    assert Pieces(TimeLimit("00:00:00:20", FakeClock()), 0.5, first_s=11.0)()
+    assert not Pieces(TimeLimit(None, FakeClock()), 0.5, first_s=11.0)()

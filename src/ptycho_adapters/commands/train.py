@@ -195,6 +195,9 @@ def figures(model: TrainedModel, seconds: float) -> dict[str, object]:
         figures["training_loss"] = history[-1].train
         if history[-1].validation is not None:
             figures["held_out_loss"] = history[-1].validation
+    if model.selection is not None:
+        figures["held_out_loss_at_start"] = model.selection.start_loss
+        figures["kept"] = str(model.selection)
     if len(model.probes) > 1:
         figures["scans"] = len(model.probes)
     for number, each in enumerate(model.probes, start=1):

@@ -20,7 +20,7 @@ from safetensors import torch as safetensors_torch
 
 from ptycho_adapters.atomic import atomic_path
 from ptycho_adapters.torch_backend.generators import build_generator
-from ptycho_adapters.torch_backend.trained_model import EpochLosses, ScanProbe, StepLoss, TrainedModel
+from ptycho_adapters.torch_backend.trained_model import EpochLosses, ScanProbe, Selection, StepLoss, TrainedModel
 from ptycho_core.config.payload_json import payload_from_json, payload_to_json
 from ptycho_core.errors import ArchiveError, ConfigError, Problem, raise_if_any
 
@@ -41,7 +41,8 @@ _MANIFEST, _CONFIG, _WEIGHTS = "manifest.json", "config.json", "model.safetensor
 _GENERATOR = "generator."
 _PROBE, _START_PROBE = "probe", "start_probe"
 _ROW = tuple(field.name for field in attrs.fields(EpochLosses))
-_STEP_LOSSES = "step_losses"  # archives without them have none to tell of
+_STEP_LOSSES, _SELECTION = "step_losses", "selection"  # archives without them have none to tell of
+_CHOICE = tuple(field.name for field in attrs.fields(Selection))
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 
 
@@ -109,6 +110,7 @@ def load_archive(path: str | Path) -> TrainedModel:
         history=tuple(EpochLosses(**row) for row in manifest["history"]),
         code_version=str(manifest["code_version"]),
         step_losses=tuple(StepLoss(step=step, train=loss) for step, loss in manifest.get(_STEP_LOSSES, ())),
+        selection=Selection(**manifest[_SELECTION]) if manifest.get(_SELECTION) is not None else None,
     )
 
 
@@ -127,6 +129,7 @@ def _manifest(model: TrainedModel) -> dict[str, object]:
         "probes": [{"name": each.name, "flux": each.flux} for each in model.probes],
         "history": [attrs.asdict(row) for row in model.history],
         _STEP_LOSSES: [[row.step, row.train] for row in model.step_losses],
+        _SELECTION: None if model.selection is None else attrs.asdict(model.selection),
     }
 
 
@@ -201,6 +204,19 @@ def _manifest_problems(manifest: Mapping[str, Any]) -> Iterator[Problem]:
     steps = manifest.get(_STEP_LOSSES, [])
     if not isinstance(steps, list) or not all(_is_step(row) for row in steps):
         yield Problem(path=f"{_MANIFEST}.{_STEP_LOSSES}", expected="pairs of step and loss", found=repr(steps)[:80])
+
+    selection = manifest.get(_SELECTION)
+    if selection is not None and not _is_selection(selection):
+        expected, found = f"{', '.join(_CHOICE)}, or nothing", repr(selection)[:80]
+        yield Problem(path=f"{_MANIFEST}.{_SELECTION}", expected=expected, found=found)
+
+
+def _is_selection(entry: object) -> bool:
+    if not isinstance(entry, dict) or entry.keys() != {*_CHOICE}:
+        return False
+    epoch = entry["epoch"]
+    losses = (entry["start_loss"], entry["end_loss"])
+    return all(map(_is_number, losses)) and (epoch is None or (isinstance(epoch, int) and not isinstance(epoch, bool)))
 
 
 def _is_step(row: object) -> bool:

@@ -4,22 +4,29 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import time
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Literal, TypedDict, assert_never
 
 import torch
 from lightning.pytorch.loggers import CSVLogger, Logger, MLFlowLogger, TensorBoardLogger
+from torch.nn.modules.module import register_module_forward_pre_hook
 
+from ptycho_adapters.machine import ProcessorWatch
 from ptycho_core.errors import ConfigError, DependencyError, Problem
+from ptycho_core.processors import threads_for
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from ptycho_core.config import PyTorchExecutionConfig, TorchTrainingConfig
+    from ptycho_core.processors import Processors
 
 LOG_FOLDER = "lightning_logs"
 MLFLOW_FOLDER = "mlruns"
+_THREAD_NUMBERS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")  # who set one of them has decided
+_FIRST_LOOK_S, _LOOK_EVERY_S = 0.3, 1.0  # the system counts in hundredths of a second
 _WORKSPACE = "CUBLAS_WORKSPACE_CONFIG"  # Lightning sets it for deterministic runs
 
 
@@ -180,11 +187,54 @@ def require(module: str, feature: str, command: str) -> None:
 
 @contextmanager
 def cpu_threads(count: int | None) -> Iterator[None]:
-    """Run a block with a number of CPU threads and restore torch's own afterwards; None changes nothing."""
+    """Run a block with a number of CPU threads and restore torch's own afterwards.
+
+    Args:
+        count: of threads. None takes as many as there are cores free, at most torch's own number, and looks again now
+            and then, unless the environment sets the number.
+    """
     before = torch.get_num_threads()
     try:
         if count is not None:
             torch.set_num_threads(count)
-        yield
+            yield
+        elif before == 1 or any(os.environ.get(name) for name in _THREAD_NUMBERS):
+            yield
+        else:
+            # Every pass of a network goes by here, and in the thread whose number it is.
+            handle = register_module_forward_pre_hook(ThreadsByLoad(before))
+            try:
+                yield
+            finally:
+                handle.remove()
     finally:
         torch.set_num_threads(before)
+
+
+class ThreadsByLoad:
+    """Sets the number of CPU threads by what others leave free, when it is called and some time has passed.
+
+    Args:
+        most: threads at most.
+        look: sees what there is.
+        now: seconds of any clock that never goes back.
+    """
+
+    def __init__(
+        self,
+        most: int,
+        look: Callable[[], Processors] | None = None,
+        now: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._most, self._look, self._now = most, look or ProcessorWatch().look, now
+        self._due_s = now() + _FIRST_LOOK_S
+
+    def __call__(self, module: object, inputs: object) -> None:
+        """Look, if it is time; called before a module's pass."""
+        del module, inputs
+        if self._now() < self._due_s:
+            return
+        threads = threads_for(self._look(), self._most)
+        if threads != torch.get_num_threads():
+            torch.set_num_threads(threads)
+        self._due_s = self._now() + _LOOK_EVERY_S

@@ -47,6 +47,27 @@ class StepLoss:
     train: float
 
 
+@attrs.frozen(kw_only=True)
+class Selection:
+    """Which state of a training the model holds: the one that explains best what was held out.
+
+    Attributes:
+        start_loss: held-out loss before the first step.
+        end_loss: held-out loss of the training's end, which is its best epoch where that is known, else its last one.
+        epoch: that end, counted from 0, if it is what is kept; None if the start is.
+    """
+
+    start_loss: float
+    end_loss: float
+    epoch: int | None
+
+    def __str__(self) -> str:
+        start, end = f"{self.start_loss:.4g}", f"{self.end_loss:.4g}"
+        if self.epoch is None:
+            return f"the start, whose held-out loss of {start} is not above the {end} of the end"
+        return f"epoch {self.epoch + 1}, whose held-out loss of {end} is below the {start} of the start"
+
+
 @attrs.frozen(kw_only=True, eq=False)
 class ScanProbe:
     """The illumination of one scan that a model was trained on.
@@ -75,6 +96,7 @@ class TrainedModel:
         history: losses by epoch.
         code_version: version of the code that trained it.
         step_losses: training losses by step, a bounded number of them; empty where they were not taken down.
+        selection: which state of the training this is; None where nothing was held out.
         probe_refined: whether the probes were learned along with the network; False for weights that know no scan.
     """
 
@@ -84,6 +106,7 @@ class TrainedModel:
     history: tuple[EpochLosses, ...]
     code_version: str
     step_losses: tuple[StepLoss, ...] = ()
+    selection: Selection | None = None
     probe_refined: bool = True
 
     @property
@@ -124,6 +147,7 @@ class TrainedModel:
             "epochs": len(self.history),
             "training loss": None if last is None else last.train,
             "held-out loss": None if last is None else last.validation,
+            "kept": None if self.selection is None else str(self.selection),
             "code version": self.code_version,
         }
         return html_table("Trained model", rows)

@@ -64,7 +64,8 @@ class PyTorchExecutionConfig(Explicit, Loop, Steps, Bottleneck, Evaluation):
     )
     precision: Precision = Knob("number format of the network").field("32-true")
     num_threads: int | None = Knob(
-        "CPU threads; none leaves it to torch; where other work shares the cores, 1 is often fastest", rules=(above(0),)
+        "CPU threads; none takes one for each core that other work leaves free, or as many as OMP_NUM_THREADS says",
+        rules=(above(0),),
     ).field(None)
     pin_memory: bool = _of_training("load batches into page-locked memory").field(False)
     persistent_workers: bool = _of_training("keep loader processes between epochs").field(False)

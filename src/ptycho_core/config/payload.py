@@ -15,7 +15,7 @@ from ptycho_core.config.canonical import InferenceConfig, ModelConfig, TrainingC
 from ptycho_core.config.execution import PyTorchExecutionConfig
 from ptycho_core.config.overrides import Layer, Resolution, Settings, Unset, merge, says
 from ptycho_core.config.record import Record, remember
-from ptycho_core.config.small_scan import suited_to
+from ptycho_core.config.small_scan import for_few_patterns
 from ptycho_core.config.table import CANONICAL, INFERENCE, OF_ARCHIVE, TRAINING, FieldInfo, Table, spell
 from ptycho_core.config.torch_side import DataConfig, TorchInferenceConfig, TorchModelConfig, TorchTrainingConfig
 from ptycho_core.config.types import shown
@@ -169,7 +169,7 @@ def resolve_training(
     """
     arguments = {"train_data_file": facts.path, "output_dir": output_dir}
     layers = _layers(overrides, execution, cli, file) | {Layer.SCAN: facts.layer()}
-    resolution = _for_few_patterns(_resolve(layers, arguments, TRAINING, {}), facts)
+    resolution = for_few_patterns(_resolve(layers, arguments, TRAINING, {}), facts.n_patterns)
     values = resolution.values
     model = _make(ModelConfig, values)
     return TrainingPayload(
@@ -321,28 +321,6 @@ def _with_mask(resolution: Resolution, table: Table, problems: list[Problem]) ->
     return Resolution(
         values=Settings(table, {**resolution.values, "probe_mask": True}),
         provenance=Settings(table, {**resolution.provenance, "probe_mask": layer}),
-    )
-
-
-def _for_few_patterns(resolution: Resolution, facts: ScanFacts) -> Resolution:
-    """Return the resolution with groups and a held-out region that a small scan can give, where nobody chose them."""
-    values, sources = resolution.values, resolution.provenance
-    if facts.n_patterns is None or values["test_data_file"] is not None:
-        return resolution
-    now = int(str(values["gridsize"])), float(str(values["validation_fraction"]))
-    suited = suited_to(
-        facts.n_patterns,
-        gridsize=now[0],
-        fraction=now[1],
-        gridsize_free=not sources["gridsize"].chosen,
-        fraction_free=not sources["validation_fraction"].chosen,
-    )
-    moved = {
-        key: new for key, old, new in zip(("gridsize", "validation_fraction"), now, suited, strict=True) if old != new
-    }
-    return Resolution(
-        values=Settings(TRAINING, {**values, **moved}),
-        provenance=Settings(TRAINING, {**sources, **dict.fromkeys(moved, Layer.SCAN)}),
     )
 
 

@@ -2,7 +2,36 @@
 
 from __future__ import annotations
 
+from ptycho_core.config.overrides import Layer, Resolution, Settings
+from ptycho_core.config.table import TRAINING
+
 _MOST_HELD_OUT = 4  # at most one of so many patterns is held out for the sake of a larger group
+
+
+def for_few_patterns(resolution: Resolution, n_patterns: int | None) -> Resolution:
+    """Return the settings of a training with groups and a held-out region that its scan can give.
+
+    Args:
+        resolution: the settings; what somebody chose stays.
+        n_patterns: number of patterns of the scan; None where nobody has counted them.
+    """
+    values, sources = resolution.values, resolution.provenance
+    if n_patterns is None or values["test_data_file"] is not None:
+        return resolution
+    now = int(str(values["gridsize"])), float(str(values["validation_fraction"]))
+    suited = suited_to(
+        n_patterns,
+        gridsize=now[0],
+        fraction=now[1],
+        gridsize_free=not sources["gridsize"].chosen,
+        fraction_free=not sources["validation_fraction"].chosen,
+    )
+    names = ("gridsize", "validation_fraction")
+    moved = {key: new for key, old, new in zip(names, now, suited, strict=True) if old != new}
+    return Resolution(
+        values=Settings(TRAINING, {**values, **moved}),
+        provenance=Settings(TRAINING, {**sources, **dict.fromkeys(moved, Layer.SCAN)}),
+    )
 
 
 def suited_to(

@@ -44,7 +44,7 @@ class Preparation:
     """What is to be found out.
 
     Attributes:
-        autofocus: look for the probe's focus.
+        focus_patterns: that the probe's focus is looked for on, at most; 0 leaves it.
         judged: whether the network is able to say if a change was for the better.
         probe_rounds: rounds of probe refinement.
         background_counts: per pixel; None estimates it.
@@ -56,7 +56,7 @@ class Preparation:
         enough: asked before each round of refinement; no more are made once it says so.
     """
 
-    autofocus: bool
+    focus_patterns: int
     judged: bool
     probe_rounds: int
     background_counts: float | None
@@ -107,8 +107,8 @@ def prepare(start: WholeScan, wanted: Preparation) -> Prepared:
     run = with_background(start, darkest if fitted else level or 0.0)
     run = attrs.evolve(run, probe=_with_modes(run.probe, wanted.modes))
     found = _upright(Prepared(run=run), wanted)
-    if wanted.autofocus and not found.probe_replaced:
-        found = _focused(found, judged=wanted.judged)
+    if wanted.focus_patterns and not found.probe_replaced:
+        found = _focused(found, wanted)
     turns = Turns(
         probe=wanted.probe_rounds,
         background=fitted,
@@ -141,7 +141,7 @@ def _with_modes(probe: Tensor, modes: int | None) -> Tensor:
 def _upright(found: Prepared, wanted: Preparation) -> Prepared:
     """Turn the positions over and replace the probe where the scan as it is explains nothing."""
     searches = (wanted.orientation, wanted.probe_search)
-    if searches == ("never", "never"):
+    if searches == ("never", "never") or wanted.enough():
         return found
     poor = misfit_ratio(found.run) > _POOR_RATIO if "auto" in searches else False
     if wanted.orientation == "always" or (poor and wanted.orientation == "auto"):
@@ -159,7 +159,7 @@ def _upright(found: Prepared, wanted: Preparation) -> Prepared:
 def _motion(still: WholeScan, refined: WholeScan, wanted: Preparation) -> Motion | None:
     """Look for a motion of the beam where a single mode, refined, leaves a poor fit, or where modes are asked for."""
     modes = wanted.modes or (_MOTION_MODES if len(still.probe) == 1 else 1)
-    if modes == 1 or wanted.probe_rounds == 0 or not wanted.judged:
+    if modes == 1 or wanted.probe_rounds == 0 or not wanted.judged or wanted.enough():
         return None
     if wanted.modes is None and misfit_ratio(refined) < _MOTION_RATIO:
         return None
@@ -178,15 +178,16 @@ def with_background(run: WholeScan, background: float) -> WholeScan:
     return attrs.evolve(run, probe=probe, background=background)
 
 
-def _focused(found: Prepared, *, judged: bool) -> Prepared:
+def _focused(found: Prepared, wanted: Preparation) -> Prepared:
     """Change the focus where some patterns look for it, if a reconstruction of them then explains them better."""
     run = found.run
     probe = TrainableProbe(run.probe.cpu().numpy(), float(light_of(run.probe).sum())).to(run.probe.device)
-    focus = look_for_focus(probe, run.scan, run.indices.cpu().numpy(), run.background)
+    few = run.around_the_middle(wanted.focus_patterns).indices.cpu().numpy()
+    focus = look_for_focus(probe, run.scan, few, run.background)
     if focus == 0.0:
         return found
     changed = attrs.evolve(run, probe=refocused(probe, focus))
-    if not judged:
+    if not wanted.judged:
         return attrs.evolve(found, run=changed, focus_rad=focus)
     before, after = (
         few.judge(few.stitch()[0]).r_factors

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from ptycho_core.measurement.scan import Scan
 
 _STAGES = ("prepare", "network and stitching", "judge")
-_JUDGED_PATTERNS = 64
+_JUDGED_PATTERNS, _FOCUS_PATTERNS = 64, 64
 _COVERED = 3e-2  # of the largest coverage: below it, a pixel has seen too little light for a value worth showing
 
 
@@ -174,7 +174,7 @@ def preparation_for(
     if rounds is None:
         rounds = 0 if model.probe_refined else ROUNDS_BEFORE_A_RECONSTRUCTION
     return Preparation(
-        autofocus=settings.probe_autofocus and rounds > 0,
+        focus_patterns=_FOCUS_PATTERNS if settings.probe_autofocus and rounds > 0 else 0,
         judged=True,
         probe_rounds=rounds,
         background_counts=settings.background_counts,

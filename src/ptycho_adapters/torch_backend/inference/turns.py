@@ -77,7 +77,7 @@ def refine(start: WholeScan, turns: Turns) -> WholeScan:
     whole = attrs.evolve(start, probe=refined.probe, background=refined.background)
     if not moves.any():
         return whole
-    whole = whole.moved(_of_the_stage(few.positions_px(), moves, whole.positions_px()))
+    whole = whole.moved(moves_of_the_stage(few.positions_px(), moves, whole.positions_px()))
     return _in_turns(whole, attrs.evolve(turns, probe=0, background=False), already=start)
 
 
@@ -161,8 +161,17 @@ def _deviance(run: WholeScan) -> float:
     return run.judge(run.stitch()[0]).metrics["deviance_per_px"]
 
 
-def _of_the_stage(places: Tensor, moves: Tensor, others: Tensor) -> Tensor:
-    """Moves of other places (m, 2) by the linear map that fits those of some (n, 2) best."""
+def moves_of_the_stage(places: Tensor, moves: Tensor, others: Tensor) -> Tensor:
+    """Moves of other places by the linear map that fits those of some best.
+
+    Args:
+        places: (n, 2) float64, of which the moves are known.
+        moves: (n, 2) float64.
+        others: (m, 2) float64.
+
+    Returns:
+        (m, 2) float64.
+    """
     middle = places.mean(dim=0)
     known, asked = (torch.cat([each - middle, torch.ones_like(each[:, :1])], dim=1) for each in (places, others))
     fitted: Tensor = asked @ torch.linalg.lstsq(known, moves).solution

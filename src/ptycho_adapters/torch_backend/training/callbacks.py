@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import deque
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from ptycho_adapters.torch_backend.data.groups import GroupBatch
     from ptycho_core.config import TorchTrainingConfig
 
+_RECENT_STEPS = 8  # the longest of which the next one is taken to last
 # A probe that moves before the network can tell object from noise is led astray; its aberrations are few and may
 # start early.
 _WAIT = {"probe": 0.1, "aberrations": 0.02}
@@ -34,12 +36,15 @@ class Schedule(Callback):
     Args:
         config: names the scheduler and its numbers.
         limit: of the run; the schedule passes in what is left of it now.
+        tail_s: seconds to leave for what comes after the last step.
     """
 
-    def __init__(self, config: TorchTrainingConfig, limit: TimeLimit) -> None:
+    def __init__(self, config: TorchTrainingConfig, limit: TimeLimit, tail_s: float = 0.0) -> None:
         self._config = config
-        self._max_time_s = limit.left_s
+        self._max_time_s = None if limit.left_s is None else max(1e-3, limit.left_s - tail_s)
         self._clock = Clock(limit.now)
+        self._steps_s: deque[float] = deque(maxlen=_RECENT_STEPS)
+        self._step_began_s = 0.0
         self._plateau = Plateau(config)
 
     def state_dict(self) -> dict[str, Any]:
@@ -66,10 +71,18 @@ class Schedule(Callback):
         """Set the learning rates."""
         del pl_module, batch, batch_idx
         progress = self.progress(trainer)
+        self._step_began_s = progress.elapsed_s
         factor = learning_rate_factor(self._config, progress) * self._plateau.state.factor
         for group in trainer.optimizers[0].param_groups:
             waiting = progress.fraction < _WAIT.get(group["name"], 0.0)
             group["lr"] = 0.0 if waiting else self._plateau.floored(group["base_lr"], factor)
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: object, batch: GroupBatch, batch_idx: int
+    ) -> None:
+        """Take down how long the step took."""
+        del trainer, pl_module, outputs, batch, batch_idx
+        self._steps_s.append(self._clock.elapsed_s - self._step_began_s)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Log the learning rate and look for a plateau."""
@@ -78,8 +91,11 @@ class Schedule(Callback):
 
     @property
     def out_of_time(self) -> bool:
-        """Whether the limit is reached."""
-        return self._max_time_s is not None and self._clock.elapsed_s >= self._max_time_s
+        """Whether the limit is reached, or would be passed by a step as long as the longest of the last few."""
+        if self._max_time_s is None:
+            return False
+        left_s = self._max_time_s - self._clock.elapsed_s
+        return left_s <= 0.0 or max(self._steps_s, default=0.0) > left_s
 
     def progress(self, trainer: Trainer) -> Progress:
         """Where the run stands."""
@@ -95,7 +111,7 @@ class Schedule(Callback):
 
 
 class TimeUp(Callback):
-    """Ends a run after the step in which its time is up; of a run that is taken up too late, before the first.
+    """Ends a run after the last step that its time has room for; of a run that is taken up too late, before the first.
 
     Args:
         schedule: knows the time.
@@ -115,6 +131,11 @@ class TimeUp(Callback):
     ) -> None:
         """Look at the clock."""
         del pl_module, outputs, batch, batch_idx
+        self._end_in_time(trainer)
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Look at the clock once more: validation takes time too."""
+        del pl_module
         self._end_in_time(trainer)
 
     def _end_in_time(self, trainer: Trainer) -> None:
@@ -270,6 +291,11 @@ class LossHistory(Callback):
         del pl_module, batch, batch_idx
         if isinstance(outputs, Mapping):
             self.steps.add(trainer.global_step, outputs[MAIN])
+
+    def held_out(self, loss_name: str) -> dict[int, float]:
+        """Give the held-out loss by epoch."""
+        key = f"{loss_name}_val_loss"
+        return {epoch: values[key] for epoch, _, values in self.rows if key in values}
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Take down the epoch's metrics and the losses of its steps."""

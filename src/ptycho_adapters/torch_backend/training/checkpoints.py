@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import pickle
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 
+from ptycho_adapters.torch_backend.trained_model import Selection
 from ptycho_core.config.main_term import main_term_name
 from ptycho_core.errors import ConfigError, Problem, raise_if_any
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from lightning import Callback, Trainer
 
+    from ptycho_adapters.torch_backend.training.held_out import Start
     from ptycho_adapters.torch_backend.training.module import PtychoModule
     from ptycho_core.config import PyTorchExecutionConfig
     from ptycho_core.config.payload import TrainingPayload
@@ -82,19 +85,51 @@ def checkpoint_callbacks(payload: TrainingPayload, *, validates: bool) -> list[C
     return [stopping, writing]
 
 
-def keep_best(trainer: Trainer, module: PtychoModule) -> None:
-    """Take the best checkpoint's weights if the held-out loss says that they are better than the last ones."""
+def keep_best(trainer: Trainer, module: PtychoModule, start: Start, losses: Mapping[int, float]) -> Selection | None:
+    """Keep the start of a training or its end, whichever explains better what is held out; of two equals the start.
+
+    The end is the best checkpoint, if there are checkpoints and it is better than the last epoch.
+
+    Args:
+        trainer: of the finished run.
+        module: with the weights of the last step; it is given those that are kept.
+        start: what the run started from.
+        losses: held-out loss by epoch.
+
+    Returns:
+        What was kept and why; None where nothing was held out.
+    """
+    if start.loss is None or not losses:
+        return None
+    epoch = max(losses)
+    best = _better_checkpoint(trainer)
+    if best is not None:
+        module.load_state_dict(best["state_dict"])
+        epoch = int(best["epoch"])
+    end_loss = losses.get(epoch)
+    if start.is_kept(end_loss):
+        module.load_state_dict(start.state)
+    return Selection(
+        start_loss=start.loss,
+        end_loss=start.loss if end_loss is None else end_loss,
+        epoch=None if start.is_kept(end_loss) else epoch,
+    )
+
+
+def _better_checkpoint(trainer: Trainer) -> dict[str, Any] | None:
+    """Read the best checkpoint if it is better than the last epoch, by the metric that ranks checkpoints."""
     checkpoint = trainer.checkpoint_callback
     if not isinstance(checkpoint, ModelCheckpoint) or not checkpoint.best_model_path or not trainer.val_dataloaders:
-        return
+        return None
     last = trainer.callback_metrics.get(str(checkpoint.monitor))
     best = checkpoint.best_model_score
     if last is None or best is None:
-        return
+        return None
     better = best < last if checkpoint.mode == "min" else best > last
-    if bool(better):
-        state = torch.load(checkpoint.best_model_path, map_location="cpu", weights_only=True)["state_dict"]
-        module.load_state_dict(state)
+    if not bool(better):
+        return None
+    content: dict[str, Any] = torch.load(checkpoint.best_model_path, map_location="cpu", weights_only=True)
+    return content
 
 
 def forget_last(payload: TrainingPayload) -> None:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from ptycho_adapters.torch_backend.data.groups import GroupBatch
 
 _EVERY_N_STEPS = 50
-_PATTERNS = 16
+PATTERNS_OF_A_LOOK = 16
 _LIT = 0.1  # of the brightest pixel: the object is judged where there is light
 _FLAT = 1e-3  # relative spread below which an image is taken for constant
 _SAME = 3e-4  # and below which patches are taken for the same; a slow network begins not far above
@@ -142,7 +142,7 @@ class CollapseDetector(Callback):
         del trainer, pl_module, outputs, batch_idx
         recent = self._recent[batch.scan]
         recent.append(batch.indices)
-        while sum(groups.numel() for groups in recent) - recent[0].numel() >= _PATTERNS:
+        while sum(groups.numel() for groups in recent) - recent[0].numel() >= PATTERNS_OF_A_LOOK:
             recent.popleft()
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

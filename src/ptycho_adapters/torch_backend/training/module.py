@@ -105,12 +105,17 @@ class PtychoModule(LightningModule):
         self.log(f"{self.loss_name}_train_loss", main.detach(), on_step=False, on_epoch=True, batch_size=groups)
         return {"loss": loss, MAIN: main.detach()}
 
+    def held_out_loss(self, indices: Tensor, scan: int) -> Tensor:
+        """Main term for held-out groups (B, C) of a scan, ()."""
+        prediction = self.predict_groups(indices, self.arms.validation[scan])
+        with torch.autocast(self.device.type, enabled=False):
+            _, main = self.objective.total(prediction)
+        return main
+
     def validation_step(self, batch: GroupBatch, batch_idx: int) -> None:
         """Log the main term on held-out groups."""
         del batch_idx
-        prediction = self.predict_groups(batch.indices, self.arms.validation[batch.scan])
-        with torch.autocast(self.device.type, enabled=False):
-            _, main = self.objective.total(prediction)
+        main = self.held_out_loss(batch.indices, batch.scan)
         self.log(f"{self.loss_name}_val_loss", main, prog_bar=True, batch_size=len(batch.indices))
 
     def configure_optimizers(self) -> Optimizer:

@@ -102,21 +102,56 @@ class TimeLimit:
     Args:
         duration: DD:HH:MM:SS, or None for no limit.
         now: seconds of any clock that never goes back.
+
+    Attributes:
+        seconds: the limit; None without one.
     """
 
     def __init__(self, duration: str | None = None, now: Callable[[], float] = time.monotonic) -> None:
-        self._limit_s = None if duration is None else parse_duration_s(duration)
+        self.seconds = None if duration is None else parse_duration_s(duration)
         self._clock = Clock(now)
         self.now = now
 
     @property
     def left_s(self) -> float | None:
         """Seconds left, at least one millisecond, so that a step can still be taken; None without a limit."""
-        return None if self._limit_s is None else max(1e-3, self._limit_s - self._clock.elapsed_s)
+        return None if self.seconds is None else max(1e-3, self.seconds - self._clock.elapsed_s)
+
+    def left_until_s(self, share: float) -> float | None:
+        """Seconds left until this share of the time is over, not below 0; None without a limit."""
+        return None if self.seconds is None else max(0.0, share * self.seconds - self._clock.elapsed_s)
 
     def has_spent(self, share: float) -> bool:
         """Tell whether this share of the time is over."""
-        return self._limit_s is not None and self._clock.elapsed_s >= share * self._limit_s
+        return self.left_until_s(share) == 0.0
+
+    def part(self, share: float) -> Callable[[], bool]:
+        """Give what tells whether this share of the time has passed from now on; never, without a limit."""
+        clock, seconds = Clock(self.now), self.seconds
+        return lambda: seconds is not None and clock.elapsed_s >= share * seconds
+
+
+class Pieces:
+    """Tells before each piece of work, all much alike, whether it would end too late.
+
+    Args:
+        limit: of the run.
+        share: of the limit by the end of which the last piece has to be done.
+        first_s: seconds that the first piece is taken to need; the others as many as the longest one so far.
+    """
+
+    def __init__(self, limit: TimeLimit, share: float, first_s: float = 0.0) -> None:
+        self._limit, self._share = limit, share
+        self._expected_s = first_s
+        self._clock: Clock | None = None
+
+    def __call__(self) -> bool:
+        """Tell whether there is time for no other piece; asked once before each of them."""
+        if self._clock is not None:
+            self._expected_s = max(self._expected_s, self._clock.elapsed_s)
+        left_s = self._limit.left_until_s(self._share)
+        self._clock = Clock(self._limit.now)
+        return left_s is not None and self._expected_s > left_s
 
 
 def parse_duration_s(text: str) -> float:

@@ -13,10 +13,12 @@ from ptycho_adapters.torch_backend.data.resident import ResidentScan
 from ptycho_adapters.torch_backend.generalist import fits_generalist, pretrained_generator
 from ptycho_adapters.torch_backend.generators import Generator, build_generator
 from ptycho_adapters.torch_backend.inference.preparation import Preparation, prepare
-from ptycho_adapters.torch_backend.inference.turns import ROUNDS_BEFORE_A_TRAINING, never
-from ptycho_adapters.torch_backend.inference.whole_scan import PassFactory
+from ptycho_adapters.torch_backend.inference.turns import ROUNDS_BEFORE_A_TRAINING, moves_of_the_stage
+from ptycho_adapters.torch_backend.inference.whole_scan import PassFactory, WholeScan
 from ptycho_adapters.torch_backend.physics.optics import light_of
 from ptycho_adapters.torch_backend.physics.probe import TrainableProbe, soft_disc
+from ptycho_adapters.torch_backend.training.probe_work import ROUND_PASSES, ProbeWork, work_within
+from ptycho_adapters.torch_backend.training.schedule import Clock, Pieces, TimeLimit
 from ptycho_core.errors import ConfigError, Problem
 
 if TYPE_CHECKING:
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
     from ptycho_core.measurement.scan import Scan
 
 _log = logging.getLogger(__name__)
+_PACE_PATTERNS = 8  # that a pass is timed on
 
 
 @attrs.frozen(kw_only=True, eq=False)
@@ -77,7 +80,7 @@ def starting_scan(
     resident: ResidentScan,
     groups: NDArray[np.int32],
     start: StartingNetwork,
-    enough: Callable[[], bool] = never,
+    time: ProbeTime | None = None,
 ) -> StartingScan:
     """Find out about a scan what is asked for: its background and, under a network that can, probe and positions.
 
@@ -87,7 +90,7 @@ def starting_scan(
         resident: its patterns.
         groups: (G, C) scan indices that are trained on; no other pattern is looked at.
         start: the network.
-        enough: ends the rounds of refinement once it says so.
+        time: that there is for it. Where it is short, fewer patterns are looked at, in fewer rounds.
 
     Raises:
         ConfigError: the probe's mask leaves no light.
@@ -99,41 +102,125 @@ def starting_scan(
     patterns = np.unique(groups).astype(np.int64)
     probe = TrainableProbe(scan.probe, resident.flux, mask)
     make_pass = PassFactory(start.generator, resident, patterns, payload.execution_config, payload.pt_inference_config)
-    found = prepare(make_pass(probe().detach().numpy(), patterns), _preparation_for(payload, start, enough))
+    time = time or ProbeTime(limit=TimeLimit())
+    wanted = _wanted_work(payload, start, len(patterns))
+    given = probe().detach().numpy()
+    work, round_s = time.suited(wanted, lambda few: make_pass(given, few).stitch(), resident, patterns)
+    whose = scan.metadata.name or "the probe"
+    _log.info("%s: %s", whose, work)
+    few = _around_the_middle(resident, patterns, work.round_patterns)
+    enough = Pieces(time.limit, time.until, round_s)
+    found = prepare(
+        make_pass(given, few), _preparation_for(payload, start, work, enough, whole=len(few) == len(patterns))
+    )
     if found.focus_rad:
-        whose = scan.metadata.name or "the probe"
         _log.info("focus of %s changed by %.2f rad (root mean square)", whose, found.focus_rad)
     run = found.run
-    energy = float(light_of(run.probe).sum())
-    changed = len(run.probe) != len(scan.probe) or (
-        settings.probe_trainable and (found.focus_rad or found.probe_refined)
-    )
+    refined = settings.probe_trainable and (found.focus_rad or found.probe_refined)
+    changed = refined or len(run.probe) != len(scan.probe)
     return StartingScan(
-        probe=TrainableProbe(run.probe.numpy() if changed else scan.probe, energy, mask),
-        patterns=run.scan,
+        probe=TrainableProbe(run.probe.numpy() if changed else scan.probe, float(light_of(run.probe).sum()), mask),
+        patterns=_with_others_moved(run, resident, few),
         background=run.background,
     )
 
 
-def _preparation_for(payload: TrainingPayload, start: StartingNetwork, enough: Callable[[], bool]) -> Preparation:
-    """What is found out before a training; a network with random weights knows nothing about probe and positions."""
+def _with_others_moved(run: WholeScan, resident: ResidentScan, few: NDArray[np.int64]) -> ResidentScan:
+    """Move the patterns that nobody looked at, such as those held out, as the stage moved the others."""
+    known = torch.tensor(few)
+    before, after = resident.positions_px(known), run.scan.positions_px(known)
+    if torch.equal(before, after):
+        return resident
+    others = torch.tensor(np.setdiff1d(np.arange(len(resident.starts)), few))
+    moves = moves_of_the_stage(before, after - before, resident.positions_px(others))
+    return run.scan.moved(others, moves)
+
+
+def _preparation_for(
+    payload: TrainingPayload, start: StartingNetwork, work: ProbeWork, enough: Callable[[], bool], *, whole: bool
+) -> Preparation:
+    """What is found out before a training; a network with random weights knows nothing about probe and positions.
+
+    Where time is so short that only some patterns are looked at, no position is moved.
+    """
     settings = payload.pt_training_config
-    rounds = settings.probe_rounds
-    if rounds is None:
-        rounds = ROUNDS_BEFORE_A_TRAINING if start.pretrained else 0
-    able = start.pretrained and rounds > 0
+    able = start.pretrained and work.rounds > 0
     return Preparation(
-        autofocus=settings.probe_autofocus and settings.probe_trainable,
+        focus_patterns=work.focus_patterns,
         judged=start.pretrained,
-        probe_rounds=rounds if settings.probe_trainable else 0,
+        probe_rounds=work.rounds,
         background_counts=settings.background_counts,
-        positions=settings.position_refinement if able else "none",
+        positions=settings.position_refinement if able and whole else "none",
         orientation=settings.orientation_search if able else "never",
-        probe_search=settings.probe_search if able and settings.probe_trainable else "never",
+        probe_search=settings.probe_search if able else "never",
         modes=settings.probe_modes,
         show_progress=payload.execution_config.enable_progress_bar,
         enough=enough,
     )
+
+
+@attrs.frozen(kw_only=True, eq=False)
+class ProbeTime:
+    """The time for one scan's probe.
+
+    Attributes:
+        limit: of the run.
+        until: share of the limit by whose end the probe has to be ready.
+    """
+
+    limit: TimeLimit
+    until: float = 1.0
+
+    def suited(
+        self,
+        wanted: ProbeWork,
+        run_pass: Callable[[NDArray[np.int64]], object],
+        resident: ResidentScan,
+        patterns: NDArray[np.int64],
+    ) -> tuple[ProbeWork, float]:
+        """Cut the work down to the time, by the pace of a pass over a few patterns.
+
+        Args:
+            wanted: the work.
+            run_pass: runs the network over some scan indices.
+            resident: the patterns.
+            patterns: scan indices that may be looked at.
+
+        Returns:
+            The work that fits, and the seconds that one of its rounds is expected to take.
+        """
+        if self.limit.seconds is None:
+            return wanted, 0.0
+        few = _around_the_middle(resident, patterns, _PACE_PATTERNS)
+        with torch.no_grad():
+            run_pass(few[:1])  # what the libraries do once is not the pace
+            clock = Clock(self.limit.now)
+            run_pass(few)
+        pass_s = clock.elapsed_s / len(few)
+        work = work_within(wanted, self.limit.left_until_s(self.until), pass_s)
+        return work, ROUND_PASSES * pass_s * work.round_patterns
+
+
+def _wanted_work(payload: TrainingPayload, start: StartingNetwork, n_patterns: int) -> ProbeWork:
+    settings = payload.pt_training_config
+    rounds = settings.probe_rounds
+    if rounds is None:
+        rounds = ROUNDS_BEFORE_A_TRAINING if start.pretrained else 0
+    if not settings.probe_trainable:
+        return ProbeWork(focus_patterns=0, rounds=0, round_patterns=n_patterns)
+    return ProbeWork(
+        focus_patterns=n_patterns if settings.probe_autofocus else 0, rounds=rounds, round_patterns=n_patterns
+    )
+
+
+def _around_the_middle(resident: ResidentScan, patterns: NDArray[np.int64], number: int) -> NDArray[np.int64]:
+    """Return so many scan indices around the mean position, in their order."""
+    if number >= len(patterns):
+        return patterns
+    starts = resident.starts_on_host()[patterns]
+    distance = np.square(starts - starts.mean(axis=0)).sum(axis=1)
+    nearest: NDArray[np.int64] = np.sort(patterns[np.argsort(distance, kind="stable")[:number]])
+    return nearest
 
 
 def probe_mask(payload: TrainingPayload) -> Tensor | None:

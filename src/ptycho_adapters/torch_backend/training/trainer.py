@@ -5,10 +5,10 @@ from __future__ import annotations
 import logging
 import warnings
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import attrs
 import numpy as np
 import torch
 from lightning import Callback, Trainer
@@ -31,11 +31,12 @@ from ptycho_adapters.torch_backend.training.checkpoints import (
     forget_last,
     keep_best,
 )
-from ptycho_adapters.torch_backend.training.collapse import CollapseDetector
+from ptycho_adapters.torch_backend.training.collapse import PATTERNS_OF_A_LOOK, CollapseDetector
+from ptycho_adapters.torch_backend.training.held_out import look_at_start
 from ptycho_adapters.torch_backend.training.memory import check_patterns, check_training
 from ptycho_adapters.torch_backend.training.module import PtychoModule
 from ptycho_adapters.torch_backend.training.schedule import TimeLimit
-from ptycho_adapters.torch_backend.training.starting_point import starting_network, starting_scan
+from ptycho_adapters.torch_backend.training.starting_point import ProbeTime, starting_network, starting_scan
 from ptycho_core.config.main_term import main_term_name
 from ptycho_core.errors import ConfigError, Problem, ScanError, raise_if_any
 from ptycho_core.measurement.scan import Scan
@@ -44,6 +45,7 @@ from ptycho_core.version import VERSION
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from ptycho_adapters.torch_backend.training.held_out import Start
     from ptycho_core.config.payload import TrainingPayload
 
 _MOST_FOR_PROBES = 0.5  # of the time that a run may take
@@ -129,11 +131,20 @@ def train_on(payload: TrainingPayload, data: TrainingSet) -> TrainedModel:
         check_patterns(payload, data)
         module = build_module(payload, data, limit)
         check_training(payload, module, data)
-        history = LossHistory()
-        trainer = build_trainer(payload, history, limit, validates=data.validates)
-        _fit(trainer, module, payload, data)
-        keep_best(trainer, module)
-    return _trained(payload, data.scans, module, history)
+        history, start = LossHistory(), look_at_start(module, payload, data.groups, limit)
+        trainer = build_trainer(
+            payload, history, limit, validates=data.validates, tail_s=_tail_s(start, len(data.scans))
+        )
+        _fit(trainer, module, payload, data, start)
+        selection = keep_best(trainer, module, start, history.held_out(module.loss_name))
+    return attrs.evolve(_trained(payload, data.scans, module, history), selection=selection)
+
+
+def _tail_s(start: Start, n_scans: int) -> float:
+    """Give the seconds after the last step: one more look at what is held out, and one for a collapse."""
+    if not start.n_patterns:
+        return 0.0
+    return start.seconds * (1.0 + n_scans * PATTERNS_OF_A_LOOK / start.n_patterns)
 
 
 def build_module(payload: TrainingPayload, data: TrainingSet, limit: TimeLimit | None = None) -> PtychoModule:
@@ -153,7 +164,7 @@ def build_module(payload: TrainingPayload, data: TrainingSet, limit: TimeLimit |
     start, limit = starting_network(payload), limit or TimeLimit()
     shares = np.linspace(0.0, _MOST_FOR_PROBES, len(data.scans) + 1)[1:].tolist()
     found = [
-        starting_scan(payload, scan, arm.patterns, groups.train, start, partial(limit.has_spent, share))
+        starting_scan(payload, scan, arm.patterns, groups.train, start, ProbeTime(limit=limit, until=share))
         for scan, groups, arm, share in zip(data.scans, data.groups, arms.training, shares, strict=True)
     ]
     return PtychoModule(
@@ -166,18 +177,17 @@ def build_module(payload: TrainingPayload, data: TrainingSet, limit: TimeLimit |
     )
 
 
-def _fit(trainer: Trainer, module: PtychoModule, payload: TrainingPayload, data: TrainingSet) -> None:
+def _fit(trainer: Trainer, module: PtychoModule, payload: TrainingPayload, data: TrainingSet, start: Start) -> None:
     """Run the epochs, from the start or from a checkpoint."""
     resume = payload.execution_config.resume
     if resume is not None:
         check_resumable(resume, module, payload.pt_training_config.epochs)
     forget_last(payload)
     in_order = payload.pt_training_config.sequential_sampling
-    held_out = [groups.validation for groups in data.groups]
     trainer.fit(
         module,
         group_loader([groups.train for groups in data.groups], payload, shuffle=not in_order),
-        group_loader(held_out, payload, shuffle=False) if data.validates else None,
+        group_loader(start.groups, payload, shuffle=False) if data.validates else None,
         ckpt_path=None if resume is None else str(resume),
     )
     if trainer.interrupted:
@@ -204,15 +214,24 @@ def _check(payload: TrainingPayload, scans: Sequence[Scan], validation: Scan | N
     check_hardware(payload.execution_config)
 
 
-def build_trainer(payload: TrainingPayload, history: LossHistory, limit: TimeLimit, *, validates: bool) -> Trainer:
+def build_trainer(
+    payload: TrainingPayload, history: LossHistory, limit: TimeLimit, *, validates: bool, tail_s: float = 0.0
+) -> Trainer:
     """Build the Trainer with everything that happens around the steps.
+
+    Args:
+        payload: resolved settings.
+        history: takes down the losses.
+        limit: of the whole run.
+        validates: whether something is held out.
+        tail_s: seconds of the limit to leave for what comes after the last step.
 
     Raises:
         ConfigError: Lightning cannot honour the execution settings, or the metric to watch does not exist.
         DependencyError: a logger's or an accelerator's package is not installed.
     """
     execution, config = payload.execution_config, payload.pt_training_config
-    schedule = Schedule(config, limit)
+    schedule = Schedule(config, limit, tail_s)
     callbacks: list[Callback] = [schedule, history, CollapseDetector()]
     if execution.max_time is not None:
         callbacks.append(TimeUp(schedule))
