@@ -55,7 +55,7 @@ def look_for_focus(
         Root-mean-square radians over the probe's angular spectrum; 0 if nothing else is clearly better.
     """
     indices = _cluster(scan, patterns)
-    before = float(probe.aberrations[_FOCUS])
+    before = float(probe.aberrations[_FOCUS].detach())
     tried = np.arange(-_RANGE_RAD, _RANGE_RAD + _STEP_RAD / 2, _STEP_RAD)
     misfits = np.array([_misfits(probe, scan, indices, before + float(focus), background) for focus in tried])
     probe.aberrations[_FOCUS] = before
@@ -73,7 +73,7 @@ def look_for_focus(
 
 def refocused(probe: TrainableProbe, focus_rad: float) -> Tensor:
     """Give the probe (modes, N, N) with its focus changed by root-mean-square radians; the probe stays as it is."""
-    before = float(probe.aberrations[_FOCUS])
+    before = float(probe.aberrations[_FOCUS].detach())
     with torch.no_grad():
         probe.aberrations[_FOCUS] = before + focus_rad
         changed: Tensor = probe().detach()
