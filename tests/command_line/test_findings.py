@@ -11,12 +11,16 @@ import pytest
 
 from ptycho_adapters import torch_backend
 from ptycho_adapters.cli import main
+from ptycho_adapters.command_line.usage import UsageError
+from ptycho_adapters.commands import evaluate
 from ptycho_adapters.files import read_product, read_scan, write_scan
 from ptycho_core.measurement.findings import Finding, Suspicion
 from ptycho_core.simulation.simulate import SimulationConfig, simulate
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from ptycho_core.measurement.scan import Scan
 
 HOT = "(2, 60) with one value in all frames, stuck"
 
@@ -144,6 +148,26 @@ def test_a_conversion_copies_what_is_there_unless_asked(
     copy, clean = (read_scan(tmp_path / name, detector_check="off") for name in ("copy.npz", "clean.npz"))
     np.testing.assert_array_equal(copy.patterns, read_scan(spoiled, detector_check="off").patterns)
     assert (copy.n_patterns, clean.n_patterns) == (25, 24)
+
+
+def test_a_comparison_of_halves_says_what_was_taken_out(
+    spoiled: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The scan that is cut in two is one without its faults, and that is told."""
+    seen: list[int] = []
+
+    def halves(scan: Scan, *_given: object, **_named: object) -> None:
+        seen.append(scan.n_patterns)
+        raise UsageError("far enough")
+
+    monkeypatch.setattr(evaluate, "find_archive", lambda path: path)
+    monkeypatch.setattr(evaluate, "compare_halves", halves)
+    line = f"evaluate {spoiled} --model-path {tmp_path} --output-dir {tmp_path / 'out'}"
+
+    assert main(line.split()) == 2
+
+    assert seen == [24]
+    assert f"warning: {spoiled}: 1 pixel at {HOT}: masked" in capsys.readouterr().err
 
 
 def test_an_unknown_word_is_refused(spoiled: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -11,13 +11,14 @@ import attrs
 
 from ptycho_adapters.archive_facts import find_model
 from ptycho_adapters.command_line import console
-from ptycho_adapters.command_line.scan_input import existing
+from ptycho_adapters.command_line.scan_input import existing, warn_of
 from ptycho_adapters.command_line.text_values import read_text
 from ptycho_adapters.command_line.usage import UsageError, kebab
 from ptycho_adapters.evaluation.area import Area, judge
 from ptycho_adapters.evaluation.halves import compare_halves
 from ptycho_adapters.evaluation.objects import read_object
 from ptycho_adapters.files import read_scan
+from ptycho_core.measurement.suspicions import screened_findings
 from ptycho_core.results.alignment import ComparisonSettings
 
 if TYPE_CHECKING:
@@ -113,6 +114,7 @@ def _compare_halves(typed: Mapping[str, object]) -> None:
     area, settings = read_area(typed), read_comparison_settings(typed)
     archive = find_model(model_path)
     scan = read_scan(existing(source, "Scan"))
+    warn_of(screened_findings(scan), source)
     _report(
         compare_halves(scan, archive, area, settings, name=str(source)),
         folder,

@@ -26,7 +26,8 @@ _FEW_FRAMES = 4
 _MANY, _APART_PX = 5, 2.0
 _SURE_EVENTS = 20.0
 _DARK_SHARE, _GAP_SHARE = 0.01, 1e-3
-_LARGEST_SPOT_PX, _WIDEST_SPOT_PX, _FEWEST_AROUND = 12, 3, 5
+_LARGEST_SPOT_PX, _WIDEST_SPOT_PX = 4, 2
+_AROUND_AT_RIM = 5  # pixels around a single one at the rim of the frame
 
 OFFSETS: tuple[tuple[int, int], ...] = tuple(
     sorted(
@@ -63,9 +64,9 @@ def bounds(neighbours: Image, unit: float, *, times: tuple[float, float], events
     near = np.partition(neighbours[:TOUCHING], -_NEAR, axis=0)[-_NEAR]
     far = np.partition(neighbours, -_FAR, axis=0)[-_FAR]
     # Beside a gap or the rim of the frame, what is lit may lie where nothing is known.
-    cut = ~np.isfinite(neighbours[:TOUCHING]).all(axis=0)
-    brightest = neighbours.max(axis=0)
-    near, far = np.where(cut, brightest, near), np.where(cut, brightest, far)
+    known = np.isfinite(neighbours)
+    near = np.where(known[:TOUCHING].all(axis=0), near, neighbours.max(axis=0))
+    far = np.where(known.all(axis=0), far, np.inf)
     limits = [_bound(level, factor, unit, events) for level, factor in zip((near, far), times, strict=True)]
     return np.minimum(*limits)
 
@@ -178,7 +179,8 @@ def dead_pixels(total: Image, good: Mask, *, unit: float) -> Mask:
         narrow = min(side.stop - side.start for side in box) <= _WIDEST_SPOT_PX
         rim = binary_dilation(spot, structure=touching) & ~spot
         # Beside a gap, or in a corner, it may be the end of something dark.
-        closed = good[rim].all() and np.count_nonzero(rim) >= _FEWEST_AROUND
+        inside = all(side.start > 0 and side.stop < len(total) for side in box)
+        closed = good[rim].all() and (inside or (spot.sum(), rim.sum()) == (1, _AROUND_AT_RIM))
         if not narrow or spot.sum() > _LARGEST_SPOT_PX or not closed:
             continue
         lit = float(total[rim].min())

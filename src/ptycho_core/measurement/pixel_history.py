@@ -28,6 +28,7 @@ _FEWEST_STRETCHES, _MOST_STRETCHES = 8, 64
 _STRETCH_VALUES = 1 << 24
 _KEPT_SHARE = 0.75
 _SAMPLED_FRAMES = 16
+_FAR_ABOVE = 10.0
 _FEWEST_DIFFERENCES = 10
 _MEDIAN_OF_SQUARE = 0.4549  # of a normal deviate
 _LARGEST_COUNT = 1e18
@@ -159,31 +160,36 @@ def _stretches(n_frames: int, pixels: int) -> list[int]:
 
 
 def _unit(readings: Readings, level: Image) -> float:
-    """Estimate the counts of one event from the dimmer half of the lit pixels, in frames from all of the scan.
+    """Estimate the counts of one event from frames from all of the scan.
 
-    Where some readings are 0, their share tells how many events there are in the others. Where none is, the scatter
-    about what a pixel's neighbours in its row hold tells: the square root of the events, if the light is smooth. The
-    smaller of the two holds, in the median over the frames.
+    Where a pixel is now 0 and now not, its share of zeros tells how many events its other readings are. Where none is
+    ever 0, the scatter about what a pixel's neighbours in its row hold tells: the square root of the events, if the
+    light is smooth. The smaller of the two holds.
     """
-    lit = level > 0
-    if not lit.any():
-        return 1.0
-    dim = lit & (level <= np.median(level[lit]))
     step = -(-len(readings.patterns) // _SAMPLED_FRAMES)
-    found = []
+    sampled = []
     for number in range(0, len(readings.patterns), step):
         raw = np.asarray(readings.patterns[number])
-        counts = readings.counts(raw, readings.not_finite(raw) | readings.overflows(raw)).astype(np.float64)
-        found.append(min(_by_zeros(counts[dim]), _by_scatter(counts, dim)))
+        sampled.append(readings.counts(raw, readings.not_finite(raw) | readings.overflows(raw)))
         release(readings.patterns)
-    known = [unit for unit in found if 0.0 < unit < np.inf]
-    return float(np.median(known)) if known else 1.0
+    sums = np.asarray([counts.sum(dtype=np.float64) for counts in sampled])
+    usual = [counts for counts, total in zip(sampled, sums, strict=True) if total <= _FAR_ABOVE * np.median(sums)]
+    lit = level > 0
+    if not usual or not lit.any():
+        return 1.0
+    dim = lit & (level <= np.median(level[lit]))
+    by_scatter = float(np.median([_by_scatter(counts.astype(np.float64), dim) for counts in usual]))
+    unit = min(_by_zeros(np.stack(usual)), by_scatter)
+    return unit if 0.0 < unit < math.inf else 1.0
 
 
-def _by_zeros(counts: Image) -> float:
-    """Give the mean of dim readings over the events that their share of zeros stands for."""
-    share = float(np.mean(counts == 0))
-    return float(counts.mean()) / -math.log(share) if 0.0 < share < 1.0 else math.inf
+def _by_zeros(counts: Counts) -> float:
+    """Give the mean of a pixel's readings over the events that its share of zeros stands for, in the median."""
+    share = np.mean(counts == 0, axis=0)
+    some = (share > 0.0) & (share < 1.0)
+    if np.count_nonzero(some) < _FEWEST_DIFFERENCES:
+        return math.inf
+    return float(np.median(counts.mean(axis=0, dtype=np.float64)[some] / -np.log(share[some])))
 
 
 def _by_scatter(counts: Image, dim: Mask) -> float:
