@@ -115,6 +115,7 @@ def test_weights_that_nobody_named_are_a_default() -> None:
         assert payload.provenance["output_dir"] is Layer.EXPLICIT
         assert payload.tf_inference_config.model_path == Path("model")
         assert dict(payload.overrides_applied) == {"n_groups": 8}
+    assert reconstructed(trained()).provenance["model_path"] is Layer.EXPLICIT
 
 
 def test_an_argument_may_be_repeated_but_not_contradicted() -> None:

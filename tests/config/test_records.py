@@ -126,6 +126,12 @@ def test_other_devices_are_refused(value: object) -> None:
         evolve(PyTorchExecutionConfig(), devices=value)
 
 
+def test_a_word_outside_the_vocabulary_is_complained_of() -> None:
+    """The message ends in the words of its setting, with what was said."""
+    with pytest.raises(ConfigError, match=r"accelerator: expected one of .*, found 'npu'; Invalid accelerator 'npu'$"):
+        evolve(PyTorchExecutionConfig(), accelerator="npu")
+
+
 @pytest.mark.parametrize("value", [32, "16", "bf16", "16-true", "32-mixed", "fp12", None, ["32-true"]])
 def test_precision_is_one_of_three_words(value: object) -> None:
     """Anything but the three supported words is refused."""

@@ -131,6 +131,7 @@ def test_values_are_written_as_json_has_them() -> None:
     assert json_value((Path("a/b"), 1, 0.5, None, True)) == ["a/b", 1, 0.5, None, True]
     assert json_value(np.eye(2, dtype=np.float32)) == [[1.0, 0.0], [0.0, 1.0]]
     assert json_value(Layer.CLI) == "cli"
+    assert unstructure(DataConfig(grid_size=(2, 2)))["grid_size"] == [2, 2]
 
 
 def test_a_payload_survives_json(payload: TrainingPayload) -> None:
