@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from ptycho_adapters.torch_backend.inference.whole_scan import WholeScan
 
-_PATTERNS = 64
+_PATTERNS, _PATTERNS_FOR_A_PROBE = 64, 32
 _CLEARLY_BETTER = 0.8  # of the misfit
 _MOTION_BETTER = 0.9
 _FOCUS_RANGE_RAD, _FOCUS_STEP_RAD, _FOCUS_HALVINGS = 12.0, 1.0, 2
@@ -93,7 +93,7 @@ def probe_from_patterns(run: WholeScan) -> Tensor | None:
     Returns:
         (1, N, N) complex64 at the energy of the present probe; None if it is not clearly better than that one.
     """
-    few = run.around_the_middle(_PATTERNS)
+    few = run.around_the_middle(_PATTERNS_FOR_A_PROBE)
     light = run.scan.mean_counts - dark_level(run.scan.mean_counts, run.scan.good_pixels)
     far = light.clamp_min(0.0).sqrt().to(torch.complex128)
     size = run.scan.size

@@ -22,7 +22,7 @@ ROUNDS_BEFORE_A_RECONSTRUCTION, ROUNDS_BEFORE_A_TRAINING = 8, 30
 _PATTERNS = 256  # say all about probe and background, however large the scan
 _PROBE_STEPS = 3  # per round
 _SETTLING_ROUNDS = 2  # before the first look at the positions
-_STAGE_ROUNDS, _SINGLE_ROUNDS = 14, 12
+_STAGE_ROUNDS, _SINGLE_ROUNDS, _FEWEST_ROUNDS = 14, 12, 3
 _LONGEST = _SETTLING_ROUNDS + _STAGE_ROUNDS + _SINGLE_ROUNDS + 2
 _BACKGROUND_ROUNDS = 3
 _MOMENTUM = 0.7  # of the stage, whose errors the object hides for many rounds
@@ -146,7 +146,9 @@ class _Course:
     def _ends(self, moves: Moves, least_px: float, most_rounds: int, *, first: bool) -> bool:
         self._rounds += 1
         unclear = first and moves.rms_px < _CLEAR_NOISES * moves.noise_px
-        return unclear or moves.rms_px < least_px or self._rounds > most_rounds
+        # A large scan starts from what its middle has found, and each of its rounds costs more.
+        most = max(_FEWEST_ROUNDS, most_rounds * _PATTERNS // len(moves.px))
+        return unclear or moves.rms_px < least_px or self._rounds > min(most, most_rounds)
 
     def result(self, run: WholeScan) -> WholeScan:
         """Give the pass, with its first positions if the others explain the patterns no better."""
