@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 _SMALLEST_PX = 8
 _BAD_FRAME = 0.1
 _OFTEN, _OFTEN_SHARE = 4, 0.01
-_STUCK_SHARE, _MOST_STUCK = 0.9, 0.05
+_STUCK_SHARE, _MOST_STUCK, _NORMALISED = 0.9, 0.05, 0.2
 _MOSTLY, _NEARLY_ALL = 0.5, 0.98
 _SAMPLED_FRAMES = 16
 # Noise about 0 beside any light has a sum above 0.
@@ -225,7 +225,9 @@ def _stuck(history: History, course: Course, good: Mask) -> Mask:
     """Tell the pixels that show one value, other than 0, more often than shot noise allows."""
     n_same = int(_STUCK_SHARE * course.n_looked_at)
     same = good & (history.high > 0) & (course.n_usual >= max(1, n_same))
-    same &= ~is_constant_by_chance(history.high / history.unit, n_same)
+    # An estimate near 1 stands for photons.
+    unit = history.unit if history.unit < _NORMALISED else 1.0
+    same &= ~is_constant_by_chance(history.high / unit, n_same)
     # So many at once are equal frames, as simulations without noise have.
     return same if same.sum() <= _MOST_STUCK * good.sum() else np.zeros_like(same)
 
@@ -233,13 +235,14 @@ def _stuck(history: History, course: Course, good: Mask) -> Mask:
 def _bad_pixels(
     good: Mask, never: tuple[Mask, Mask, Mask], hot: Mask, stuck: Mask, course: Course, unit: float
 ) -> BadPixels:
-    flickering = np.zeros(good.shape, dtype=np.int64)
+    flickering, total = np.zeros(good.shape, dtype=np.int64), course.total.copy()
     for each in course.replaced:
+        total[each.y, each.x] -= each.found - each.value
         flickering[each.y, each.x] += each.kind is Suspicion.SPIKES
     flickers = (flickering >= _often(course.n_looked_at)) & ~stuck
     left = good & ~(hot | stuck | flickers)
-    rows, columns = gaps(course.total, left, unit=unit)
-    dead = dead_pixels(course.total, left & ~_in_lines(rows, columns, good), unit=unit)
+    rows, columns = gaps(total, left, unit=unit)
+    dead = dead_pixels(total, left & ~_in_lines(rows, columns, good), unit=unit)
     overflow, not_finite, marked = never
     kinds = (
         (Suspicion.STUCK_PIXELS, "with one value in all frames, stuck", stuck),
