@@ -160,7 +160,7 @@ def test_a_comparison_of_halves_says_what_was_taken_out(
         seen.append(scan.n_patterns)
         raise UsageError("far enough")
 
-    monkeypatch.setattr(evaluate, "find_archive", lambda path: path)
+    monkeypatch.setattr(evaluate, "find_model", lambda path: path)
     monkeypatch.setattr(evaluate, "compare_halves", halves)
     line = f"evaluate {spoiled} --model-path {tmp_path} --output-dir {tmp_path / 'out'}"
 

@@ -134,7 +134,7 @@ def test_absurd_steps_are_noticed(tmp_path: Path) -> None:
 
     told = [str(w.message) for w in caught if issubclass(w.category, CollapseWarning)]
     assert len(told) == len(set(told)) == 1
-    assert told[0].startswith("step 51: the network gives the same patch for every pattern")
+    assert told[0].startswith("step 51: the network")
 
 
 def test_a_training_that_learns_is_left_alone(tmp_path: Path) -> None:

@@ -171,7 +171,7 @@ def test_positions_are_turned_over_where_they_have_to_be(sound: Scan, plain: Rec
 
     found, left = _result(wrong), _result(wrong, orientation_search="never")
 
-    assert found.metrics["deviance_per_px"] == pytest.approx(plain.metrics["deviance_per_px"], rel=0.02)
+    assert found.metrics["deviance_per_px"] == pytest.approx(plain.metrics["deviance_per_px"], rel=0.05)
     (said,) = (each.text for each in found.findings if each.kind is Suspicion.ORIENTATION)
     assert ("mirrored" if fault == "mirrored" else "swapped") in said
     assert left.metrics["deviance_per_px"] > 1.5 * found.metrics["deviance_per_px"]

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from ptycho_adapters.torch_backend import Generator, ScanProbe, TrainedModel, reconstruct
+from ptycho_adapters.torch_backend.physics.optics import BACKGROUND_COUNTS
 from ptycho_core.config import DataConfig, PyTorchExecutionConfig, TorchInferenceConfig
 from ptycho_core.errors import ConfigError, DependencyError, ScanError
 from ptycho_core.physics import subpixel
@@ -160,7 +161,8 @@ def test_probe_and_object_explain_the_counts(tmp_path: Path) -> None:
     scan = tiny_scan()
     result = reconstruct(_exact(tmp_path), scan)
 
-    rate = scan_counts(result.object, result.probe, scan.positions_px, origin_px=result.origin_px, background=0.01)
+    level = result.background_counts + BACKGROUND_COUNTS
+    rate = scan_counts(result.object, result.probe, scan.positions_px, origin_px=result.origin_px, background=level)
     counts = scan.counts().astype(np.float64)
     assert result.metrics["deviance_per_px"] == pytest.approx(poisson_deviance(rate, counts), rel=1e-4)
     gap = np.abs(np.sqrt(rate) - np.sqrt(counts)).sum() / np.sqrt(counts).sum()
@@ -387,7 +389,13 @@ def test_the_probe_is_refined_if_asked(tmp_path: Path, source: str) -> None:
         reconstruct(
             model,
             told,
-            inference_config=TorchInferenceConfig(probe_source=source, probe_rounds=rounds),  # type: ignore[arg-type]
+            inference_config=TorchInferenceConfig(
+                probe_source=source,  # type: ignore[arg-type]
+                probe_rounds=rounds,
+                position_refinement="none",
+                orientation_search="never",
+                probe_search="never",
+            ),
         )
         for rounds in (0, 3)
     ]

@@ -201,7 +201,7 @@ def test_a_model_has_every_scan_s_probe(tmp_path: Path) -> None:
 
     assert [each.name for each in model.probes] == [scan.metadata.name for scan in two_scans()]
     for each, scan in zip(model.probes, two_scans(), strict=True):
-        assert each.flux == mean_flux(scan)
+        assert each.flux == pytest.approx(mean_flux(scan), rel=0.01)  # less its background
         assert each.probe.shape == each.start_probe.shape == scan.probe.shape
         for probe in (each.probe, each.start_probe):
             np.testing.assert_allclose(np.sum(np.abs(probe.astype(np.complex128)) ** 2), each.flux, rtol=1e-5)

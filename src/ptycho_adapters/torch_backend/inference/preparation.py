@@ -107,8 +107,9 @@ def prepare(start: WholeScan, wanted: Preparation) -> Prepared:
     run = with_background(start, darkest if fitted else level or 0.0)
     run = attrs.evolve(run, probe=_with_modes(run.probe, wanted.modes))
     found = _upright(Prepared(run=run), wanted)
-    if wanted.focus_patterns and not found.probe_replaced:
+    if wanted.focus_patterns:
         found = _focused(found, wanted)
+    found = _with_probe_of_patterns(found, wanted)
     turns = Turns(
         probe=wanted.probe_rounds,
         background=fitted,
@@ -139,21 +140,30 @@ def _with_modes(probe: Tensor, modes: int | None) -> Tensor:
 
 
 def _upright(found: Prepared, wanted: Preparation) -> Prepared:
-    """Turn the positions over and replace the probe where the scan as it is explains nothing."""
-    searches = (wanted.orientation, wanted.probe_search)
-    if searches == ("never", "never") or wanted.enough():
+    """Turn the positions over where the scan as it is explains nothing, and another orientation does."""
+    if not _looked_for(wanted.orientation, found, wanted):
         return found
-    poor = misfit_ratio(found.run) > _POOR_RATIO if "auto" in searches else False
-    if wanted.orientation == "always" or (poor and wanted.orientation == "auto"):
-        orientation = better_orientation(found.run)
-        if orientation is not None:
-            found = attrs.evolve(found, run=orientation.applied(found.run), orientation=orientation)
-            poor = False
-    if wanted.probe_search == "always" or (poor and wanted.probe_search == "auto"):
-        probe = probe_from_patterns(found.run)
-        if probe is not None:
-            found = attrs.evolve(found, run=attrs.evolve(found.run, probe=probe), probe_replaced=True)
-    return found
+    orientation = better_orientation(found.run)
+    if orientation is None:
+        return found
+    return attrs.evolve(found, run=orientation.applied(found.run), orientation=orientation)
+
+
+def _with_probe_of_patterns(found: Prepared, wanted: Preparation) -> Prepared:
+    """Replace the probe where, in any focus, it explains nothing, and one made out of the mean pattern does."""
+    if not _looked_for(wanted.probe_search, found, wanted):
+        return found
+    probe = probe_from_patterns(found.run)
+    if probe is None:
+        return found
+    replaced = attrs.evolve(found.run, probe=probe)
+    return attrs.evolve(found, run=replaced, probe_replaced=True, focus_rad=0.0, focus_gain=0.0)
+
+
+def _looked_for(search: Search, found: Prepared, wanted: Preparation) -> bool:
+    if search == "never" or wanted.enough():
+        return False
+    return search == "always" or misfit_ratio(found.run) > _POOR_RATIO
 
 
 def _motion(still: WholeScan, refined: WholeScan, wanted: Preparation) -> Motion | None:

@@ -275,7 +275,7 @@ def _trained(
 
 
 def _scan_probe(scan: Scan, module: PtychoModule, number: int) -> ScanProbe:
-    flux = module.arms.training[number].patterns.flux
+    flux = float(module.probes[number].energy)
     refined = module.probes[number]() * (0.5 * module.log_scales[number]).exp()
     energy = float(np.square(np.abs(scan.probe)).sum(dtype=np.float64))
     return ScanProbe(
