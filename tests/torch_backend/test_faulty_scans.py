@@ -118,11 +118,15 @@ def test_a_background_is_found_or_given(sound: Scan) -> None:
     """Three counts per pixel are found within a tenth, and said; a number that is given is believed."""
     grey = _again(sound, background=3.0)
 
-    found, told, blind = (_result(grey, background_counts=level) for level in (None, 3.0, 0.0))
+    found, told, blind = (
+        _result(grey, background_counts=level, probe_search="never", position_refinement="none")
+        for level in (None, 3.0, 0.0)
+    )
 
     assert found.background_counts == pytest.approx(3.0, abs=0.3)
     assert Suspicion.BACKGROUND in _kinds(found)
     assert told.background_counts == 3.0
+    assert Suspicion.BACKGROUND not in _kinds(told)
     assert blind.background_counts == 0.0
     assert _correlation(found, sound) > _correlation(blind, sound) + 0.01
     assert _correlation(told, sound) > _correlation(blind, sound) + 0.01

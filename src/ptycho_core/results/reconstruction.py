@@ -19,7 +19,8 @@ class Reconstruction:
     """An object on its canvas, with what is needed to place, scale and judge it.
 
     Attributes:
-        object: (H, W) complex64 transmission, in the scale of the scan's own probe; 1 where nothing was measured.
+        object: (H, W) complex64 transmission, in the scale of the scan's own probe; `scale`, transparent, where nothing
+            was measured.
         coverage: (H, W) float32, summed probe intensity on each pixel in photons; 0 where nothing was measured.
         origin_px: canvas (y, x) of pixel [0, 0], in the frame of the scan's positions.
         probe: (modes, N, N) complex64, the illumination used, in the scale of the scan's own probe.

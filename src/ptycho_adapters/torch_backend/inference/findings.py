@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 POOR_FIT_RATIO = 3.0
 """Deviance over what shot noise leaves, above which a fit is called poor."""
 
+_WORTH_SAYING = 0.1  # counts per pixel
 _CAUSES = (
     "positions (scale, orientation, pairing with the frames), the probe (focus, modes), the mask, light that does "
     "not come from the sample"
@@ -79,12 +80,9 @@ def _of_the_light(prepared: Prepared) -> Iterator[Finding]:
             "from x towards y"
         )
         yield Finding(kind=Suspicion.PROBE_MODES, text=text + f": {_shares(prepared)}")
-    if run.background > _WORTH_SAYING:
+    if prepared.background_fitted and run.background > _WORTH_SAYING:
         text = f"background of {run.background:.3g} counts per pixel, found in the fit of the patterns"
         yield Finding(kind=Suspicion.BACKGROUND, text=text)
-
-
-_WORTH_SAYING = 0.1
 
 
 def _shares(prepared: Prepared) -> str:

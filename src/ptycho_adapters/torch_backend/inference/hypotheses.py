@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 _PATTERNS, _PATTERNS_FOR_A_PROBE = 64, 32
 _CLEARLY_BETTER = 0.8  # of the misfit
-_MOTION_BETTER = 0.9
+_MOTION_BETTER, _MOTION_DIRECTED = 0.9, 0.95  # of the misfit at rest, and of that of a motion across
 _FOCUS_RANGE_RAD, _FOCUS_STEP_RAD, _FOCUS_HALVINGS = 12.0, 1.0, 2
 _MOTION_LENGTHS_PX = (2.5, 5.0, 8.0)
 _MOTION_ANGLES_RAD = tuple(np.pi / 4 * np.arange(4))
@@ -149,7 +149,12 @@ def motion_of(run: WholeScan, modes: int) -> Motion | None:
     motions = list(_motions(run.probe, modes))
     misfits = [_deviance(attrs.evolve(few, probe=each.modes)) for each in motions]
     best = int(np.argmin(misfits))
-    return motions[best] if misfits[best] < _MOTION_BETTER * _deviance(few) else None
+    # A motion has a direction: what helps along all of them is a smoother probe, and another fault.
+    quarter = len(_MOTION_ANGLES_RAD) // 2
+    first = best - best % len(_MOTION_ANGLES_RAD)
+    across = misfits[first + (best - first + quarter) % len(_MOTION_ANGLES_RAD)]
+    clear = misfits[best] < _MOTION_BETTER * _deviance(few) and misfits[best] < _MOTION_DIRECTED * across
+    return motions[best] if clear else None
 
 
 def _motions(still: Tensor, modes: int) -> Iterator[Motion]:

@@ -81,6 +81,7 @@ class Prepared:
         moved_px: root mean square move of the positions.
         motion: of the beam within the frames; None if none was found.
         probe_refined: whether the probe's pixels were changed.
+        background_fitted: whether the background was found, not given.
     """
 
     run: WholeScan
@@ -91,6 +92,7 @@ class Prepared:
     moved_px: float = 0.0
     motion: Motion | None = None
     probe_refined: bool = False
+    background_fitted: bool = False
 
 
 @torch.no_grad()
@@ -130,6 +132,7 @@ def prepare(start: WholeScan, wanted: Preparation) -> Prepared:
         moved_px=float(moves.square().sum(dim=1).mean().sqrt()),
         motion=motion,
         probe_refined=wanted.probe_rounds > 0,
+        background_fitted=fitted,
     )
 
 

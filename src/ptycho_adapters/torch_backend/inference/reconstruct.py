@@ -68,7 +68,7 @@ def reconstruct(
         run, taken = _first_pass(model, scan, chosen, execution, settings)
         prepared = prepare(run, preparation_for(model, execution, settings))
         clock.append(time.perf_counter())
-        made = prepared.run.stitch()
+        made = _where_lit(*prepared.run.stitch())
         clock.append(time.perf_counter())
         result = _outward(prepared, taken, scan, made, prepared.run.judge(made[0]))
         clock.append(time.perf_counter())
@@ -191,15 +191,13 @@ def _outward(
 ) -> Reconstruction:
     """Put a result into the scale of the scan's own probe and into the frame of the stored patterns."""
     run, (object_, coverage) = prepared.run, made
-    lit = coverage > _COVERED * coverage.max()
     scale = _outward_scale(run, scan)
     shape, (origin_y, origin_x) = (run.canvas.height, run.canvas.width), run.origin.tolist()
-    outward = torch.where(lit, object_ * scale, torch.ones_like(object_))
     probe = run.probe * beam_slope(run.scan.beam_px, run.scan.size).to(run.probe.device) / scale
     chosen = run.indices.cpu().numpy()
     return Reconstruction(
-        object=outward.reshape(shape).cpu().numpy(),
-        coverage=torch.where(lit, coverage, torch.zeros_like(coverage)).reshape(shape).cpu().numpy(),
+        object=(object_ * scale).reshape(shape).cpu().numpy(),
+        coverage=coverage.reshape(shape).cpu().numpy(),
         origin_px=(origin_y, origin_x),
         probe=probe.cpu().numpy().astype(np.complex64),
         probe_source=taken.source,
@@ -214,6 +212,12 @@ def _outward(
         r_factors=judgement.r_factors,
         findings=tuple(findings_of(prepared, judgement.metrics)),
     )
+
+
+def _where_lit(object_: Tensor, coverage: Tensor) -> tuple[Tensor, Tensor]:
+    """Transparency and no coverage where too little light fell, in the network's scale, which is that of every scan."""
+    lit = coverage > _COVERED * coverage.max()
+    return torch.where(lit, object_, torch.ones_like(object_)), torch.where(lit, coverage, torch.zeros_like(coverage))
 
 
 def _moved(prepared: Prepared) -> bool:
