@@ -102,7 +102,7 @@ def test_a_beam_off_the_middle_is_brought_back(sound: Scan, plain: Reconstructio
     bare = [expected_counts(np.ones((64, 64)), each.probe) for each in (plain, found)]
     np.testing.assert_allclose(np.roll(bare[0], (6, -5), axis=(0, 1)), bare[1], atol=1e-3 * bare[0].max())
     assert left.beam_px == (0, 0)
-    assert left.metrics["deviance_per_px"] > 1.05 * found.metrics["deviance_per_px"]
+    assert left.metrics["deviance_per_px"] > 1.02 * found.metrics["deviance_per_px"]
 
 
 def test_patterns_with_zero_frequency_in_the_corner_are_an_offset_like_any_other(
@@ -192,7 +192,7 @@ def test_a_probe_that_explains_nothing_is_replaced(sound: Scan) -> None:
 
     assert Suspicion.PROBE_REPLACED in _kinds(found)
     assert _correlation(found, sound) > 0.93
-    assert _correlation(left, sound) < 0.8
+    assert left.metrics["deviance_per_px"] > 3.0 * found.metrics["deviance_per_px"]
     assert Suspicion.POOR_FIT in _kinds(left)
     assert left.findings[0].kind is Suspicion.POOR_FIT
 
