@@ -7,18 +7,26 @@ from typing import TYPE_CHECKING
 import attrs
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from ptycho_core.measurement.inspection import inspect_scan
 from ptycho_core.measurement.suspicions import findings
 from ptycho_core.memory import MemoryDemand, MemoryShortageError, Remedy, check_memory
-from strategies_scan import scans
+from strategies_scan import scan_at, scans
 
 if TYPE_CHECKING:
     from random import Random
 
     from ptycho_core.measurement.scan import Scan
+
+
+def _lit_beside_a_corner() -> Scan:
+    """All light in the first pixel but for what rounds away: its centre on a ring is a hair before zero."""
+    tiny = np.finfo(np.float32).tiny
+    pattern = np.full((1, 3, 3), tiny, dtype=np.float32)
+    pattern[0, 0, :2] = 1.0, 0.0
+    return attrs.evolve(scan_at(np.zeros((1, 2))), patterns=pattern, probe=np.ones((3, 3), dtype=np.complex64))
 
 
 @given(scans(), st.randoms(use_true_random=False))
@@ -39,6 +47,7 @@ def test_the_order_of_frames_does_not_matter(scan: Scan, random: Random) -> None
 
 
 @given(scans())
+@example(_lit_beside_a_corner())
 def test_every_scan_can_be_inspected(scan: Scan) -> None:
     """Whatever is a scan has facts that are finite, shares that add up to one, and findings that are sentences."""
     found = inspect_scan(scan)

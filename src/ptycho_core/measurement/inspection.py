@@ -220,7 +220,13 @@ def _circular_centre(image: Real) -> tuple[float, float]:
     size = image.shape[0]
     turn = np.exp(2j * np.pi * np.arange(size) / size)
     row, column = (float(np.angle(np.sum(image.sum(axis=axis) * turn))) for axis in (1, 0))
-    return (row / (2 * np.pi) * size) % size, (column / (2 * np.pi) * size) % size
+    return _on_ring(row / (2 * np.pi) * size, size), _on_ring(column / (2 * np.pi) * size, size)
+
+
+def _on_ring(place: float, size: int) -> float:
+    """The place in [0, size): the remainder of a number just below zero rounds to the size itself, which is 0."""
+    remainder = place % size
+    return 0.0 if remainder == size else remainder
 
 
 def _probe_facts(probe: npt.NDArray[np.complex64]) -> ProbeFacts:
