@@ -155,16 +155,31 @@ def _error_px(result: Reconstruction, scan: Scan) -> float:
     return float(np.sqrt(np.square(error - error.mean(axis=0)).sum(axis=1).mean()))
 
 
-def test_a_turned_stage_is_turned_back(sound: Scan) -> None:
-    """A rotation by four degrees is found from the patterns by the stage's own parameters."""
+@pytest.mark.parametrize(
+    ("fault", "matrix"),
+    [("turned by 4 degrees", [[0.99756, -0.06976], [0.06976, 0.99756]]), ("4 % too long", [[1.04, 0.0], [0.0, 1.04]])],
+)
+def test_a_stage_that_is_off_as_a_whole_is_put_right(sound: Scan, fault: str, matrix: list[list[float]]) -> None:
+    """A linear map of all positions is found from the patterns, for all of them and by the stage's own parameters."""
+    del fault
     middle = sound.positions_px.mean(axis=0)
-    angle = np.radians(4.0)
-    turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
-    wrong = attrs.evolve(sound, positions_px=(sound.positions_px - middle) @ turn + middle)
+    wrong = attrs.evolve(sound, positions_px=(sound.positions_px - middle) @ np.asarray(matrix).T + middle)
 
     found = _result(wrong, position_refinement="affine")
 
     assert _error_px(found, sound) < 0.3 * _error_px(_result(wrong, position_refinement="none"), sound)
+
+
+def test_a_wrong_focus_does_not_move_the_stage(sound: Scan) -> None:
+    """Focus and scale of the stage make up for each other almost; where the focus is wrong the positions stay."""
+    probe = TrainableProbe(sound.probe, float(np.square(np.abs(sound.probe)).sum()))
+    with torch.no_grad():
+        probe.aberrations[0] = 0.8
+        wrong = attrs.evolve(sound, probe=probe().numpy())
+
+    found = _result(wrong, probe_autofocus=False)
+
+    assert _error_px(found, sound) < 0.1
 
 
 @pytest.mark.parametrize("fault", ["mirrored", "exchanged"])

@@ -155,11 +155,7 @@ def _best_of(probes: list[CandidateProbe], make_pass: PassFactory) -> CandidateP
         return probes[0]
     few = make_pass.chosen[:_JUDGED_PATTERNS]
 
-    def deviance(candidate: CandidateProbe) -> float:
-        run = make_pass(candidate.probe, few)
-        return run.judge(run.stitch()[0]).metrics["deviance_per_px"]
-
-    return min(probes, key=deviance)
+    return min(probes, key=lambda candidate: make_pass(candidate.probe, few).judge_itself().deviance)
 
 
 def preparation_for(

@@ -41,6 +41,21 @@ class Judgement:
     metrics: dict[str, float]
     r_factors: NDArray[np.float64]
 
+    @property
+    def deviance(self) -> float:
+        """Of the counts, per pixel."""
+        return self.metrics["deviance_per_px"]
+
+    @property
+    def misfit_ratio(self) -> float:
+        """Deviance over what shot noise leaves; 1 is a perfect fit."""
+        return self.deviance / self.metrics["expected_deviance_per_px"]
+
+    @property
+    def excess(self) -> float:
+        """Deviance above what shot noise leaves."""
+        return self.deviance - self.metrics["expected_deviance_per_px"]
+
 
 @attrs.frozen(kw_only=True, eq=False)
 class WholeScan:
@@ -113,6 +128,25 @@ class WholeScan:
             },
             r_factors=(gaps / amplitudes).numpy(),
         )
+
+    def amplitudes(self) -> tuple[Tensor, Tensor]:
+        """Roots of the counts that the object which the generator makes now implies, and of the measured ones.
+
+        Returns:
+            Both (n, N, N) float32, 0 where a pixel is bad.
+        """
+        object_, good = self.stitch()[0], self.scan.good_pixels
+        expected, measured = [], []
+        for view in self._views():
+            patches = extract(object_[None], view.where, self.scan.size)
+            expected.append(expected_counts(patches, view.probes, self.background + BACKGROUND_COUNTS).sqrt()[0])
+            measured.append(view.amplitude[0])
+        both = torch.cat(expected), torch.cat(measured)
+        return both if good is None else (both[0] * good, both[1] * good)
+
+    def judge_itself(self) -> Judgement:
+        """Judge the object that the generator makes now."""
+        return self.judge(self.stitch()[0])
 
     def around_the_middle(self, patterns: int) -> WholeScan:
         """The same pass over so many patterns, those nearest to the mean position, on a canvas of their own.
