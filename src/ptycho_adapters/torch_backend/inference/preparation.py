@@ -112,14 +112,8 @@ def prepare(start: WholeScan, wanted: Preparation) -> Prepared:
     darkest = dark_level(start.scan.mean_counts, start.scan.good_pixels)
     fitted = level is None and darkest > _WORTH_A_LOOK
     run = with_background(start, darkest if fitted else level or 0.0)
-    run = attrs.evolve(run, probe=_with_modes(run.probe, wanted.modes))
-    given = Prepared(run=run)
-    hopeless = _is_hopeless(given, wanted)
-    upright = _upright(given) if _looked_for(wanted.orientation, wanted, hopeless=hopeless) else given
-    found = _focused(upright, wanted) if wanted.focus_patterns else upright
-    found = _with_stage(found, wanted)
-    if _looked_for(wanted.probe_search, wanted, hopeless=hopeless and _is_hopeless(found, wanted)):
-        found = _with_probe_of_patterns(found, wanted)
+    given = Prepared(run=attrs.evolve(run, probe=_with_modes(run.probe, wanted.modes)))
+    found = _searched(given, wanted)
     turns = Turns(
         probe=wanted.probe_rounds,
         background=fitted,
@@ -133,7 +127,8 @@ def prepare(start: WholeScan, wanted: Preparation) -> Prepared:
         moving = refine(attrs.evolve(found.run, probe=motion.modes, background=refined.background), turns)
         better = misfit_ratio(moving) < _BETTER * misfit_ratio(refined)
         refined, motion = (moving, motion) if better else (refined, None)
-    moves = refined.positions_px() - upright.run.positions_px()
+    upright = given.run if found.orientation is None else found.orientation.applied(given.run)
+    moves = refined.positions_px() - upright.positions_px()
     return attrs.evolve(
         found,
         run=attrs.evolve(with_background(refined, refined.background), probe=orthogonal_modes(refined.probe)),
@@ -148,6 +143,18 @@ def _with_modes(probe: Tensor, modes: int | None) -> Tensor:
     """Bring a probe to the modes that are asked for; some that say the same are one in any case."""
     own = orthogonal_modes(probe)
     return own if modes is None else with_more_modes(own, modes)
+
+
+def _searched(given: Prepared, wanted: Preparation) -> Prepared:
+    """Look for what is wrong altogether: orientation, focus, stage, probe."""
+    hopeless = _is_hopeless(given, wanted)
+    found = _upright(given) if _looked_for(wanted.orientation, wanted, hopeless=hopeless) else given
+    if wanted.focus_patterns:
+        found = _focused(found, wanted)
+    found = _with_stage(found, wanted)
+    if _looked_for(wanted.probe_search, wanted, hopeless=hopeless and _is_hopeless(found, wanted)):
+        found = _with_probe_of_patterns(found, wanted)
+    return found
 
 
 def _upright(found: Prepared) -> Prepared:
