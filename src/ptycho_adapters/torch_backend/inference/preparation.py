@@ -180,7 +180,8 @@ def _with_stage(found: Prepared, wanted: Preparation) -> Prepared:
     for patterns in _STAGE_FIT_PATTERNS:
         if wanted.positions == "none" or wanted.probe_rounds == 0 or wanted.enough():
             break
-        errors = fit_stage(refine(found.run.around_the_middle(patterns), Turns(probe=_TRIAL_ROUNDS)))
+        tried = refine(found.run.around_the_middle(patterns), Turns(probe=_TRIAL_ROUNDS))
+        errors = fit_stage(tried, thorough=found.focus_rad != 0.0)
         moves = bool(errors.linear.any())
         if errors.gain < clear_gain(errors.before) or not (moves or wanted.focus_patterns):
             break

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 _DIFFERENCES = (0.005, 0.005, 0.005, 0.005, 0.1)  # of the four numbers of the map, and of the focus in radians
 _LONGEST_STEP = 10.0  # of those
 _STEPS, _DOUBLINGS = 4, 4  # differences fluctuate, so that a step comes out too short
+_VALLEY_STEP = 2.0  # of the differences
 _DAMPING = 1e-3  # of the curvature along each number
 _LITTLE = 0.1  # of the gain: what a part of the errors is left out for
 _PARTS = (  # orthonormal directions that belong together: focus, scale, shear, rotation
@@ -55,18 +56,23 @@ class StageErrors:
         return _changed(run, torch.cat([self.linear.flatten().cpu(), torch.tensor([self.focus_rad])]), _focus(run))
 
 
-def fit_stage(run: WholeScan) -> StageErrors:
+def fit_stage(run: WholeScan, *, thorough: bool = False) -> StageErrors:
     """Find the linear map of all positions and the focus under which the network leaves least.
 
     Args:
         run: a pass over some patterns, with a probe that is about right.
+        thorough: follow the valley in which a scale makes up for a focus, even where no step shows the way.
     """
     focus = _focus(run)
     at = torch.zeros(len(_DIFFERENCES), dtype=torch.float64)
     first = judgement = run.judge_itself()
-    for _ in range(_STEPS):
+    for number in range(_STEPS):
         before = judgement
-        at, judgement = _along(run, focus, at, before)
+        step, valley = _ways(_changed(run, at, focus), focus)
+        at, judgement = _along(run, focus, (at, before), step)
+        if number == 0 and (thorough or first.deviance - judgement.deviance > _SETTLED * abs(first.excess)):
+            for way in (valley, -valley):
+                at, judgement = _along(run, focus, (at, judgement), way)
         if before.deviance - judgement.deviance <= _SETTLED * abs(before.excess):
             break
     gain = first.deviance - judgement.deviance
@@ -84,12 +90,12 @@ def _needed(run: WholeScan, focus: Tensor, errors: Tensor, most: float) -> Tenso
     return errors
 
 
-def _along(run: WholeScan, focus: Tensor, at: Tensor, judgement: Judgement) -> tuple[Tensor, Judgement]:
-    """Go the way of a step for as long as going twice as far is better still; nowhere if the step is no better."""
-    step = _step(_changed(run, at, focus), focus)
+def _along(run: WholeScan, focus: Tensor, start: tuple[Tensor, Judgement], way: Tensor) -> tuple[Tensor, Judgement]:
+    """Go a way for as long as going twice as far is better still; nowhere if the way itself is no better."""
+    at, judgement = start
     best = at
     for doubling in range(_DOUBLINGS):
-        tried = at + 2.0**doubling * step
+        tried = at + 2.0**doubling * way
         then = _changed(run, tried, focus).judge_itself()
         gained = judgement.deviance - then.deviance
         if gained <= 0:
@@ -100,8 +106,8 @@ def _along(run: WholeScan, focus: Tensor, at: Tensor, judgement: Judgement) -> t
     return best, judgement
 
 
-def _step(run: WholeScan, focus: Tensor) -> Tensor:
-    """One Gauss-Newton step of all numbers, (5,) float64."""
+def _ways(run: WholeScan, focus: Tensor) -> tuple[Tensor, Tensor]:
+    """A Gauss-Newton step of all numbers, and a larger scale with the focus that makes up for it best; both (5,)."""
     expected, measured = run.amplitudes()
     left = (measured - expected).double()
     slopes = []
@@ -112,9 +118,13 @@ def _step(run: WholeScan, focus: Tensor) -> Tensor:
         slopes.append((_changed(run, change, focus).amplitudes()[0] - expected).double())
     matrix = torch.stack([torch.stack([(a * b).sum() for b in slopes]) for a in slopes]).cpu()
     vector = torch.stack([(each * left).sum() for each in slopes]).cpu()
-    damped = matrix + _DAMPING * torch.diag(matrix.diagonal().clamp_min(torch.finfo(torch.float64).tiny))
+    least = torch.finfo(torch.float64).tiny
+    damped = matrix + _DAMPING * torch.diag(matrix.diagonal().clamp_min(least))
     step: Tensor = torch.linalg.solve(damped, vector).clamp(-_LONGEST_STEP, _LONGEST_STEP)
-    return step * torch.tensor(_DIFFERENCES, dtype=torch.float64)
+    valley = torch.tensor([1.0, 0.0, 0.0, 1.0, 0.0], dtype=torch.float64)
+    valley[4] = -float(matrix[4] @ valley / matrix[4, 4].clamp_min(least))
+    units = torch.tensor(_DIFFERENCES, dtype=torch.float64)
+    return step * units, _VALLEY_STEP * valley * units
 
 
 def _changed(run: WholeScan, change: Tensor, focus: Tensor) -> WholeScan:
