@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import struct
 from typing import TYPE_CHECKING
 
@@ -49,10 +50,18 @@ def _weights(stored: bytes, graph: KerasGraph, subject: str) -> Weights:
     file = Hdf5Arrays(stored)
     layers = dict(_layers(file))
     raise_if_any(ArchiveError, subject, _problems(file, layers, graph))
+    raise_if_any(ArchiveError, subject, _overlaps(file, layers, len(stored)))
     weights: Weights = {}
     for role, name in graph.layers.items():
         weights |= from_keras(role, file.array(layers[name]["0"]), file.array(layers[name]["1"]))
     return weights
+
+
+def _overlaps(file: Hdf5Arrays, layers: Mapping[str, dict[str, int]], size: int) -> Iterator[Problem]:
+    """Look whether the arrays fit into the file beside each other, before they are taken out of it."""
+    wanted = sum(4 * math.prod(file.shape(array)) for arrays in layers.values() for array in arrays.values())
+    if wanted > size:
+        yield Problem(path=_WEIGHTS, expected=f"arrays of at most {size} bytes", found=f"{wanted} bytes")
 
 
 def _layers(file: Hdf5Arrays) -> Iterator[tuple[str, dict[str, int]]]:

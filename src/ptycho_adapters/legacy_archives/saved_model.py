@@ -40,7 +40,7 @@ def read_saved_model(index: bytes, data: bytes, size: int, subject: str) -> Weig
     """
     found = read_variables(index, data, subject, _PREFIX)
     order = in_order_of_depth(depth_of(size))
-    raise_if_any(ArchiveError, subject, _problems(found, order))
+    raise_if_any(ArchiveError, subject, _problems(found, order, len(data)))
     weights: Weights = {}
     for number, role in enumerate(order):
         weights |= from_keras(role, found[_key(number, "kernel")], found[_key(number, "bias")])
@@ -59,13 +59,16 @@ def _key(number: int, part: str) -> str:
     return f"{_PREFIX}{number}/{part}/.ATTRIBUTES/VARIABLE_VALUE"
 
 
-def _problems(found: Mapping[str, AnyArray], order: list[str]) -> Iterator[Problem]:
+def _problems(found: Mapping[str, AnyArray], order: list[str], n_bytes: int) -> Iterator[Problem]:
     wanted = {_key(number, part): role for number, role in enumerate(order) for part in ("kernel", "bias")}
     for key in sorted(found.keys() | wanted.keys()):
         if key not in wanted:
             yield Problem(path=key, expected="no such variable", found=f"shape {found[key].shape}")
         elif key not in found:
             yield Problem(path=key, expected=f"a variable for {wanted[key]}", found="none")
+    wanted_bytes = sum(variable.nbytes for variable in found.values())
+    if wanted_bytes > n_bytes:
+        yield Problem(path="variables", expected=f"at most {n_bytes} bytes", found=f"{wanted_bytes} bytes")
     for number, role in enumerate(order):
         kernel, bias = (found.get(_key(number, part)) for part in ("kernel", "bias"))
         if kernel is not None and bias is not None:

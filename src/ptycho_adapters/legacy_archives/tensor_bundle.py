@@ -56,7 +56,7 @@ def read_variables(index: bytes, data: bytes, subject: str, prefix: str) -> Mapp
     Raises:
         ArchiveError: the table is damaged, or an array lies outside of the data or is of another type.
     """
-    found: dict[str, AnyArray] = {}
+    found: dict[str, AnyArray] = {}  # views of the data, no copies
     try:
         for key, value in _table(index):
             name = key.decode()

@@ -126,10 +126,11 @@ def _tensor(arguments: Arguments) -> object:
     last = start + sum((size - 1) * stride for size, stride in zip(sizes, strides, strict=True))
     if count > len(values) or (count and last >= len(values)):
         raise RefusedError(f"a tensor of shape {sizes} out of {len(values)} numbers")
-    places = np.full(sizes, start if count else 0, dtype=np.int64)
-    for axis, (size, stride) in enumerate(zip(sizes, strides, strict=True)):
-        places += (np.arange(size, dtype=np.int64) * stride).reshape(-1, *(1,) * (len(sizes) - axis - 1))
-    return PickledArray(values[places])
+    if not count:
+        return PickledArray(np.empty(sizes, values.dtype))
+    # A view, not a copy: a pickle may ask for the same numbers as often as it likes.
+    steps = [stride * values.itemsize for stride in strides]
+    return PickledArray(np.lib.stride_tricks.as_strided(values[start:], sizes, steps, writeable=False))
 
 
 def _parameter(arguments: Arguments) -> object:
