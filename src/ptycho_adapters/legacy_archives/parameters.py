@@ -153,12 +153,19 @@ def check_bundle(metadata: Mapping[str, object], parameters: LegacyParameters, s
 
 
 def _refusals(found: Mapping[str, object], only: Mapping[str, object], prefix: str = "") -> list[Problem]:
-    """Name the values that are not the only known ones; 1 is not True, 0 is not 0.0."""
+    """Name the values that are not the only known ones."""
     return [
         Problem(path=f"{prefix}{name}", expected=repr(wanted), found=_shown(found.get(name, "none")), fix=_FIX)
         for name, wanted in only.items()
-        if name not in found or type(found[name]) is not type(wanted) or found[name] != wanted
+        if name not in found or not _is_same(found[name], wanted)
     ]
+
+
+def _is_same(value: object, wanted: object) -> bool:
+    """Compare plain values: numbers with numbers, truth with truth."""
+    if isinstance(value, bool) or isinstance(wanted, bool) or not isinstance(value, int | float):
+        return type(value) is type(wanted) and value == wanted
+    return isinstance(wanted, int | float) and value == wanted
 
 
 def _whole_problems(found: Mapping[str, object], name: str, allowed: range | tuple[int, ...]) -> Iterator[Problem]:
