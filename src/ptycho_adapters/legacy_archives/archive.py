@@ -33,9 +33,11 @@ _LARGEST_NOTES = 1 << 24
 _NATIVE = "manifest.json"
 _PREFIX = "model."
 # Factors of the torch bundle's forward model, which its usual mode does not read.
-_UNREAD = frozenset(
-    f"forward_model.{name}" for name in ("alpha", "beta", "rect_scaler.s1", "rect_scaler.s2")
-)
+_UNREAD = frozenset(f"forward_model.{name}" for name in ("alpha", "beta", "rect_scaler.s1", "rect_scaler.s2"))
+
+
+LEGACY_NOTICE = "is a model of the legacy software: read as it is; ptycho migrate OLD NEW makes it one of this library"
+"""Said of each legacy archive that is opened, after its path."""
 
 
 class Generation(StrEnum):

@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import math
 import struct
-from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from ptycho_core.any_array import AnyArray
 
 _SIGNATURE = b"\x89HDF\r\n\x1a\n"
@@ -72,8 +73,8 @@ class Hdf5Arrays:
         if len(tables) != 1 or len(tables[0]) < 16:
             raise LayoutError("something else than a group, or one in a later form")
         tree, heap = struct.unpack_from("<QQ", tables[0])
-        signature, _, size, _, names = self._unpack("<4sI3Q", heap)
-        if signature != b"HEAP":
+        size, _, names = self._unpack("<8x3Q", heap)
+        if self._signature(heap) != b"HEAP":
             raise LayoutError("a group without names")
         found: dict[str, int] = {}
         for place, header in self._symbols(tree, 0):
@@ -139,6 +140,9 @@ class Hdf5Arrays:
             raise LayoutError("a structure beyond the end of the file")
         return struct.unpack_from(form, self._content, place)
 
+    def _signature(self, place: int) -> bytes:
+        return self._content[place : place + 4]
+
     def _piece(self, place: int, size: int) -> memoryview:
         if place + size > len(self._content):
             raise LayoutError("content beyond the end of the file")
@@ -169,7 +173,8 @@ class Hdf5Arrays:
     def _symbols(self, node: int, level: int) -> Iterator[tuple[int, int]]:
         """Give name places and header places of a group's tree."""
         self._count()
-        signature, kind, depth, used = self._unpack("<4sBBH", node)
+        kind, depth, used = self._unpack("<4xBBH", node)
+        signature = self._signature(node)
         if signature == b"SNOD":
             yield from self._entries(node)
             return
@@ -215,9 +220,9 @@ class Hdf5Arrays:
         return bytes(self._heap_object(heap, index)[:length]).decode("utf-8", errors="replace")
 
     def _heap_object(self, heap: int, wanted: int) -> memoryview:
-        signature, _, size = self._unpack("<4sIQ", heap)
+        (size,) = self._unpack("<8xQ", heap)
         place, end = heap + 16, heap + size
-        if signature != b"GCOL" or end > len(self._content):
+        if self._signature(heap) != b"GCOL" or end > len(self._content):
             raise LayoutError("a damaged heap of texts")
         while place + 16 <= end:
             self._count()

@@ -9,15 +9,18 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING
 
 import attrs
 
-from ptycho_adapters.legacy_archives.roles import centre_role, decoder_roles, depth_of, encoder_roles, ring_roles
+from ptycho_adapters.legacy_archives.roles import (
+    Combination,
+    centre_role,
+    decoder_roles,
+    depth_of,
+    encoder_roles,
+    ring_roles,
+)
 from ptycho_core.errors import ArchiveError, Problem
-
-if TYPE_CHECKING:
-    from ptycho_adapters.legacy_archives.roles import Combination
 
 _MOST_LAYERS = 512
 _ANCHORS = {"amp": "amp", "phase": "phi"}

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from ptycho_core.errors import ArchiveError, Problem, raise_if_any
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
     from ptycho_core.any_array import AnyArray
 
@@ -96,7 +96,11 @@ def check_parameters(found: Mapping[str, object], subject: str, *, with_probe: b
     Raises:
         ArchiveError: a parameter is missing or not valid, or has a value that is not known how to follow; all at once.
     """
-    whole = {"N": _SIZES, "gridsize": range(1, _LARGEST_GRID + 1), "n_filters_scale": range(1, _LARGEST_SCALE + 1)}
+    whole: dict[str, Sequence[int]] = {
+        "N": _SIZES,
+        "gridsize": range(1, _LARGEST_GRID + 1),
+        "n_filters_scale": range(1, _LARGEST_SCALE + 1),
+    }
     if with_probe:
         whole |= dict.fromkeys(("offset", "max_position_jitter"), range(_LARGEST_MARGIN))
     problems = [problem for name, allowed in whole.items() for problem in _whole_problems(found, name, allowed)]
@@ -168,7 +172,7 @@ def _is_same(value: object, wanted: object) -> bool:
     return isinstance(wanted, int | float) and value == wanted
 
 
-def _whole_problems(found: Mapping[str, object], name: str, allowed: range | tuple[int, ...]) -> Iterator[Problem]:
+def _whole_problems(found: Mapping[str, object], name: str, allowed: Sequence[int]) -> Iterator[Problem]:
     value = found.get(name)
     if not isinstance(value, int) or isinstance(value, bool) or value not in allowed:
         expected = f"{allowed[0]} to {allowed[-1]}" if isinstance(allowed, range) else "64, 128 or 256"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
@@ -21,6 +20,8 @@ from ptycho_adapters.legacy_archives.plain_pickle import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from ptycho_core.any_array import AnyArray
 
 _TYPE = re.compile(r"[|<>=]?([biuf][1248]|f16|c8|c16)\Z")

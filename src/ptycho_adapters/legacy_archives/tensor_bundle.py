@@ -141,9 +141,7 @@ def _entry(value: bytes) -> _Entry:
             numbers[field] = content
     if len(shape) > _MOST_AXES:
         raise ValueError(f"an array of {len(shape)} axes")
-    return _Entry(
-        dtype=numbers[_TYPE], shape=shape, shard=numbers[_SHARD], place=numbers[_PLACE], size=numbers[_BYTES]
-    )
+    return _Entry(dtype=numbers[_TYPE], shape=shape, shard=numbers[_SHARD], place=numbers[_PLACE], size=numbers[_BYTES])
 
 
 def _dimensions(shape: bytes) -> Iterator[int]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
@@ -22,6 +21,8 @@ from ptycho_adapters.legacy_archives.zip_members import opened
 from ptycho_core.errors import ArchiveError, Problem
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from ptycho_adapters.legacy_archives.zip_members import Members
     from ptycho_core.any_array import AnyArray
 
@@ -147,4 +148,3 @@ _STAND_INS: Mapping[str, StandIn] = MappingProxyType(
         **dict.fromkeys(_STORAGES, handed_on),
     }
 )
-

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import attrs
 import torch
+from torch import Tensor
 
 from ptycho_adapters.legacy_archives import Generation, read_legacy_archive
 from ptycho_adapters.torch_backend.legacy_models import legacy_generator
@@ -19,8 +20,6 @@ from ptycho_adapters.torch_backend.physics.legacy_canvas import cut, merge, tran
 from ptycho_core.errors import ArchiveError, Problem
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from ptycho_adapters.legacy_archives import LegacyArchive
 
 _STITCHED_PX = 20

@@ -95,9 +95,7 @@ def _object_scale(archive: LegacyArchive) -> float | None:
     return None if probe is None else 2.0 * math.sqrt(light_of(probe)) / archive.parameters.N
 
 
-def _shape_problems(
-    wanted: dict[str, tuple[int, ...]], stored: dict[str, tuple[int, ...]]
-) -> Iterator[Problem]:
+def _shape_problems(wanted: dict[str, tuple[int, ...]], stored: dict[str, tuple[int, ...]]) -> Iterator[Problem]:
     for name in sorted(wanted.keys() | stored.keys()):
         if wanted.get(name) != stored.get(name):
             expected = f"shape {wanted[name]}" if name in wanted else "no such weight"

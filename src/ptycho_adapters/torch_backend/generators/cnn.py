@@ -286,7 +286,7 @@ class LegacyCnn(Generator):
         return patches if self.structure.object_scale == 1.0 else patches * self.structure.object_scale
 
     def patches(self, seen: Tensor) -> Tensor:
-        """What the heads mean, in their own scale: patches (B, channels, N, N) of amplitudes as the network sees them."""
+        """Patches (B, channels, N, N), in the scale of the heads, of amplitudes as the network sees them."""
         first, second = self.heads(seen.contiguous(memory_format=torch.channels_last))
         first = first.expand_as(second).float()
         second = second.float()

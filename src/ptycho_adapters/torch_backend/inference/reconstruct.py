@@ -171,11 +171,12 @@ def preparation_for(
     """What is found out before a reconstruction.
 
     Where nobody has refined the probe yet, its focus is looked for, and probe and positions are refined in some rounds;
-    what a training refined stays as it is unless rounds are asked for.
+    what a training refined stays as it is unless rounds are asked for, and so does a scan under a network of other
+    software, which brings no probe and was made for the one of the scan as it is.
     """
     rounds = settings.probe_rounds
     if rounds is None:
-        rounds = 0 if model.probe_refined else ROUNDS_BEFORE_A_RECONSTRUCTION
+        rounds = 0 if model.probe_refined or not model.probes else ROUNDS_BEFORE_A_RECONSTRUCTION
     return Preparation(
         focus_patterns=_FOCUS_PATTERNS if settings.probe_autofocus and rounds > 0 else 0,
         judged=True,

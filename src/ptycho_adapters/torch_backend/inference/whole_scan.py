@@ -23,7 +23,6 @@ from ptycho_adapters.torch_backend.physics.optics import (
     poisson_deviance,
 )
 from ptycho_adapters.torch_backend.physics.shot_noise import expected_misfit
-
 from ptycho_core.measurement.grouping import Grouping, group_positions
 
 if TYPE_CHECKING:

@@ -61,7 +61,7 @@ def merge(patches: Tensor, offsets_px: Tensor, canvas_px: int, *, masked: bool) 
     laid = translate(_padded(patches.flatten(0, 1), canvas_px), shifts)
     counted = translate(_padded(centre.expand(groups * members, size, size), canvas_px), shifts)
     laid = laid * counted if masked else laid
-    sums, counts = (each.unflatten(0, (groups, members)).sum(dim=1) for each in (laid, counted))
+    sums, counts = (each.reshape(groups, members, *each.shape[1:]).sum(dim=1) for each in (laid, counted))
     return sums / (counts + _FLOOR)
 
 
@@ -69,13 +69,14 @@ def cut(canvases: Tensor, offsets_px: Tensor, size: int) -> Tensor:
     """Cut patches (B, C, size, size) out of canvases (B, P, P) at offsets (B, C, 2)."""
     groups, members = offsets_px.shape[:2]
     repeated = canvases.unsqueeze(1).expand(-1, members, -1, -1).flatten(0, 1)
-    return trim(translate(repeated, offsets_px.reshape(-1, 2)), size).unflatten(0, (groups, members))
+    return trim(translate(repeated, offsets_px.reshape(-1, 2)), size).reshape(groups, members, size, size)
 
 
 def trim(images: Tensor, size: int) -> Tensor:
     """The middle (..., size, size) of images."""
     margin = (images.shape[-1] - size) // 2
-    return images[..., margin : margin + size, margin : margin + size]
+    middle: Tensor = images[..., margin : margin + size, margin : margin + size]
+    return middle
 
 
 def _padded(images: Tensor, size: int) -> Tensor:
