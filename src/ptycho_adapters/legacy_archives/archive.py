@@ -187,6 +187,9 @@ def _state_problems(state: Mapping[str, object], n_bytes: int) -> Iterator[Probl
 
 def _contradictions(archive: LegacyArchive) -> Iterator[Problem]:
     network, parameters = archive.network, archive.parameters
+    for name, value in archive.weights.items():
+        if not np.isfinite(value).all():
+            yield Problem(path=name[:80], expected="finite weights", found="others")
     members = parameters.gridsize**2
     if network.channels != members:
         found = f"weights for {network.channels}"
