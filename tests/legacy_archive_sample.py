@@ -12,7 +12,7 @@ import pickle
 import struct
 import zipfile
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import attrs
 import h5py
@@ -26,10 +26,11 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
+    Array = npt.NDArray[np.float32]
+
 MODEL = "diffraction_to_obj"
 SAMPLES = Path(__file__).parents[2] / "shared" / "data" / "legacy"
 
-Array = "npt.NDArray[np.float32]"
 Members = dict[str, bytes]
 
 
@@ -199,7 +200,7 @@ class _Graph:
             last = self._pair(f"autoencoder.encoder.blocks.{block}", last)
             last = self._add("MaxPooling2D", "pool", [last], pool_size=[2, 2], strides=[2, 2])
         heads = [self._head(head, anchor, last, blocks) for head, anchor in (("amp", "amp"), ("phase", "phi"))]
-        polar = {"use_polar": True} if of.combination == "polar" else {}
+        polar: dict[str, Any] = {"use_polar": True} if of.combination == "polar" else {}
         self._add("CombineComplexLayer", "obj", heads, named=True, **polar)
         return {"class_name": "Functional", "config": {"layers": self._layers}}
 
@@ -225,7 +226,13 @@ class _Graph:
         return self._conv(f"{root}.conv2", self._conv(f"{root}.conv1", last))
 
     def _conv(self, role: str, last: str, activation: str = "relu") -> str:
-        sizes = {"kernel_size": [3, 3], "strides": [1, 1], "padding": "same", "dilation_rate": [1, 1], "groups": 1}
+        sizes: dict[str, Any] = {
+            "kernel_size": [3, 3],
+            "strides": [1, 1],
+            "padding": "same",
+            "dilation_rate": [1, 1],
+            "groups": 1,
+        }
         self.roles[role] = self._add("Conv2D", "conv2d", [last], activation=activation, use_bias=True, **sizes)
         return self.roles[role]
 

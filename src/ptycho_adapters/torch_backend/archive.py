@@ -102,6 +102,10 @@ def load_archive(path: str | Path) -> TrainedModel:
     if is_legacy_archive(source):
         warn_caller(f"{source} {LEGACY_NOTICE}", UserWarning)
         return read_legacy_model(source)
+    return _load_native(source)
+
+
+def _load_native(source: Path) -> TrainedModel:
     members = _read_members(source)
     manifest = _read_manifest(source, members[_MANIFEST])
     try:
