@@ -145,7 +145,6 @@ def _options(api, settings: SolverSettings, origin: tuple[int, int]):  # type: i
     options.probe_options.optimizable = settings.refine_probe
     positions = options.probe_position_options
     positions.optimizable = settings.correct_positions
-    positions.constrain_position_mean = True
     positions.optimization_plan.start = settings.quiet_epochs
     options.object_options.determine_position_origin_coords_by = api.ObjectPosOriginCoordsMethods.SPECIFIED
     options.object_options.position_origin_coords = [-float(edge) for edge in origin]
