@@ -27,8 +27,8 @@ class View:
         probes: (B, C, modes, N, N) complex64, in the same unit of flux, moved to their sub-pixel positions.
         weight: (B, C, N, N) float32, what an average of overlapping patches gives to each pixel.
         where: (B, C, N * N) int64, flat canvas indices of the patches.
-        good_pixels: (N, N) float32, detector order, or None if all are good.
-        background: counts per pixel that do not come from the beam.
+        good_pixels: (N, N) float32, detector order, or (B, 1, N, N) where groups differ, or None if all are good.
+        background: counts per pixel that do not come from the beam; (B, 1, 1, 1) float32 where groups differ.
     """
 
     amplitude: Tensor
@@ -36,7 +36,7 @@ class View:
     weight: Tensor
     where: Tensor
     good_pixels: Tensor | None
-    background: float = 0.0
+    background: float | Tensor = 0.0
 
 
 @attrs.frozen(kw_only=True, eq=False)
@@ -112,7 +112,8 @@ class AveragedPatches:
     def contribution(self, view: View, patches: Tensor) -> Tensor:
         """Give weighted patches, (B, C, N, N)."""
         del patches
-        beam = (view.amplitude.square() - view.background).clamp_min(0.0).sqrt() if view.background else view.amplitude
+        dark = not isinstance(view.background, Tensor) and view.background == 0
+        beam = view.amplitude if dark else (view.amplitude.square() - view.background).clamp_min(0.0).sqrt()
         amplitude = visible_amplitude(beam, view.probes, view.good_pixels)
         made: Tensor = self.generator(amplitude, view.probes)
         return view.weight * made
