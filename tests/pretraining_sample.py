@@ -7,7 +7,7 @@ import numpy as np
 
 from ptycho_adapters.pretraining.material import Material, make_material
 from ptycho_adapters.pretraining.recipe import Specimen, draw_size, draw_specimen
-from ptycho_adapters.torch_backend.generators import Generator, build_generator
+from ptycho_adapters.torch_backend.generators.unrolled import Unrolled
 from ptycho_core.config import DataConfig, TorchModelConfig
 
 SIZE_SHARES = {32: 0.7, 48: 0.3}
@@ -18,10 +18,10 @@ def little_material() -> Material:
     return make_material(np.random.default_rng(0), textures=3, probes=4, size_shares=SIZE_SHARES)
 
 
-def narrow_generator(model: TorchModelConfig, data: DataConfig) -> Generator:
+def narrow_generator(model: TorchModelConfig, data: DataConfig) -> Unrolled:
     """Two narrow steps where the default network is asked for."""
     assert (model, data) == (TorchModelConfig(), DataConfig())
-    return build_generator(TorchModelConfig(n_filters_scale=1, unrolled_steps=2), data)
+    return Unrolled((8, 8, 8), steps=2, repeats=1)
 
 
 def specimens(material: Material, number: int, *, seed: int = 0, faulty_share: float = 0.0) -> list[Specimen]:
@@ -37,5 +37,5 @@ def plain_specimen(material: Material) -> Specimen:
     return next(
         attrs.evolve(each, misjudged=None, flux=np.ones_like(each.flux), good_pixels=None)
         for each in specimens(material, 200, seed=3)
-        if len(each.mode_shares) == 1 and each.dose > 1e6 and each.fractions_px.any()
+        if len(each.mode_shares) == 1 and each.dose > 1e6 and abs(each.object.phase_rad) > 1 and each.fractions_px.any()
     )

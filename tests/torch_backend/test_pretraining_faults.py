@@ -8,9 +8,9 @@ import attrs
 import numpy as np
 import pytest
 import torch
-from pretraining_sample import little_material, plain_specimen, specimens
 from scipy.ndimage import gaussian_filter
 
+from pretraining_sample import little_material, plain_specimen, specimens
 from ptycho_adapters.pretraining.faults import Faults, draw_faults
 from ptycho_adapters.pretraining.recipe import Misjudgement, draw_batches
 from ptycho_adapters.pretraining.resident import ResidentMaterial, to_device, told_beams
@@ -44,7 +44,7 @@ def resident(material: Material) -> ResidentMaterial:
 @pytest.fixture
 def noiseless(monkeypatch: pytest.MonkeyPatch) -> None:
     """Counts are their expectations."""
-    monkeypatch.setattr(torch, "poisson", lambda rate, generator: rate)  # noqa: ARG005 - torch's own name
+    monkeypatch.setattr(torch, "poisson", lambda rate, generator: rate)
 
 
 def _object(specimen: Specimen, material: Material) -> NDArray[np.complex128]:
@@ -182,9 +182,7 @@ def test_hot_pixels_are_masked_where_they_are_told(material: Material, resident:
 
 
 @pytest.mark.usefixtures("noiseless")
-def test_a_beam_that_moves_within_a_frame_adds_up_its_patterns(
-    material: Material, resident: ResidentMaterial
-) -> None:
+def test_a_beam_that_moves_within_a_frame_adds_up_its_patterns(material: Material, resident: ResidentMaterial) -> None:
     """The network is told of one beam at rest."""
     copies, shares = np.array([[-1.5, 2.0], [0.5, 0.25], [2.0, -1.0]]), np.array([0.2, 0.5, 0.3])
     still = plain_specimen(material)
