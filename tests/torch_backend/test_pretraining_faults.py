@@ -67,8 +67,9 @@ def _object(specimen: Specimen, material: Material) -> NDArray[np.complex128]:
 
 def _probe(specimen: Specimen, material: Material) -> NDArray[np.complex128]:
     """The beam alone, at its dose."""
-    beam: NDArray[np.complex128] = material.beams[specimen.size].modes[specimen.beam, :1].astype(np.complex128)
-    return beam * np.sqrt(specimen.dose)
+    beam = material.beams[specimen.size].modes[specimen.beam, :1]
+    made: NDArray[np.complex128] = np.sqrt(specimen.dose) * beam.astype(np.complex128)
+    return made
 
 
 def _counts(

@@ -8,7 +8,7 @@ import os
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 import attrs
 import numpy as np
@@ -17,7 +17,7 @@ import torch
 from ptycho_adapters.atomic import write_bytes
 from ptycho_adapters.pretraining.checkpoints import check_unchanged, read_checkpoint, write_checkpoint
 from ptycho_adapters.pretraining.material import make_material
-from ptycho_adapters.pretraining.settings import Settings
+from ptycho_adapters.pretraining.settings import Precision, Settings
 from ptycho_adapters.pretraining.training import Pretraining, save_weights
 from ptycho_adapters.pretraining.validation import Validation, validation_material
 from ptycho_adapters.torch_backend.execution import cpu_threads
@@ -81,6 +81,8 @@ def _parser() -> argparse.ArgumentParser:
         value = getattr(default, name)
         flag = "--" + name.replace("_", "-")
         parser.add_argument(flag, type=type(value), help=f"{text} (default: {value})")
+    text = f"of the network; float32 where a CPU has no bfloat16 (default: {default.precision})"
+    parser.add_argument("--precision", choices=get_args(Precision), help=text)
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="(default: auto)")
     parser.add_argument("--num-threads", type=int, default=1, help="CPU threads (default: 1)")
     processes = os.cpu_count() or 1
@@ -106,7 +108,7 @@ def _train(asked: argparse.Namespace, settings: Settings, resumed: Checkpoint | 
     device = training_device(asked.device)
     material = make_material(np.random.default_rng((settings.seed, 0)), processes=asked.processes)
     fresh = validation_material(processes=asked.processes)
-    pretraining = Pretraining(settings, material, Validation(fresh, settings.validation_groups, device), device)
+    pretraining = Pretraining(settings, material, Validation(settings, fresh, device), device)
     if resumed is not None:
         pretraining.go_on(resumed)
     log, saved = asked.output.with_suffix(".jsonl"), asked.output.with_suffix(_CHECKPOINT)

@@ -21,6 +21,7 @@ from ptycho_adapters.pretraining.operations import OperationCounter
 from ptycho_adapters.pretraining.recipe import draw_batches
 from ptycho_adapters.pretraining.resident import to_device
 from ptycho_adapters.pretraining.simulated_groups import expose, relative_amplitude_errors, relative_errors
+from ptycho_adapters.torch_backend.execution import network_precision
 from ptycho_adapters.torch_backend.generators import build_generator, run_steps
 from ptycho_adapters.torch_backend.generators.unrolled import Unrolled
 from ptycho_core.config import DataConfig, TorchModelConfig
@@ -175,7 +176,7 @@ class Pretraining:
 
     def _learn(self, groups: SimulatedGroups) -> Tensor:
         """Leave the gradients of a batch's loss; return the relative squared errors (B,) of the last drafts."""
-        with torch.autocast(groups.light.device.type, torch.bfloat16):
+        with network_precision(self.progress.settings.precision, groups.light.device):
             drafts = [draft.object for draft, _ in run_steps(self.generator, lambda: (groups.view,), groups.light)]
         errors = torch.stack([relative_errors(draft, groups) for draft in drafts])
         # The root keeps noisy groups, whose error is large whatever the network does, from ruling the gradient.

@@ -12,11 +12,13 @@ from ptycho_adapters.pretraining.material import make_material
 from ptycho_adapters.pretraining.recipe import draw_size, draw_specimen
 from ptycho_adapters.pretraining.resident import to_device
 from ptycho_adapters.pretraining.simulated_groups import expose, relative_errors
+from ptycho_adapters.torch_backend.execution import network_precision
 from ptycho_adapters.torch_backend.generators import run_steps
 
 if TYPE_CHECKING:
     from ptycho_adapters.pretraining.material import Material
     from ptycho_adapters.pretraining.recipe import Specimen
+    from ptycho_adapters.pretraining.settings import Settings
     from ptycho_adapters.torch_backend.generators import Generator
 
 _SEED = 7_001  # whatever the seed of a training, it is judged by the same groups
@@ -32,15 +34,16 @@ class Validation:
     """The same groups at every call: sound ones, and the same groups with faults.
 
     Args:
+        settings: say how many groups, and the network's precision.
         material: what they are drawn from.
-        groups: how many of each kind.
         device: on which they are simulated.
     """
 
-    def __init__(self, material: Material, groups: int, device: torch.device) -> None:
+    def __init__(self, settings: Settings, material: Material, device: torch.device) -> None:
         self._material = to_device(material, device)
-        self._sound = _drawn(material, groups, faulty_share=0.0)
-        self._faulty = _drawn(material, groups, faulty_share=1.0)
+        self._precision = settings.precision
+        self._sound = _drawn(material, settings.validation_groups, faulty_share=0.0)
+        self._faulty = _drawn(material, settings.validation_groups, faulty_share=1.0)
 
     def errors(self, generator: Generator) -> tuple[float, float]:
         """Geometric means of the relative squared errors of the last draft: of sound groups, and of faulty ones."""
@@ -52,7 +55,7 @@ class Validation:
         photons, errors = torch.Generator(device).manual_seed(_SEED), []
         for specimen in specimens:
             groups = expose([specimen], self._material, photons)
-            with torch.autocast(device.type, torch.bfloat16):
+            with network_precision(self._precision, device):
                 *_, (draft, _) = run_steps(generator, partial(tuple, [groups.view]), groups.light)
             errors.append(relative_errors(draft.object, groups))
         return float(torch.cat(errors).log().mean().exp())
