@@ -20,6 +20,8 @@ from ptycho_core.physics.stitching import canvas_frame
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from torch import Tensor
+
     from ptycho_core.measurement.scan import Scan
 
 HOW_TO_INSTALL = (
@@ -43,12 +45,18 @@ class SolverSettings:
         noise_model: likelihood of the counts.
         batch_size: patterns per update.
         refine_probe: update the probe too.
+        modes: incoherent modes; those beyond the probe's own start as its derivatives, with little light.
+        correct_positions: move the positions too, after `quiet_epochs`.
+        quiet_epochs: in which the object settles before the positions are moved.
         seed: order of the patterns.
     """
 
     noise_model: Literal["gaussian", "poisson"] = "gaussian"
     batch_size: int = 50
     refine_probe: bool = True
+    modes: int = 1
+    correct_positions: bool = False
+    quiet_epochs: int = 10
     seed: int = 0
 
 
@@ -98,7 +106,7 @@ def solve(scan: Scan, settings: SolverSettings, epochs: int) -> Iterator[Epoch]:
         _options(api, settings, origin),
         diffraction_data=torch.tensor(np.asarray(counts)),
         object_data=torch.ones((1, *shape), dtype=torch.complex64),
-        probe_data=torch.tensor(scan.probe)[None],
+        probe_data=_modes(scan, settings.modes)[None],
         probe_position_x_px=torch.tensor(scan.positions_px[:, 1], dtype=torch.float32),
         probe_position_y_px=torch.tensor(scan.positions_px[:, 0], dtype=torch.float32),
         valid_pixel_mask=None if scan.bad_pixels is None else torch.tensor(~scan.bad_pixels),
@@ -118,6 +126,13 @@ def solve(scan: Scan, settings: SolverSettings, epochs: int) -> Iterator[Epoch]:
         )
 
 
+def _modes(scan: Scan, modes: int) -> Tensor:
+    from ptycho_adapters.torch_backend.inference.hypotheses import orthogonal_modes, with_more_modes  # noqa: PLC0415
+
+    probe = importlib.import_module("torch").tensor(scan.probe)
+    return with_more_modes(orthogonal_modes(probe), modes) if modes > 1 else probe
+
+
 def _options(api, settings: SolverSettings, origin: tuple[int, int]):  # type: ignore[no-untyped-def] # noqa: ANN001, ANN202
     options = api.LSQMLOptions()
     options.data_options.fft_shift = True
@@ -128,6 +143,9 @@ def _options(api, settings: SolverSettings, origin: tuple[int, int]):  # type: i
     reconstructor.noise_model = api.NoiseModels(settings.noise_model)
     reconstructor.random_seed = settings.seed
     options.probe_options.optimizable = settings.refine_probe
+    positions = options.probe_position_options
+    positions.optimizable = settings.correct_positions
+    positions.optimization_plan.start = settings.quiet_epochs
     options.object_options.determine_position_origin_coords_by = api.ObjectPosOriginCoordsMethods.SPECIFIED
     options.object_options.position_origin_coords = [-float(edge) for edge in origin]
     return options

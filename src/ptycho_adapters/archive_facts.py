@@ -6,6 +6,12 @@ import zipfile
 import zlib
 from typing import TYPE_CHECKING
 
+from ptycho_adapters.legacy_archives import (
+    LEGACY_NOTICE,
+    is_legacy_archive,
+    legacy_payload,
+    read_legacy_archive,
+)
 from ptycho_core.callers import warn_caller
 from ptycho_core.config.payload_json import payload_from_json
 from ptycho_core.errors import ArchiveError, ConfigError, Problem
@@ -54,12 +60,20 @@ def find_model(model_path: Path) -> Path:
 def read_archive_config(archive: Path) -> TrainingPayload | None:
     """Return how an archive's model was trained; None, with a warning, for an empty placeholder.
 
+    Of an archive of the legacy software, what describes its model.
+
     Raises:
         ArchiveError: the archive is not a zip file, has no configuration, or has one that cannot be read.
+
+    Warns:
+        UserWarning: the archive is empty, or one of the legacy software.
     """
     if archive.stat().st_size == 0:
         warn_caller(f"{archive} is empty: taking the facts of the scan instead", UserWarning)
         return None
+    if is_legacy_archive(archive):
+        warn_caller(f"{archive} {LEGACY_NOTICE}", UserWarning)
+        return legacy_payload(read_legacy_archive(archive), archive.name)
     try:
         with zipfile.ZipFile(archive) as stored:
             text = stored.read(CONFIG_NAME).decode()

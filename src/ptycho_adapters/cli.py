@@ -18,7 +18,7 @@ import attrs
 from ptycho_adapters.command_line import console
 from ptycho_adapters.command_line.parser import Parser, rewritten, unknown_flags
 from ptycho_adapters.command_line.usage import UsageError, kebab
-from ptycho_adapters.commands import convert, evaluate, infer, inspect, simulate, train
+from ptycho_adapters.commands import convert, evaluate, infer, inspect, migrate, simulate, train
 from ptycho_core.config.table import INFERENCE, TRAINING, Table
 from ptycho_core.errors import DependencyError, ProblemsError
 from ptycho_core.version import VERSION
@@ -73,6 +73,9 @@ _COMMANDS: Mapping[str, _Command] = MappingProxyType(
         ),
         "inspect": _Command(
             help=inspect.HELP, usage=inspect.USAGE, add_arguments=inspect.add_arguments, run=inspect.run
+        ),
+        "migrate": _Command(
+            help=migrate.HELP, usage=migrate.USAGE, add_arguments=migrate.add_arguments, run=migrate.run
         ),
     }
 )

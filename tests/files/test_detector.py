@@ -15,7 +15,7 @@ from ptycho_adapters.files.evidence.domain import Verdict, find_domain
 from ptycho_core.errors import ConfigError, ScanFileError
 from ptycho_core.measurement.findings import Suspicion
 from ptycho_core.measurement.scan import MeasurementDomain, Scan
-from ptycho_core.measurement.suspicions import screened_findings
+from ptycho_core.measurement.suspicions import frames_left_out, screened_findings
 from ptycho_core.simulation.simulate import SimulationConfig, simulate
 
 if TYPE_CHECKING:
@@ -94,6 +94,8 @@ def test_what_was_done_is_noted_with_the_numbers_of_the_file(path: Path) -> None
     assert "frame 11 (9, 9): replaced" in extra["detector_overflow"]
     assert extra["detector_glitched_frames"].startswith("frame 9 full of light")
     assert extra["detector_glitched_frames"].endswith("left out, with the positions")
+    assert frames_left_out(read_scan(path)) == 1
+    assert frames_left_out(read_scan(path, detector_check="warn")) == 0
 
 
 def test_a_warning_changes_nothing(path: Path) -> None:

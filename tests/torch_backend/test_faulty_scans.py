@@ -20,13 +20,15 @@ from ptycho_core.results.metrics import compare, evaluation_mask
 from ptycho_core.simulation.simulate import SimulationConfig, simulate, simulate_scan
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from numpy.typing import NDArray
 
     from ptycho_core.measurement.scan import Scan
     from ptycho_core.results.reconstruction import Reconstruction
 
 QUIET = PyTorchExecutionConfig(enable_progress_bar=False)
-ALL_LEFT = {
+ALL_LEFT: Mapping[str, object] = {
     "beam_search": False,
     "probe_autofocus": False,
     "position_refinement": "none",
@@ -54,6 +56,11 @@ def _result(scan: Scan, **settings: object) -> Reconstruction:
     return reconstruct(generalist_for(scan), scan, execution_config=QUIET, inference_config=config)
 
 
+def _looking_only(scan: Scan, **settings: object) -> Reconstruction:
+    """What a scan gives where nothing is looked for but this."""
+    return _result(scan, **{**ALL_LEFT, **settings})
+
+
 def _again(scan: Scan, probe: NDArray[np.complex64] | None = None, background: float = 0.0) -> Scan:
     """The same experiment with another light, under the sound scan's probe as the guess."""
     assert scan.object is not None
@@ -79,7 +86,7 @@ def test_a_sound_scan_is_left_as_it_is(sound: Scan, plain: Reconstruction) -> No
     assert plain.beam_px == (0, 0)
     assert plain.background_counts == 0.0
     np.testing.assert_array_equal(plain.positions_px, sound.positions_px)
-    left = _result(sound, **ALL_LEFT)
+    left = _looking_only(sound)
     assert _correlation(plain, sound) > _correlation(left, sound) - 0.002
     assert _correlation(plain, sound) > 0.97
 
@@ -94,7 +101,7 @@ def test_a_beam_off_the_middle_is_brought_back(sound: Scan, plain: Reconstructio
     """The object is the same to rounding, and the probe explains the patterns as they are stored."""
     off = attrs.evolve(sound, patterns=np.roll(sound.patterns, (6, -5), axis=(1, 2)))
 
-    found, left = _result(off), _result(off, beam_search=False)
+    found, left = _result(off), _looking_only(off)
 
     assert found.beam_px == (6, -5)
     assert Suspicion.BEAM_MOVED in _kinds(found)
@@ -118,10 +125,7 @@ def test_a_background_is_found_or_given(sound: Scan) -> None:
     """Three counts per pixel are found within a tenth, and said; a number that is given is believed."""
     grey = _again(sound, background=3.0)
 
-    found, told, blind = (
-        _result(grey, background_counts=level, probe_search="never", position_refinement="none")
-        for level in (None, 3.0, 0.0)
-    )
+    found, told, blind = (_looking_only(grey, background_counts=level) for level in (None, 3.0, 0.0))
 
     assert found.background_counts == pytest.approx(3.0, abs=0.3)
     assert Suspicion.BACKGROUND in _kinds(found)
@@ -137,7 +141,7 @@ def test_wrong_positions_are_refined_if_they_may(sound: Scan) -> None:
     rng = np.random.default_rng(8)
     wrong = attrs.evolve(sound, positions_px=sound.positions_px + rng.normal(0.0, 1.0, sound.positions_px.shape))
 
-    each, stage, none = (_result(wrong, position_refinement=how) for how in ("each", "affine", "none"))
+    each, stage, none = (_looking_only(wrong, position_refinement=how) for how in ("each", "affine", "none"))
 
     errors = {name: _error_px(result, sound) for name, result in (("each", each), ("stage", stage), ("none", none))}
     assert errors["each"] < 0.35 * errors["none"]
@@ -155,16 +159,32 @@ def _error_px(result: Reconstruction, scan: Scan) -> float:
     return float(np.sqrt(np.square(error - error.mean(axis=0)).sum(axis=1).mean()))
 
 
-def test_a_turned_stage_is_turned_back(sound: Scan) -> None:
-    """A rotation by four degrees is found from the patterns by the stage's own parameters."""
+@pytest.mark.parametrize(
+    ("fault", "matrix"),
+    [("turned by 4 degrees", [[0.99756, -0.06976], [0.06976, 0.99756]]), ("4 % too long", [[1.04, 0.0], [0.0, 1.04]])],
+)
+def test_a_stage_that_is_off_as_a_whole_is_put_right(sound: Scan, fault: str, matrix: list[list[float]]) -> None:
+    """A linear map of all positions is found from the patterns, for all of them and by the stage's own parameters."""
+    del fault
     middle = sound.positions_px.mean(axis=0)
-    angle = np.radians(4.0)
-    turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
-    wrong = attrs.evolve(sound, positions_px=(sound.positions_px - middle) @ turn + middle)
+    wrong = attrs.evolve(sound, positions_px=(sound.positions_px - middle) @ np.asarray(matrix).T + middle)
 
-    found = _result(wrong, position_refinement="affine")
+    found = _looking_only(wrong, position_refinement="affine")
 
-    assert _error_px(found, sound) < 0.3 * _error_px(_result(wrong, position_refinement="none"), sound)
+    before = attrs.evolve(found, positions_px=wrong.positions_px)
+    assert _error_px(found, sound) < 0.3 * _error_px(before, sound)
+
+
+def test_a_wrong_focus_does_not_move_the_stage(sound: Scan) -> None:
+    """Focus and scale of the stage make up for each other almost; where the focus is wrong the positions stay."""
+    probe = TrainableProbe(sound.probe, float(np.square(np.abs(sound.probe)).sum()))
+    with torch.no_grad():
+        probe.aberrations[0] = 0.8
+        wrong = attrs.evolve(sound, probe=probe().numpy())
+
+    found = _looking_only(wrong, position_refinement="affine")
+
+    assert _error_px(found, sound) < 0.1
 
 
 @pytest.mark.parametrize("fault", ["mirrored", "exchanged"])
@@ -173,7 +193,7 @@ def test_positions_are_turned_over_where_they_have_to_be(sound: Scan, plain: Rec
     places = sound.positions_px
     wrong = attrs.evolve(sound, positions_px=places * [1, -1] if fault == "mirrored" else places[:, ::-1])
 
-    found, left = _result(wrong), _result(wrong, orientation_search="never")
+    found, left = _looking_only(wrong, orientation_search="auto"), _looking_only(wrong)
 
     assert found.metrics["deviance_per_px"] == pytest.approx(plain.metrics["deviance_per_px"], rel=0.05)
     (said,) = (each.text for each in found.findings if each.kind is Suspicion.ORIENTATION)
@@ -188,7 +208,7 @@ def test_a_probe_that_explains_nothing_is_replaced(sound: Scan) -> None:
     guess *= np.linalg.norm(sound.probe) / np.linalg.norm(guess)
     wrong = attrs.evolve(sound, probe=guess)
 
-    found, left = _result(wrong), _result(wrong, probe_search="never")
+    found, left = _looking_only(wrong, probe_search="auto"), _looking_only(wrong)
 
     assert Suspicion.PROBE_REPLACED in _kinds(found)
     assert _correlation(found, sound) > 0.93
@@ -203,7 +223,7 @@ def test_a_beam_that_moves_within_a_frame_has_modes(sound: Scan) -> None:
     copies = np.concatenate([shift_probe(sound.probe, np.array([0.0, step])) for step in way]) / np.sqrt(len(way))
     blurred = _again(sound, probe=copies.astype(np.complex64))
 
-    found, single = _result(blurred), _result(blurred, probe_modes=1)
+    found, single = _looking_only(blurred, probe_modes=None), _looking_only(blurred)
 
     assert len(found.probe) == 3
     assert len(single.probe) == 1
@@ -229,10 +249,7 @@ def test_the_focus_is_looked_for_if_asked(sound: Scan) -> None:
         probe.aberrations[0] = 1.2
         blurred = attrs.evolve(sound, probe=probe().numpy())
 
-    found, left = (
-        _result(blurred, probe_autofocus=wanted, probe_search="never", position_refinement="none")
-        for wanted in (True, False)
-    )
+    found, left = _looking_only(blurred, probe_autofocus=True), _looking_only(blurred)
 
     assert Suspicion.FOCUS_MOVED in _kinds(found)
     assert found.metrics["deviance_per_px"] < 0.9 * left.metrics["deviance_per_px"]

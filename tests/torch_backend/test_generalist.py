@@ -129,7 +129,8 @@ def test_a_training_refines_the_probe_first(tmp_path: Path) -> None:
 
     start, rounds = {}, {"none": 0, "one": 1, "default": None}
     for name, number in rounds.items():
-        settings = {**DEFAULT_NETWORK, "probe_autofocus": False, "probe_rounds": number}
+        left = {"position_refinement": "none", "orientation_search": "never", "probe_search": "never"}
+        settings = {**DEFAULT_NETWORK, **left, "probe_autofocus": False, "probe_rounds": number}
         start[name] = module_of(payload_for(tmp_path, settings), blurred).probes[0]().detach().numpy()
 
     assert _same_beam(start["none"], blurred.probe) == pytest.approx(1.0, abs=1e-5)

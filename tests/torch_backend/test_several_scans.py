@@ -21,6 +21,7 @@ from ptycho_adapters.torch_backend.training.memory import check_patterns, check_
 from ptycho_adapters.torch_backend.training.optimization import build_optimizer
 from ptycho_adapters.torch_backend.training.trainer import build_module
 from ptycho_core.errors import ConfigError, ScanError
+from ptycho_core.measurement.suspicions import LEFT_OUT
 from ptycho_core.memory import MemoryShortageError, resident_demand, training_demand
 from ptycho_core.simulation.simulate import SimulationConfig, simulate, simulate_scan
 from torch_sample import observed_training, payload_for, same, tiny_scan
@@ -99,8 +100,9 @@ def test_each_scan_finds_its_own_probe(tmp_path: Path, learned: Mapping[str, obj
     (one, true_one), (two, true_two) = _bright_scan(0.5, 1), _bright_scan(-0.5, 2)
     assert np.array_equal(one.probe, two.probe)
     network = {"architecture": "unrolled", "n_filters_scale": 2, "learning_rate": 2e-4, "gridsize": 2}
+    left = {"position_refinement": "none", "orientation_search": "never", "probe_search": "never", "probe_modes": 1}
 
-    model = train(payload_of(tmp_path, {**network, "validation_fraction": 0.0, **learned}), [one, two])
+    model = train(payload_of(tmp_path, {**network, **left, "validation_fraction": 0.0, **learned}), [one, two])
 
     found = [each.probe for each in model.probes]
     for probe, own, other in ((found[0], true_one, true_two), (found[1], true_two, true_one)):
@@ -414,3 +416,17 @@ def test_worker_processes_bring_the_same_batches(tmp_path: Path) -> None:
 
     assert [batch.scan for batch in plain] == [batch.scan for batch in loaded]
     assert all(torch.equal(one.indices, two.indices) for one, two in zip(plain, loaded, strict=True))
+
+
+def test_groups_of_frames_that_were_left_out_are_not_drawn(tmp_path: Path) -> None:
+    """A number of groups and patterns that was meant for all frames of a file is for those that are left of them."""
+    scan = tiny_scan()
+    left = scan.subset(np.arange(3, scan.n_patterns))
+    noted = attrs.evolve(left, metadata=attrs.evolve(left.metadata, extra={LEFT_OUT: "3"}))
+    payload = payload_of(tmp_path, {"n_groups": scan.n_patterns, "n_subsample": scan.n_patterns})
+
+    same_as = payload_of(tmp_path, {"n_groups": left.n_patterns, "n_subsample": left.n_patterns})
+
+    np.testing.assert_array_equal(training_groups(payload, noted).train, training_groups(same_as, left).train)
+    with pytest.raises(ConfigError, match="n_subsample"):
+        training_groups(payload, left)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +15,7 @@ from ptycho_adapters.command_line.run_request import RunRequest, add_run_options
 from ptycho_adapters.command_line.scan_input import existing, read_measured, say_findings, warn_of
 from ptycho_adapters.command_line.show_config import show_settings
 from ptycho_adapters.factory import commit, plan_inference, with_all_patterns
+from ptycho_adapters.legacy_archives import LEGACY_NOTICE
 from ptycho_adapters.shipped_weights import weights_path
 from ptycho_core.config.knob import Effect
 from ptycho_core.config.overrides import Layer
@@ -165,7 +167,10 @@ def _model(archive: Path | None, scan: Scan) -> tuple[TrainedModel, Path]:
 
     if archive is None:
         return generalist_for(scan), weights_path()
-    return load_archive(archive), archive
+    with warnings.catch_warnings():
+        # The plan has said it.
+        warnings.filterwarnings("ignore", message=f".*{re.escape(LEGACY_NOTICE)}", category=UserWarning)
+        return load_archive(archive), archive
 
 
 def figures(result: Reconstruction, probes: Sequence[ScanProbe]) -> dict[str, object]:

@@ -14,6 +14,7 @@ import numpy as np
 from ptycho_adapters.command_line import console
 from ptycho_adapters.command_line.scan_source import add_scan_options, read_source
 from ptycho_adapters.command_line.usage import UsageError
+from ptycho_adapters.legacy_archives import is_legacy_archive
 from ptycho_adapters.wording import shown
 from ptycho_core.measurement.findings import Finding
 from ptycho_core.measurement.inspection import CENTRE_FOUND_BY
@@ -243,7 +244,7 @@ def _is_model(path: Path) -> bool:
         return False
     try:
         with zipfile.ZipFile(path) as archive:
-            return set(archive.namelist()) >= _MODEL_MEMBERS
+            return set(archive.namelist()) >= _MODEL_MEMBERS or is_legacy_archive(path)
     except (zipfile.BadZipFile, OSError):
         return False
 
@@ -254,14 +255,15 @@ def _model_sheet(path: Path) -> Sheet:
     model = load_archive(path)
     config = model.payload.pt_model_config
     weights = sum(parameter.numel() for parameter in model.generator.parameters())
+    title = "archive of the legacy software" if is_legacy_archive(path) else "archive of this library"
     facts: dict[str, Facts] = {
         "model": {
             "generator": config.architecture,
             "size_px": model.payload.pt_data_config.N,
             "weights": weights,
-            "scans": [each.name or str(number) for number, each in enumerate(model.probes, start=1)],
-            "probe_modes": [len(each.probe) for each in model.probes],
-            "photons_per_frame": [each.flux for each in model.probes],
+            "scans": [each.name or str(number) for number, each in enumerate(model.probes, start=1)] or None,
+            "probe_modes": [len(each.probe) for each in model.probes] or None,
+            "photons_per_frame": [each.flux for each in model.probes] or None,
             "code_version": model.code_version,
         },
         "training": {
@@ -270,7 +272,7 @@ def _model_sheet(path: Path) -> Sheet:
             "held_out_loss": model.history[-1].validation if model.history else None,
         },
     }
-    return Sheet(path=path, kind="model", title="archive of this library", facts=facts)
+    return Sheet(path=path, kind="model", title=title, facts=facts)
 
 
 def _shown(value: object) -> str:

@@ -19,8 +19,13 @@ from safetensors import SafetensorError
 from safetensors import torch as safetensors_torch
 
 from ptycho_adapters.atomic import atomic_path
+from ptycho_adapters.legacy_archives import LEGACY_NOTICE, is_legacy_archive
 from ptycho_adapters.torch_backend.generators import build_generator
+from ptycho_adapters.torch_backend.generators.cnn import LegacyCnn
+from ptycho_adapters.torch_backend.legacy_models import read_legacy_model
+from ptycho_adapters.torch_backend.structure_json import structure_from_json, structure_problems, structure_to_json
 from ptycho_adapters.torch_backend.trained_model import EpochLosses, ScanProbe, Selection, StepLoss, TrainedModel
+from ptycho_core.callers import warn_caller
 from ptycho_core.config.payload_json import payload_from_json, payload_to_json
 from ptycho_core.errors import ArchiveError, ConfigError, Problem, raise_if_any
 
@@ -41,7 +46,8 @@ _MANIFEST, _CONFIG, _WEIGHTS = "manifest.json", "config.json", "model.safetensor
 _GENERATOR = "generator."
 _PROBE, _START_PROBE = "probe", "start_probe"
 _ROW = tuple(field.name for field in attrs.fields(EpochLosses))
-_STEP_LOSSES, _SELECTION = "step_losses", "selection"  # archives without them have none to tell of
+# Archives without them have none to tell of.
+_STEP_LOSSES, _SELECTION, _STRUCTURE = "step_losses", "selection", "structure"
 _CHOICE = tuple(field.name for field in attrs.fields(Selection))
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 
@@ -76,20 +82,30 @@ def load_archive(path: str | Path) -> TrainedModel:
     """Read a model and check every part of it.
 
     Args:
-        path: the file, or a folder that holds `wts.h5.zip`.
+        path: the file, or a folder that holds `wts.h5.zip`; an archive of the legacy software is read too.
 
     Returns:
-        The model that `save_archive` wrote.
+        The model that `save_archive` wrote, or the twin of what the legacy software wrote.
 
     Raises:
         FileNotFoundError: there is no such file.
         ArchiveError: something is missing, damaged, of another version or backend, or does not fit the network; every
             mismatch is named.
+
+    Warns:
+        UserWarning: the archive is one of the legacy software.
     """
     source = archive_file(Path(path))
     if not source.is_file():
         message = f"Model archive not found: {source}"
         raise FileNotFoundError(message)
+    if is_legacy_archive(source):
+        warn_caller(f"{source} {LEGACY_NOTICE}", UserWarning)
+        return read_legacy_model(source)
+    return _load_native(source)
+
+
+def _load_native(source: Path) -> TrainedModel:
     members = _read_members(source)
     manifest = _read_manifest(source, members[_MANIFEST])
     try:
@@ -101,7 +117,7 @@ def load_archive(path: str | Path) -> TrainedModel:
     if manifest["format_version"] == _ONE_SCAN:
         manifest, tensors = _with_list_of_probes(manifest, tensors)
     _raise(source, _manifest_problems(manifest))
-    generator = _build(source, payload, str(manifest["generator"]))
+    generator = _build(source, payload, manifest)
     _load_weights(source, generator, tensors)
     return TrainedModel(
         payload=payload,
@@ -111,6 +127,7 @@ def load_archive(path: str | Path) -> TrainedModel:
         code_version=str(manifest["code_version"]),
         step_losses=tuple(StepLoss(step=step, train=loss) for step, loss in manifest.get(_STEP_LOSSES, ())),
         selection=Selection(**manifest[_SELECTION]) if manifest.get(_SELECTION) is not None else None,
+        probe_refined=bool(manifest["probes"]),
     )
 
 
@@ -120,6 +137,7 @@ def archive_file(path: Path) -> Path:
 
 
 def _manifest(model: TrainedModel) -> dict[str, object]:
+    structure = structure_to_json(model.generator, model.payload)
     return {
         "format": FORMAT,
         "format_version": FORMAT_VERSION,
@@ -130,6 +148,7 @@ def _manifest(model: TrainedModel) -> dict[str, object]:
         "history": [attrs.asdict(row) for row in model.history],
         _STEP_LOSSES: [[row.step, row.train] for row in model.step_losses],
         _SELECTION: None if model.selection is None else attrs.asdict(model.selection),
+        **({} if structure is None else {_STRUCTURE: structure}),
     }
 
 
@@ -192,7 +211,9 @@ def _with_list_of_probes(
 
 def _manifest_problems(manifest: Mapping[str, Any]) -> Iterator[Problem]:
     probes = manifest.get("probes")
-    if not isinstance(probes, list) or not probes or not all(map(_is_probe, probes)):
+    # Only a network of other software may come without the probe that it was trained with.
+    few = 0 if manifest.get(_STRUCTURE) is not None else 1
+    if not isinstance(probes, list) or len(probes) < few or not all(map(_is_probe, probes)):
         expected = "one or more of name and flux, a positive number of photons"
         yield Problem(path=f"{_MANIFEST}.probes", expected=expected, found=repr(probes)[:80])
     for key in ("code_version", "generator"):
@@ -240,10 +261,17 @@ def _is_number(value: object) -> TypeGuard[float]:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def _build(source: Path, payload: TrainingPayload, stated: str) -> Generator:
-    architecture = payload.pt_model_config.architecture
+def _build(source: Path, payload: TrainingPayload, manifest: Mapping[str, Any]) -> Generator:
+    architecture, stated, structure = (
+        payload.pt_model_config.architecture,
+        manifest["generator"],
+        manifest.get(_STRUCTURE),
+    )
     if stated != architecture:
         raise ArchiveError(str(source), _one(f"{_MANIFEST}.generator", f"{architecture!r}, as {_CONFIG}", repr(stated)))
+    if structure is not None:
+        _raise(source, structure_problems(structure, payload, f"{_MANIFEST}.{_STRUCTURE}"))
+        return LegacyCnn(structure_from_json(structure))
     try:
         return build_generator(payload.pt_model_config, payload.pt_data_config)
     except ConfigError as error:

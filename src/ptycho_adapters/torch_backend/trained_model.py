@@ -92,37 +92,51 @@ class TrainedModel:
     Attributes:
         payload: everything the training was told.
         generator: the network, in evaluation mode, on the CPU.
-        probes: of every scan that it was trained on, in their order; at least one.
+        probes: of every scan that it was trained on, in their order; none where an archive of other software holds
+            none, and a reconstruction then takes that of its scan.
         history: losses by epoch.
         code_version: version of the code that trained it.
         step_losses: training losses by step, a bounded number of them; empty where they were not taken down.
         selection: which state of the training this is; None where nothing was held out.
         probe_refined: whether the probes were learned along with the network; False for weights that know no scan.
+
+    Raises:
+        ValueError: there is no probe, and one is said to be refined.
     """
 
     payload: TrainingPayload
     generator: Generator
-    probes: tuple[ScanProbe, ...] = attrs.field(validator=attrs.validators.min_len(1))
+    probes: tuple[ScanProbe, ...]
     history: tuple[EpochLosses, ...]
     code_version: str
     step_losses: tuple[StepLoss, ...] = ()
     selection: Selection | None = None
     probe_refined: bool = True
 
+    def __attrs_post_init__(self) -> None:
+        if self.probe_refined and not self.probes:
+            raise ValueError("a model without a probe has no refined one")
+
     @property
     def probe(self) -> NDArray[np.complex64]:
         """Refined illumination of the first scan, (modes, N, N)."""
-        return self.probes[0].probe
+        return self._first.probe
 
     @property
     def start_probe(self) -> NDArray[np.complex64]:
         """What that of the first scan started from, (modes, N, N), at the same flux."""
-        return self.probes[0].start_probe
+        return self._first.start_probe
 
     @property
     def flux(self) -> float:
         """Photons per frame of the first scan."""
-        return self.probes[0].flux
+        return self._first.flux
+
+    @property
+    def _first(self) -> ScanProbe:
+        if not self.probes:
+            raise ValueError("this model knows no probe: a reconstruction takes that of its scan")
+        return self.probes[0]
 
     def plot(self) -> Figure:
         """Draw the probe of the first scan before and after the training, and the losses.
@@ -142,7 +156,7 @@ class TrainedModel:
             "generator": config.architecture,
             "weights": sum(parameter.numel() for parameter in self.generator.parameters()),
             "size [px]": (self.payload.pt_data_config.N,) * 2,
-            "probe": f"{len(self.probe)} modes, {self.flux:.3g} photons",
+            "probe": f"{len(self.probe)} modes, {self.flux:.3g} photons" if self.probes else None,
             "scans": len(self.probes),
             "epochs": len(self.history),
             "training loss": None if last is None else last.train,

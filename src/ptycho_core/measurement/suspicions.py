@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 SCREENED = "detector_"
 """What stands before the kind of a fault, among a scan's extra metadata, where its reading found one."""
+LEFT_OUT = "frames_left_out"
+"""Key of the number of frames that are no measurement and were left out, among a scan's extra metadata."""
 
 _SURE_PHOTONS = 20.0  # a pixel that expects so many sees none with a probability of exp(-20)
 _FEW = 5
@@ -45,6 +47,12 @@ def screened_findings(scan: Scan) -> tuple[Finding, ...]:
     """Return what the reading of a scan found wrong with its detector, and did about it."""
     kinds = {SCREENED + kind: kind for kind in Suspicion}
     return tuple(Finding(kind=kinds[key], text=text) for key, text in scan.metadata.extra.items() if key in kinds)
+
+
+def frames_left_out(scan: Scan) -> int:
+    """Return how many frames the reading of a scan left out because they are no measurement."""
+    noted = scan.metadata.extra.get(LEFT_OUT, "")
+    return int(noted) if noted.isdecimal() else 0
 
 
 def dead_pixels(inspection: Inspection) -> npt.NDArray[np.bool_]:

@@ -30,6 +30,7 @@ def as_product(reconstruction: Reconstruction, metadata: ScanMetadata | None = N
         origin_px=reconstruction.origin_px,
         probe=reconstruction.probe,
         positions_px=reconstruction.positions_px,
+        given_positions_px=reconstruction.given_positions_px,
         position_indexes=reconstruction.pattern_indices,
         coverage=reconstruction.coverage,
         pixel_size_m=known.pixel_size_m,

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from ptycho_core.any_array import AnyArray, describe
 from ptycho_core.errors import Problem, ScanError, raise_if_any
 from ptycho_core.frozen import FrozenMapping, read_only
-from ptycho_core.measurement.arrays import as_complex, as_float64, as_probe
+from ptycho_core.measurement.arrays import as_complex, as_float64, as_optional_float64, as_probe
 from ptycho_core.measurement.geometry import energy_from_wavelength
 from ptycho_core.results.run_details import RunDetails
 
@@ -48,6 +48,7 @@ class Product:
         origin_px: (y, x) of the centre of pixel [0, 0] of the object, in the frame of the positions.
         probe: (modes, N, N) complex64; the sum of its squared modulus is photons per frame.
         positions_px: (n, 2) float64, (y, x) of the patch centres in object pixels.
+        given_positions_px: (n, 2) float64, where the scan has them; None when unknown.
         position_indexes: (n,) int64, number of each position in its scan.
         coverage: (H, W) float32, summed weight of the patches on each pixel, 0 where nothing was measured; None when
             unknown.
@@ -73,6 +74,7 @@ class Product:
     probe: npt.NDArray[np.complex64] = attrs.field(converter=as_probe)
     positions_px: npt.NDArray[np.float64] = attrs.field(converter=as_float64)
     position_indexes: npt.NDArray[np.int64] = attrs.field(converter=_as_integers)
+    given_positions_px: npt.NDArray[np.float64] | None = attrs.field(default=None, converter=as_optional_float64)
     coverage: npt.NDArray[np.float32] | None = attrs.field(default=None, converter=_as_real32)
     pixel_size_m: float | None = None
     wavelength_m: float | None = None
@@ -124,6 +126,9 @@ def _array_problems(product: Product) -> Iterator[Problem]:
     if product.coverage is not None:
         matches = product.coverage.shape == shape
         rules += (("coverage", product.coverage, "f", f"the object's shape {shape}", matches),)
+    if product.given_positions_px is not None:
+        matches = product.given_positions_px.shape == (n_positions, 2)
+        rules += (("given_positions_px", product.given_positions_px, "f", f"({n_positions}, 2)", matches),)
     for path, array, kind, expected, holds in rules:
         if not holds or array.dtype.kind != kind:
             yield Problem(path=path, expected=expected, found=describe(array))

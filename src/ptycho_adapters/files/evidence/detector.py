@@ -15,7 +15,7 @@ from ptycho_core.errors import Problem
 from ptycho_core.measurement.checks import ScanParts
 from ptycho_core.measurement.frames import frame_slices
 from ptycho_core.measurement.screening import Screening, screen_patterns
-from ptycho_core.measurement.suspicions import SCREENED
+from ptycho_core.measurement.suspicions import LEFT_OUT, SCREENED
 
 if TYPE_CHECKING:
     from ptycho_core.any_array import AnyArray
@@ -111,6 +111,7 @@ def _mended(
     if not found.left_out.size or any(row is not None and len(row) != n_frames for row in rows):
         return changed
     kept = np.setdiff1d(np.arange(n_frames), found.left_out)
+    notes[LEFT_OUT] = str(found.left_out.size)
     positions, index, commanded = (None if row is None else row[kept] for row in rows)
     return attrs.evolve(
         changed,

@@ -88,6 +88,8 @@ def _own_arrays(product: Product) -> Arrays:
         f"{OWN}.scale": np.asarray(product.scale),
         f"{OWN}.code_version": np.asarray(product.code_version),
     }
+    if product.given_positions_px is not None:
+        arrays[f"{OWN}/given_positions_px"] = product.given_positions_px
     if product.coverage is not None:
         arrays[f"{OWN}/coverage"] = product.coverage
     if product.wavelength_m is not None:

@@ -15,6 +15,7 @@ from ptycho_core.errors import ConfigError, Problem, raise_if_any
 from ptycho_core.measurement.grouping import Grouping, group_positions, group_scan
 from ptycho_core.measurement.scan import Scan
 from ptycho_core.measurement.splitting import RegionSplit, split_region
+from ptycho_core.measurement.suspicions import frames_left_out
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -127,7 +128,7 @@ def training_groups(payload: TrainingPayload, scan: Scan) -> TrainingGroups:
     Raises:
         ConfigError: the scan cannot give that many groups, or a region is too small for one.
     """
-    grouping = grouping_of(payload)
+    grouping = _grouping_for(payload, scan)
     split = split_region(scan.positions_px, held_out_fraction(payload, scan.n_patterns))
     raise_if_any(ConfigError, "training groups", _problems(grouping, split, scan.n_patterns))
     share = len(split.train) / scan.n_patterns
@@ -156,8 +157,18 @@ def held_out_fraction(payload: TrainingPayload, n_patterns: int) -> float:
 
 def _of_whole_scan(payload: TrainingPayload, scan: Scan) -> TrainingGroups:
     """Draw groups to train on from all of a scan, no region of which is validated on."""
-    groups = group_scan(scan, grouping_of(payload)).indices
+    groups = group_scan(scan, _grouping_for(payload, scan)).indices
     return TrainingGroups(train=groups, validation=groups[:0], apart=True)
+
+
+def _grouping_for(payload: TrainingPayload, scan: Scan) -> Grouping:
+    """The settings of the group draw; what was meant for frames that were left out is left out with them."""
+    grouping, lost = grouping_of(payload), frames_left_out(scan)
+    if scan.n_patterns < grouping.n_groups <= scan.n_patterns + lost:
+        grouping = attrs.evolve(grouping, n_groups=scan.n_patterns)
+    if grouping.n_subsample is not None and scan.n_patterns < grouping.n_subsample <= scan.n_patterns + lost:
+        grouping = attrs.evolve(grouping, n_subsample=scan.n_patterns)
+    return grouping
 
 
 def grouping_of(payload: TrainingPayload) -> Grouping:

@@ -29,6 +29,8 @@ class View:
         where: (B, C, N * N) int64, flat canvas indices of the patches.
         good_pixels: (N, N) float32, detector order, or (B, 1, N, N) where groups differ, or None if all are good.
         background: counts per pixel that do not come from the beam; (B, 1, 1, 1) float32 where groups differ.
+        company: (B, C, M, N, N) float32, amplitudes of the M patterns that a generator sees beside each one; None where
+            it sees none, or groups of its own size.
     """
 
     amplitude: Tensor
@@ -37,6 +39,7 @@ class View:
     where: Tensor
     good_pixels: Tensor | None
     background: float | Tensor = 0.0
+    company: Tensor | None = None
 
 
 @attrs.frozen(kw_only=True, eq=False)
@@ -84,11 +87,13 @@ class Generator(nn.Module, ABC):
         memory_channels: canvas channels that its steps hand on.
         patchwise: whether patches are made one by one and then averaged.
         at_once_px: canvas pixels that a step treats at once where no gradient is wanted; None means all.
+        together: patterns that it sees at once, neighbours on the object; `forward` takes a multiple of them.
     """
 
     memory_channels: int = 0
     patchwise: bool = True
     at_once_px: int | None = None
+    together: int = 1
 
     @abstractmethod
     def forward(self, amplitude: Tensor, probes: Tensor) -> Tensor:
@@ -112,16 +117,29 @@ class AveragedPatches:
     def contribution(self, view: View, patches: Tensor) -> Tensor:
         """Give weighted patches, (B, C, N, N)."""
         del patches
-        dark = not isinstance(view.background, Tensor) and view.background == 0
-        beam = view.amplitude if dark else (view.amplitude.square() - view.background).clamp_min(0.0).sqrt()
-        amplitude = visible_amplitude(beam, view.probes, view.good_pixels)
-        made: Tensor = self.generator(amplitude, view.probes)
+        amplitude = visible_amplitude(_beam(view.amplitude, view.background), view.probes, view.good_pixels)
+        made: Tensor
+        if view.company is None:
+            made = self.generator(amplitude, view.probes)
+        else:
+            # The pattern comes first, and its own patch is what counts; a probe's flux does not see its position.
+            probes = view.probes.unsqueeze(2)
+            beside = visible_amplitude(_beam(view.company, view.background), probes, view.good_pixels)
+            groups = torch.cat([amplitude.unsqueeze(2), beside], dim=2).flatten(0, 1)
+            whole: Tensor = self.generator(groups, probes.flatten(0, 1).expand(-1, groups.shape[1], -1, -1, -1))
+            made = whole[:, 0].reshape(amplitude.shape)
         return view.weight * made
 
     def combine(self, total: Tensor, draft: Draft) -> Draft:
         """Give the weighted mean, and ones where there is no weight."""
         mean = total / draft.weight.clamp_min(torch.finfo(draft.weight.dtype).tiny)
         return attrs.evolve(draft, object=torch.where(draft.weight > 0, mean, torch.ones_like(mean)))
+
+
+def _beam(amplitude: Tensor, background: float | Tensor) -> Tensor:
+    """Amplitude of what comes from the beam."""
+    dark = not isinstance(background, Tensor) and background == 0
+    return amplitude if dark else (amplitude.square() - background).clamp_min(0.0).sqrt()
 
 
 def run_steps(

@@ -18,6 +18,7 @@ from torch import nn
 from torch.nn import functional
 
 from ptycho_adapters.torch_backend.generators.base import Generator, register_generator
+from ptycho_adapters.torch_backend.physics.optics import exit_waves, light_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -66,6 +67,8 @@ class CnnStructure:
         combination: what the heads mean. `polar`: amplitude and phase; `cartesian`: the same numbers taken as real and
             imaginary part; `real_imag`: bounded real part in (-0.8, 1.2) and imaginary part in (-1.2, 1.2).
         input_rms: root mean square of a pattern's amplitude, as the network sees it, under a transparent object.
+        object_scale: factor on what the heads mean that makes a transparent object 1; None takes for each patch the one
+            that lets it pass on as much light as its pattern holds.
     """
 
     size: int
@@ -78,6 +81,7 @@ class CnnStructure:
     activation: Activation = "silu"
     combination: Combination = "polar"
     input_rms: float = 0.5
+    object_scale: float | None = 1.0
 
     @property
     def encoder_channels(self) -> tuple[int, ...]:
@@ -261,6 +265,7 @@ class LegacyCnn(Generator):
     def __init__(self, structure: CnnStructure) -> None:
         super().__init__()
         self.structure = structure
+        self.together = structure.channels
         self.autoencoder = Autoencoder(structure)
         self.autoencoder.start_transparent(structure)
 
@@ -275,12 +280,18 @@ class LegacyCnn(Generator):
         if members % channels:
             raise ValueError(f"expected groups of a multiple of {channels} patterns, found {members}")
         seen = (amplitude * self._gain(probes)).reshape(-1, channels, size, size)
+        patches = self.patches(seen).reshape(groups, members, size, size)
+        if self.structure.object_scale is None:
+            return patches * _energy_factor(patches, amplitude, probes)
+        return patches if self.structure.object_scale == 1.0 else patches * self.structure.object_scale
+
+    def patches(self, seen: Tensor) -> Tensor:
+        """Patches (B, channels, N, N), in the scale of the heads, of amplitudes as the network sees them."""
         first, second = self.heads(seen.contiguous(memory_format=torch.channels_last))
         first = first.expand_as(second).float()
         second = second.float()
         polar = self.structure.combination == "polar"
-        patches = torch.polar(first, second) if polar else torch.complex(first, second)
-        return patches.reshape(groups, members, size, size)
+        return torch.polar(first, second) if polar else torch.complex(first, second)
 
     def heads(self, seen: Tensor) -> tuple[Tensor, Tensor]:
         """What the two heads make of amplitudes as the network sees them, (B, channels, N, N)."""
@@ -291,6 +302,13 @@ class LegacyCnn(Generator):
         """Factor (B, C, 1, 1) on amplitudes that gives a transparent object's pattern the wanted mean square."""
         flux = (probes.real.square() + probes.imag.square()).sum(dim=(-3, -2, -1))
         return (self.structure.input_rms * probes.shape[-1] / flux.sqrt())[..., None, None]
+
+
+def _energy_factor(patches: Tensor, amplitude: Tensor, probes: Tensor) -> Tensor:
+    """Factor (B, C, 1, 1) that lets as much light through a patch as its pattern holds."""
+    light = light_of(exit_waves(patches, probes)).sum(dim=(-2, -1), keepdim=True)
+    counts = amplitude.square().sum(dim=(-2, -1), keepdim=True)
+    return (counts / light.clamp_min(torch.finfo(light.dtype).tiny)).sqrt()
 
 
 def _chain(block: Callable[[int, int], nn.Module], channels: tuple[int, ...]) -> nn.Sequential:

@@ -18,16 +18,17 @@ from ptycho_adapters.torch_backend.physics.optics import light_of, shift_probe
 from ptycho_adapters.torch_backend.physics.probe import aberration_basis
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable
 
     from ptycho_adapters.torch_backend.inference.whole_scan import WholeScan
 
-_PATTERNS, _PATTERNS_FOR_A_PROBE = 64, 32
+_PATTERNS, _PATTERNS_FOR_A_PROBE, _PATTERNS_FOR_A_MOTION = 64, 32, 48
 _CLEARLY_BETTER = 0.8  # of the misfit
-_MOTION_BETTER, _MOTION_DIRECTED = 0.9, 0.95  # of the misfit at rest, and of that of a motion across
-_FOCUS_RANGE_RAD, _FOCUS_STEP_RAD, _FOCUS_HALVINGS = 12.0, 1.0, 2
-_MOTION_LENGTHS_PX = (2.5, 5.0, 8.0)
-_MOTION_ANGLES_RAD = tuple(np.pi / 4 * np.arange(4))
+_MOTION_GAIN = 0.1  # of the misfit at rest
+_MOTION_DIRECTED = 1.4  # times the gain of the motion across: what helps in all directions is another fault
+_FOCUS_RANGE_RAD, _FOCUS_STEP_RAD, _FOCUS_HALVINGS = 12.0, 2.0, 3
+_MOTION_LENGTHS_PX = (5.0, 2.5, 8.0)  # the first along all directions, the others along the best
+_MOTION_ANGLES_RAD = tuple((np.pi / 4 * np.arange(4)).tolist())
 _PARALLEL = 1e-3  # share of the light below which a mode says what another one says already
 _NEW_SHARE = 0.03  # of the light, for a mode that nothing is known about
 
@@ -70,9 +71,7 @@ ORIENTATIONS = tuple(
 
 def misfit_ratio(run: WholeScan) -> float:
     """Deviance of some patterns around the middle over what shot noise leaves; 1 is a perfect fit."""
-    few = run.around_the_middle(_PATTERNS)
-    metrics = few.judge(few.stitch()[0]).metrics
-    return metrics["deviance_per_px"] / metrics["expected_deviance_per_px"]
+    return run.around_the_middle(_PATTERNS).judge_itself().misfit_ratio
 
 
 def better_orientation(run: WholeScan) -> Orientation | None:
@@ -82,7 +81,7 @@ def better_orientation(run: WholeScan) -> Orientation | None:
         None if that is the one that they have, or if none is clearly better.
     """
     few = run.around_the_middle(_PATTERNS)
-    misfits = [_deviance(each.applied(few)) for each in ORIENTATIONS]
+    misfits = [each.applied(few).judge_itself().deviance for each in ORIENTATIONS]
     best = int(np.argmin(misfits))
     return ORIENTATIONS[best] if misfits[best] < _CLEARLY_BETTER * misfits[0] else None
 
@@ -107,7 +106,7 @@ def probe_from_patterns(run: WholeScan) -> Tensor | None:
         return probe * (light_of(run.probe).sum() / light_of(probe).sum()).sqrt()
 
     def misfit(focus_rad: float) -> float:
-        return _deviance(attrs.evolve(few, probe=probe_at(focus_rad)))
+        return attrs.evolve(few, probe=probe_at(focus_rad)).judge_itself().deviance
 
     steps = round(_FOCUS_RANGE_RAD / _FOCUS_STEP_RAD)
     tried = {step * _FOCUS_STEP_RAD: misfit(step * _FOCUS_STEP_RAD) for step in range(-steps, steps + 1)}
@@ -117,7 +116,7 @@ def probe_from_patterns(run: WholeScan) -> Tensor | None:
         best = min(tried, key=tried.__getitem__)
         tried |= {focus: misfit(focus) for focus in (best - width, best + width)}
     best = min(tried, key=tried.__getitem__)
-    return probe_at(best) if tried[best] < _CLEARLY_BETTER * _deviance(few) else None
+    return probe_at(best) if tried[best] < _CLEARLY_BETTER * few.judge_itself().deviance else None
 
 
 @attrs.frozen(kw_only=True, eq=False)
@@ -143,28 +142,33 @@ def motion_of(run: WholeScan, modes: int) -> Motion | None:
         modes: number of modes, at least 2.
 
     Returns:
-        None if no motion explains the patterns clearly better.
+        None if no motion explains the patterns clearly better than rest, and than the motion across it.
     """
-    few = run.around_the_middle(_PATTERNS)
-    motions = list(_motions(run.probe, modes))
-    misfits = [_deviance(attrs.evolve(few, probe=each.modes)) for each in motions]
-    best = int(np.argmin(misfits))
-    # A motion has a direction: what helps along all of them is a smoother probe, and another fault.
-    quarter = len(_MOTION_ANGLES_RAD) // 2
-    first = best - best % len(_MOTION_ANGLES_RAD)
-    across = misfits[first + (best - first + quarter) % len(_MOTION_ANGLES_RAD)]
-    clear = misfits[best] < _MOTION_BETTER * _deviance(few) and misfits[best] < _MOTION_DIRECTED * across
-    return motions[best] if clear else None
+    few = run.around_the_middle(_PATTERNS_FOR_A_MOTION)
+
+    def deviance(length_px: float, angle_rad: float) -> float:
+        return attrs.evolve(few, probe=_smeared(run.probe, length_px, angle_rad, modes)).judge_itself().deviance
+
+    at_rest = few.judge_itself().deviance
+    along = {angle: deviance(_MOTION_LENGTHS_PX[0], angle) for angle in _MOTION_ANGLES_RAD}
+    angle = min(along, key=along.__getitem__)
+    if at_rest - along[angle] < _MOTION_DIRECTED * (at_rest - max(along.values())):
+        return None
+    lengths = {length: deviance(length, angle) for length in _MOTION_LENGTHS_PX[1:]}
+    lengths[_MOTION_LENGTHS_PX[0]] = along[angle]
+    length = min(lengths, key=lengths.__getitem__)
+    across = deviance(length, angle + np.pi / 2)
+    gain, gain_across = at_rest - lengths[length], at_rest - across
+    if gain < _MOTION_GAIN * at_rest or gain < _MOTION_DIRECTED * gain_across:
+        return None
+    return Motion(length_px=length, angle_rad=angle, modes=_smeared(run.probe, length, angle, modes))
 
 
-def _motions(still: Tensor, modes: int) -> Iterator[Motion]:
-    along = torch.linspace(-0.5, 0.5, modes)
-    for length in _MOTION_LENGTHS_PX:
-        for angle in _MOTION_ANGLES_RAD:
-            way = torch.tensor([np.sin(angle), np.cos(angle)], dtype=torch.float32)
-            shifts = (length * along[:, None] * way).to(still.device)
-            copies = shift_probe(still, shifts)[:, 0] / modes**0.5
-            yield Motion(length_px=length, angle_rad=float(angle), modes=copies)
+def _smeared(still: Tensor, length_px: float, angle_rad: float, modes: int) -> Tensor:
+    way = torch.tensor([np.sin(angle_rad), np.cos(angle_rad)], dtype=torch.float32)
+    shifts = length_px * torch.linspace(-0.5, 0.5, modes)[:, None] * way
+    copies: Tensor = shift_probe(still, shifts.to(still.device))[:, 0] / modes**0.5
+    return copies
 
 
 def orthogonal_modes(probe: Tensor) -> Tensor:
@@ -210,7 +214,3 @@ def _derivatives(mode: Tensor) -> Iterable[Tensor]:
     spectrum = torch.fft.fft2(mode)
     for factor in (y, x, y * x, y * y + 0 * x, x * x + 0 * y, y * y * x, x * x * y):
         yield torch.fft.ifft2(spectrum * factor)
-
-
-def _deviance(run: WholeScan) -> float:
-    return run.judge(run.stitch()[0]).metrics["deviance_per_px"]

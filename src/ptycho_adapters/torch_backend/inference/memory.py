@@ -95,6 +95,7 @@ def kept_per_pixel(generator: Generator, scan: Scan) -> float:
     device = next(generator.parameters(), torch.zeros(0)).device
     kept = Kept(generator)
     with torch.inference_mode(mode=False), torch.enable_grad(), kept:
-        amplitude = torch.ones(1, 1, size, size, device=device)
-        generator(amplitude, torch.ones(1, 1, scan.n_modes, size, size, dtype=torch.complex64, device=device))
+        together = generator.together
+        amplitude = torch.ones(1, together, size, size, device=device)
+        generator(amplitude, torch.ones(1, together, scan.n_modes, size, size, dtype=torch.complex64, device=device))
     return kept.size / max(1, len(generator.steps())) / size**2

@@ -62,26 +62,6 @@ class Pull:
     slope: Tensor
 
 
-def stage_moves(scan_pass: WholeScan, object_: Tensor) -> Moves:
-    """Moves that one linear map of all positions about their middle makes, without their mean."""
-    place = scan_pass.positions_px()
-    place = place - place.mean(dim=0)
-    base = torch.zeros(len(place), 2, 6, dtype=torch.float64, device=place.device)
-    base[:, 0, 0:2], base[:, 1, 2:4], base[:, 0, 4], base[:, 1, 5] = place, place, 1.0, 1.0
-
-    def step(pull: Pull, so_far: Tensor) -> tuple[Tensor, Tensor]:
-        del so_far
-        matrix = torch.einsum("nia,nij,njb->ab", base, pull.curvature, base)
-        vector = torch.einsum("nia,ni->a", base, pull.slope)
-        unit = matrix.diagonal().sqrt().clamp_min(torch.finfo(torch.float64).tiny)
-        even = matrix / unit[:, None] / unit + _LEAST_STIFFNESS * torch.eye(6, dtype=torch.float64, device=place.device)
-        scaled = base / unit
-        known = torch.linalg.inv(even)
-        return scaled @ (known @ (vector / unit)), torch.einsum("nia,ab,nib->n", scaled, known, scaled)
-
-    return _moves(scan_pass, object_, step)
-
-
 def single_moves(scan_pass: WholeScan, object_: Tensor, already_px: Tensor) -> Moves:
     """Moves that each pattern asks for by itself; their mean, a free choice, is left out.
 

@@ -22,7 +22,8 @@ from ptycho_adapters.torch_backend.inference.hypotheses import (
     with_more_modes,
 )
 from ptycho_adapters.torch_backend.inference.probe_refinement import dark_level
-from ptycho_adapters.torch_backend.inference.turns import PositionRefinement, Turns, never, refine
+from ptycho_adapters.torch_backend.inference.stage_fit import fit_stage
+from ptycho_adapters.torch_backend.inference.turns import Turns, clear_gain, never, refine
 from ptycho_adapters.torch_backend.inference.whole_scan import WholeScan
 from ptycho_adapters.torch_backend.physics.optics import light_of
 from ptycho_adapters.torch_backend.physics.probe import TrainableProbe
@@ -31,12 +32,16 @@ _JUDGED_PATTERNS = 64
 _CLEAR_ERRORS = 3.0  # standard errors of the mean gain over the patterns
 _LEAST_BEAM_SHARE = 0.05  # of all light
 _POOR_RATIO, _MOTION_RATIO = 1.8, 1.35  # of the misfit to that of shot noise, from which on a cause is looked for
+_TRIAL_ROUNDS = 2
+_LITTLE_BETTER = 0.8  # of the misfit: a probe that is merely unrefined gets well below in those rounds
+_STAGE_FIT_PATTERNS = (64, 128, 128)  # of each fit, as long as one follows another
 _MOTION_MODES = 3
 _BETTER = 0.97  # of the misfit, for modes of a motion to be kept
 _WORTH_A_LOOK = 0.2  # counts per pixel in the darkest pixels, from which on a background is fitted
 
 
 Search = Literal["auto", "always", "never"]
+PositionRefinement = Literal["none", "affine", "each"]
 
 
 @attrs.frozen(kw_only=True)
@@ -107,15 +112,12 @@ def prepare(start: WholeScan, wanted: Preparation) -> Prepared:
     darkest = dark_level(start.scan.mean_counts, start.scan.good_pixels)
     fitted = level is None and darkest > _WORTH_A_LOOK
     run = with_background(start, darkest if fitted else level or 0.0)
-    run = attrs.evolve(run, probe=_with_modes(run.probe, wanted.modes))
-    found = _upright(Prepared(run=run), wanted)
-    if wanted.focus_patterns:
-        found = _focused(found, wanted)
-    found = _with_probe_of_patterns(found, wanted)
+    given = Prepared(run=attrs.evolve(run, probe=_with_modes(run.probe, wanted.modes)))
+    found = _searched(given, wanted)
     turns = Turns(
         probe=wanted.probe_rounds,
         background=fitted,
-        positions=wanted.positions,
+        positions=wanted.positions == "each",
         show_progress=wanted.show_progress,
         enough=wanted.enough,
     )
@@ -125,7 +127,8 @@ def prepare(start: WholeScan, wanted: Preparation) -> Prepared:
         moving = refine(attrs.evolve(found.run, probe=motion.modes, background=refined.background), turns)
         better = misfit_ratio(moving) < _BETTER * misfit_ratio(refined)
         refined, motion = (moving, motion) if better else (refined, None)
-    moves = refined.positions_px() - found.run.positions_px()
+    upright = given.run if found.orientation is None else found.orientation.applied(given.run)
+    moves = refined.positions_px() - upright.positions_px()
     return attrs.evolve(
         found,
         run=attrs.evolve(with_background(refined, refined.background), probe=orthogonal_modes(refined.probe)),
@@ -142,10 +145,20 @@ def _with_modes(probe: Tensor, modes: int | None) -> Tensor:
     return own if modes is None else with_more_modes(own, modes)
 
 
-def _upright(found: Prepared, wanted: Preparation) -> Prepared:
+def _searched(given: Prepared, wanted: Preparation) -> Prepared:
+    """Look for what is wrong altogether: orientation, focus, stage, probe."""
+    hopeless = _is_hopeless(given, wanted)
+    found = _upright(given) if _looked_for(wanted.orientation, wanted, hopeless=hopeless) else given
+    if wanted.focus_patterns:
+        found = _focused(found, wanted)
+    found = _with_stage(found, wanted)
+    if _looked_for(wanted.probe_search, wanted, hopeless=hopeless and _is_hopeless(found, wanted)):
+        found = _with_probe_of_patterns(found, wanted)
+    return found
+
+
+def _upright(found: Prepared) -> Prepared:
     """Turn the positions over where the scan as it is explains nothing, and another orientation does."""
-    if not _looked_for(wanted.orientation, found, wanted):
-        return found
     orientation = better_orientation(found.run)
     if orientation is None:
         return found
@@ -154,19 +167,44 @@ def _upright(found: Prepared, wanted: Preparation) -> Prepared:
 
 def _with_probe_of_patterns(found: Prepared, wanted: Preparation) -> Prepared:
     """Replace the probe where, in any focus, it explains nothing, and one made out of the mean pattern does."""
-    if not _looked_for(wanted.probe_search, found, wanted):
-        return found
     probe = probe_from_patterns(found.run)
     if probe is None:
         return found
     replaced = attrs.evolve(found.run, probe=probe)
-    return attrs.evolve(found, run=replaced, probe_replaced=True, focus_rad=0.0, focus_gain=0.0)
+    new = attrs.evolve(found, run=replaced, probe_replaced=True, focus_rad=0.0, focus_gain=0.0)
+    return _with_stage(new, wanted)
 
 
-def _looked_for(search: Search, found: Prepared, wanted: Preparation) -> bool:
-    if search == "never" or wanted.enough():
+def _with_stage(found: Prepared, wanted: Preparation) -> Prepared:
+    """Put the stage as a whole right, and the focus with it, as long as that explains much of what is left."""
+    for patterns in _STAGE_FIT_PATTERNS:
+        if wanted.positions == "none" or wanted.probe_rounds == 0 or wanted.enough():
+            break
+        tried = refine(found.run.around_the_middle(patterns), Turns(probe=_TRIAL_ROUNDS))
+        errors = fit_stage(tried, thorough=found.focus_rad != 0.0)
+        moves = bool(errors.linear.any())
+        if errors.gain < clear_gain(errors.before) or not (moves or wanted.focus_patterns):
+            break
+        focus_rad = found.focus_rad + errors.focus_rad
+        found = attrs.evolve(found, run=errors.put_right(found.run), focus_rad=focus_rad)
+        if not moves:
+            break
+    return found
+
+
+def _looked_for(search: Search, wanted: Preparation, *, hopeless: bool) -> bool:
+    return search != "never" and not wanted.enough() and (search == "always" or hopeless)
+
+
+def _is_hopeless(found: Prepared, wanted: Preparation) -> bool:
+    """Tell whether a fit is poor and a few rounds of the probe leave it so: something else is wrong."""
+    if "auto" not in (wanted.orientation, wanted.probe_search) or wanted.enough():
         return False
-    return search == "always" or misfit_ratio(found.run) > _POOR_RATIO
+    poor = misfit_ratio(found.run)
+    if poor <= _POOR_RATIO:
+        return False
+    tried = refine(found.run.around_the_middle(_JUDGED_PATTERNS), Turns(probe=_TRIAL_ROUNDS))
+    return misfit_ratio(tried) > _LITTLE_BETTER * poor
 
 
 def _motion(still: WholeScan, refined: WholeScan, wanted: Preparation) -> Motion | None:
@@ -202,10 +240,7 @@ def _focused(found: Prepared, wanted: Preparation) -> Prepared:
     changed = attrs.evolve(run, probe=refocused(probe, focus))
     if not wanted.judged:
         return attrs.evolve(found, run=changed, focus_rad=focus)
-    before, after = (
-        few.judge(few.stitch()[0]).r_factors
-        for few in (each.around_the_middle(_JUDGED_PATTERNS) for each in (run, changed))
-    )
+    before, after = (each.around_the_middle(_JUDGED_PATTERNS).judge_itself().r_factors for each in (run, changed))
     gains = before - after
     if gains.mean() <= _CLEAR_ERRORS * gains.std() / np.sqrt(len(gains)):
         return found

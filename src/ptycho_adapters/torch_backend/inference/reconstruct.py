@@ -59,10 +59,10 @@ def reconstruct(
     """
     execution = execution_config or PyTorchExecutionConfig()
     settings = inference_config or TorchInferenceConfig()
-    _check(model, scan)
     check_hardware(execution)
     clock = [time.perf_counter()]
     chosen = chosen_patterns(scan, settings, None if data_config is None else data_config.subsample_seed)
+    _check(model, scan, len(chosen))
     check_residency(scan, len(chosen), execution)
     with torch.inference_mode(), cpu_threads(execution.num_threads):
         run, taken = _first_pass(model, scan, chosen, execution, settings)
@@ -139,13 +139,16 @@ def candidate_probes(model: TrainedModel, scan: Scan, flux: float) -> list[Candi
     return [*refined, CandidateProbe(source="scan", number=None, probe=measured)]
 
 
-def _check(model: TrainedModel, scan: Scan) -> None:
-    size = model.payload.pt_data_config.N
+def _check(model: TrainedModel, scan: Scan, n_patterns: int) -> None:
+    size, together = model.payload.pt_data_config.N, model.generator.together
     problems = []
     if size != scan.N:
         problems.append(
             Problem(path="scan.patterns", expected=f"{size} px, as the model was trained", found=f"{scan.N} px")
         )
+    if n_patterns < together:
+        expected = f"at least {together}, which the network sees together"
+        problems.append(Problem(path="scan.patterns", expected=expected, found=str(n_patterns)))
     raise_if_any(ScanError, "reconstruction", problems)
 
 
@@ -155,11 +158,7 @@ def _best_of(probes: list[CandidateProbe], make_pass: PassFactory) -> CandidateP
         return probes[0]
     few = make_pass.chosen[:_JUDGED_PATTERNS]
 
-    def deviance(candidate: CandidateProbe) -> float:
-        run = make_pass(candidate.probe, few)
-        return run.judge(run.stitch()[0]).metrics["deviance_per_px"]
-
-    return min(probes, key=deviance)
+    return min(probes, key=lambda candidate: make_pass(candidate.probe, few).judge_itself().deviance)
 
 
 def preparation_for(
@@ -168,11 +167,12 @@ def preparation_for(
     """What is found out before a reconstruction.
 
     Where nobody has refined the probe yet, its focus is looked for, and probe and positions are refined in some rounds;
-    what a training refined stays as it is unless rounds are asked for.
+    what a training refined stays as it is unless rounds are asked for, and so does a scan under a network of other
+    software, which brings no probe and was made for the one of the scan as it is.
     """
     rounds = settings.probe_rounds
     if rounds is None:
-        rounds = 0 if model.probe_refined else ROUNDS_BEFORE_A_RECONSTRUCTION
+        rounds = 0 if model.probe_refined or not model.probes else ROUNDS_BEFORE_A_RECONSTRUCTION
     return Preparation(
         focus_patterns=_FOCUS_PATTERNS if settings.probe_autofocus and rounds > 0 else 0,
         judged=True,

@@ -1,36 +1,35 @@
-"""Network and everything else that is unknown about a scan, in turn: probe, background, positions."""
+"""Network and everything else that is unknown about a scan, in turn: probe, background, single positions."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from enum import Enum, auto
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import attrs
 import torch
 
 from ptycho_adapters.torch_backend.bars import counted
-from ptycho_adapters.torch_backend.inference.position_refinement import Moves, single_moves, stage_moves
+from ptycho_adapters.torch_backend.inference.position_refinement import single_moves
 from ptycho_adapters.torch_backend.inference.probe_refinement import background_step, probe_step
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from ptycho_adapters.torch_backend.inference.whole_scan import WholeScan
+    from ptycho_adapters.torch_backend.inference.whole_scan import Judgement, WholeScan
 
 ROUNDS_BEFORE_A_RECONSTRUCTION, ROUNDS_BEFORE_A_TRAINING = 8, 30
-_PATTERNS = 256  # say all about probe and background, however large the scan
+_FEW_PATTERNS, _PATTERNS = 128, 256  # say most, and all about probe and background, however large the scan
 _PROBE_STEPS = 3  # per round
+_LAST_ROUNDS = 2  # are made with more patterns
 _SETTLING_ROUNDS = 2  # before the first look at the positions
-_STAGE_ROUNDS, _SINGLE_ROUNDS, _FEWEST_ROUNDS = 14, 12, 3
-_LONGEST = _SETTLING_ROUNDS + _STAGE_ROUNDS + _SINGLE_ROUNDS + 2
+_MOVING_ROUNDS, _FEWEST_ROUNDS = 12, 3
+_LONGEST = _SETTLING_ROUNDS + _MOVING_ROUNDS + 1
 _BACKGROUND_ROUNDS = 3
-_MOMENTUM = 0.7  # of the stage, whose errors the object hides for many rounds
-_SETTLED_STAGE_PX, _SETTLED_PX = 0.015, 0.1
-_CLEAR_STAGE_PX, _CLEAR_PX, _CLEAR_NOISES = 0.02, 0.1, 3.0  # what a first look has to show for positions to be moved
-_CLEAR_GAIN = 0.01  # of the deviance, for moved positions to be kept
-
-PositionRefinement = Literal["none", "affine", "each"]
+_SETTLED_PX, _CLEAR_NOISES = (
+    0.1,
+    3.0,
+)  # what moves have to exceed, and the first ones to show, for positions to be moved
+_CLEAR_GAIN, _LEAST_GAIN = 0.2, 0.005  # of what is left above shot noise, and of all: for moved positions to be kept
 
 
 def never() -> bool:
@@ -45,14 +44,14 @@ class Turns:
     Attributes:
         probe: rounds of the probe, each a network pass and a few probe steps; 0 leaves the probe as it is.
         background: whether the background is refined with it.
-        positions: what may be moved: nothing, the stage as a whole, or each position too.
+        positions: whether each position is moved by itself.
         show_progress: on standard error.
         enough: asked before each round; no more are made once it says so.
     """
 
     probe: int
     background: bool = False
-    positions: PositionRefinement = "none"
+    positions: bool = False
     show_progress: bool = False
     enough: Callable[[], bool] = never
 
@@ -69,98 +68,93 @@ def refine(start: WholeScan, turns: Turns) -> WholeScan:
     Returns:
         The pass with a probe of the same energy, and its positions where they were if moving them gained nothing.
     """
-    few = start.around_the_middle(_PATTERNS)
-    refined = _in_turns(few, turns)
+    few = start.around_the_middle(_FEW_PATTERNS)
     if few is start:
-        return refined
-    moves = refined.positions_px() - few.positions_px()
-    whole = attrs.evolve(start, probe=refined.probe, background=refined.background)
+        return _in_turns(start, turns)
+    last = min(turns.probe, _LAST_ROUNDS)
+    run = _in_turns(few, attrs.evolve(turns, probe=turns.probe - last))
+    many = start.around_the_middle(_PATTERNS)
+    run = _carried_over(run, many, attrs.evolve(turns, probe=last))
+    if many is start:
+        return run
+    return _carried_over(run, start, attrs.evolve(turns, probe=0, background=False))
+
+
+def _carried_over(found: WholeScan, given: WholeScan, turns: Turns) -> WholeScan:
+    """Go on with more patterns: the probe and background that some have found, positions moved as theirs were."""
+    before = given.scan.positions_px(found.indices)
+    moves = found.positions_px() - before
+    more = attrs.evolve(given, probe=found.probe, background=found.background)
     if not moves.any():
-        return whole
-    whole = whole.moved(moves_of_the_stage(few.positions_px(), moves, whole.positions_px()))
-    return _in_turns(whole, attrs.evolve(turns, probe=0, background=False), already=start)
+        return _in_turns(more, attrs.evolve(turns, positions=False), settled=given)
+    moved = more.moved(moves_of_the_stage(before, moves, more.positions_px()))
+    return _in_turns(moved, turns, settled=given)
 
 
-def _in_turns(start: WholeScan, turns: Turns, *, already: WholeScan | None = None) -> WholeScan:
-    course = _Course(already or start, turns.positions)
+def _in_turns(start: WholeScan, turns: Turns, *, settled: WholeScan | None = None) -> WholeScan:
+    """Take turns; a pass that has settled on the positions where it starts says where they were given."""
+    course = _Course(settled or start, moving=turns.positions)
     run, for_background = start, _BACKGROUND_ROUNDS if turns.background else 0
     least = max(turns.probe, for_background)
+    unsettled = 0 if settled else min(_SETTLING_ROUNDS, least)
     for number in counted(least + _LONGEST, "probe and positions", shown=turns.show_progress):
-        moving = course.phase is not _Phase.DONE
-        if turns.enough() or not (moving or number < least):
+        if turns.enough() or not (course.moving or number < least):
             break
         object_, _ = run.stitch()
-        if turns.probe and (moving or number < turns.probe):
+        if turns.probe and (course.moving or number < turns.probe):
             for _ in range(_PROBE_STEPS):
                 run = attrs.evolve(run, probe=probe_step(run, object_))
         if turns.background:
             run = attrs.evolve(run, background=background_step(run, object_))
-        if number >= min(_SETTLING_ROUNDS, least):
+        if course.moving and number >= unsettled:
             run = course.step(run, object_)
     return course.result(run)
 
 
-class _Phase(Enum):
-    STAGE = auto()
-    SINGLE = auto()
-    DONE = auto()
-
-
 class _Course:
-    """Positions on their way: the stage as a whole first, then each by itself, as long as they move."""
+    """Positions on their way, as long as they move.
 
-    def __init__(self, start: WholeScan, wanted: PositionRefinement) -> None:
-        self.phase = _Phase.DONE if wanted == "none" else _Phase.STAGE
-        self._start = start
-        self._each = wanted == "each"
-        self._stage_px = start.positions_px()
-        self._speed: Tensor | None = None
+    Attributes:
+        moving: whether they still do.
+    """
+
+    def __init__(self, start: WholeScan, *, moving: bool) -> None:
+        self.moving = moving
+        self._given_px = start.positions_px()
         self._rounds = 0
 
     def step(self, run: WholeScan, object_: Tensor) -> WholeScan:
         """Move the positions of a pass by what they ask for under an object, if that is clear."""
-        if self.phase is _Phase.STAGE:
-            return self._with_stage(run, object_)
-        if self.phase is _Phase.SINGLE:
-            return self._with_each(run, object_)
-        return run
-
-    def _with_stage(self, run: WholeScan, object_: Tensor) -> WholeScan:
-        moves = stage_moves(run, object_)
-        first = self._speed is None
-        if self._ends(moves, _CLEAR_STAGE_PX if first else _SETTLED_STAGE_PX, _STAGE_ROUNDS, first=first):
-            self.phase = _Phase.SINGLE if self._each else _Phase.DONE
-            self._stage_px, self._rounds = run.positions_px(), 0
-            return run
-        self._speed = moves.px if self._speed is None else moves.px + _MOMENTUM * self._speed
-        return run.moved(self._speed)
-
-    def _with_each(self, run: WholeScan, object_: Tensor) -> WholeScan:
-        moves = single_moves(run, object_, run.positions_px() - self._stage_px)
-        first = self._rounds == 0
-        if self._ends(moves, _CLEAR_PX if first else _SETTLED_PX, _SINGLE_ROUNDS, first=first):
-            self.phase = _Phase.DONE
-            return run
+        moves = single_moves(run, object_, run.positions_px() - self._given_px)
+        self._rounds += 1
+        unclear = self._rounds == 1 and moves.rms_px < _CLEAR_NOISES * moves.noise_px
+        # A large scan starts from what its middle has found, and each of its rounds costs more.
+        most = max(_FEWEST_ROUNDS, _MOVING_ROUNDS * _PATTERNS // len(moves.px))
+        if unclear or moves.rms_px < _SETTLED_PX or self._rounds > min(most, _MOVING_ROUNDS):
+            self.moving = False
+            return self._better_of_both(run)
         return run.moved(moves.px)
 
-    def _ends(self, moves: Moves, least_px: float, most_rounds: int, *, first: bool) -> bool:
-        self._rounds += 1
-        unclear = first and moves.rms_px < _CLEAR_NOISES * moves.noise_px
-        # A large scan starts from what its middle has found, and each of its rounds costs more.
-        most = max(_FEWEST_ROUNDS, most_rounds * _PATTERNS // len(moves.px))
-        return unclear or moves.rms_px < least_px or self._rounds > min(most, most_rounds)
-
     def result(self, run: WholeScan) -> WholeScan:
-        """Give the pass, with its first positions if the others explain the patterns no better."""
-        moves = self._start.positions_px() - run.positions_px()
+        """Give the pass, with its first positions if it was stopped on the way to others that are no better yet."""
+        return self._better_of_both(run) if self.moving else run
+
+    def _better_of_both(self, run: WholeScan) -> WholeScan:
+        """Give the pass, with the given positions if the present ones do not explain the patterns clearly better."""
+        moves = self._given_px - run.positions_px()
         if not moves.any():
             return run
         back = run.moved(moves)
-        return run if _deviance(run) < (1.0 - _CLEAR_GAIN) * _deviance(back) else back
+        now, then = (each.around_the_middle(_PATTERNS).judge_itself() for each in (run, back))
+        return run if then.deviance - now.deviance > clear_gain(then) else back
 
 
-def _deviance(run: WholeScan) -> float:
-    return run.judge(run.stitch()[0]).metrics["deviance_per_px"]
+def clear_gain(before: Judgement) -> float:
+    """How much a deviance has to fall for moved positions to be kept.
+
+    A probe that is not yet right pulls positions along; what they then gain is little of what is left unexplained.
+    """
+    return max(_CLEAR_GAIN * before.excess, _LEAST_GAIN * before.deviance)
 
 
 def moves_of_the_stage(places: Tensor, moves: Tensor, others: Tensor) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -22,6 +23,7 @@ from ptycho_adapters.torch_backend.physics.optics import (
     poisson_deviance,
 )
 from ptycho_adapters.torch_backend.physics.shot_noise import expected_misfit
+from ptycho_core.measurement.grouping import Grouping, group_positions
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -40,6 +42,21 @@ class Judgement:
 
     metrics: dict[str, float]
     r_factors: NDArray[np.float64]
+
+    @property
+    def deviance(self) -> float:
+        """Of the counts, per pixel."""
+        return self.metrics["deviance_per_px"]
+
+    @property
+    def misfit_ratio(self) -> float:
+        """Deviance over what shot noise leaves; 1 is a perfect fit."""
+        return self.deviance / self.metrics["expected_deviance_per_px"]
+
+    @property
+    def excess(self) -> float:
+        """Deviance above what shot noise leaves."""
+        return self.deviance - self.metrics["expected_deviance_per_px"]
 
 
 @attrs.frozen(kw_only=True, eq=False)
@@ -114,6 +131,25 @@ class WholeScan:
             r_factors=(gaps / amplitudes).numpy(),
         )
 
+    def amplitudes(self) -> tuple[Tensor, Tensor]:
+        """Roots of the counts that the object which the generator makes now implies, and of the measured ones.
+
+        Returns:
+            Both (n, N, N) float32, 0 where a pixel is bad.
+        """
+        object_, good = self.stitch()[0], self.scan.good_pixels
+        expected, measured = [], []
+        for view in self._views():
+            patches = extract(object_[None], view.where, self.scan.size)
+            expected.append(expected_counts(patches, view.probes, self.background + BACKGROUND_COUNTS).sqrt()[0])
+            measured.append(view.amplitude[0])
+        both = torch.cat(expected), torch.cat(measured)
+        return both if good is None else (both[0] * good, both[1] * good)
+
+    def judge_itself(self) -> Judgement:
+        """Judge the object that the generator makes now."""
+        return self.judge(self.stitch()[0])
+
     def around_the_middle(self, patterns: int) -> WholeScan:
         """The same pass over so many patterns, those nearest to the mean position, on a canvas of their own.
 
@@ -137,7 +173,8 @@ class WholeScan:
     def _views(self) -> Iterable[View]:
         """Views of all patterns, kept where there is room, else made anew each time."""
         modes, size = self.probe.shape[0], self.scan.size
-        bytes_per_pixel = 8 * modes + 4 + 4 + 8  # probes, amplitude, weight, canvas indices
+        # Probes, amplitudes, weight, canvas indices.
+        bytes_per_pixel = 8 * modes + 4 * self.generator.together + 4 + 8
         fit = len(self.indices) * size * size * bytes_per_pixel <= _KEPT_BYTES
         return self._kept_views if fit else self._made_views()
 
@@ -146,7 +183,8 @@ class WholeScan:
         return tuple(self._made_views())
 
     def _made_views(self) -> Iterator[View]:
-        for batch in self.indices.split(self.batch_size):
+        company = self._company
+        for number, batch in enumerate(self.indices.split(self.batch_size)):
             group = self.scan.gather(batch[None])
             probes = group.probes(self.probe)
             light = light_of(probes)
@@ -158,7 +196,29 @@ class WholeScan:
                 where=self.canvas.indices(group.starts, self.origin, self.scan.size),
                 good_pixels=self.scan.good_pixels,
                 background=self.background,
+                company=None if company is None else self._beside(company.split(self.batch_size)[number]),
             )
+
+    @cached_property
+    def _company(self) -> Tensor | None:
+        """Scan indices (n, M) of some of the nearest patterns to each one, for a network that sees several together."""
+        together = self.generator.together
+        if together == 1:
+            return None
+        nearest = Grouping(
+            n_groups=len(self.indices),
+            gridsize=math.isqrt(together),
+            neighbor_count=together,
+            seed=0,
+            sequential_sampling=True,
+        )
+        groups = group_positions(self.positions_px().cpu().numpy(), nearest)
+        return self.indices[torch.tensor(groups.indices[:, 1:], dtype=torch.int64, device=self.indices.device)]
+
+    def _beside(self, company: Tensor) -> Tensor:
+        """Amplitudes (1, b, M, N, N) of the company (b, M) of a batch."""
+        size = self.scan.size
+        return self.scan.gather(company).counts.sqrt().reshape(1, *company.shape, size, size)
 
     def _summed(self, patches: Iterable[tuple[Tensor, Tensor]]) -> Tensor:
         total = torch.zeros(1, self.canvas.pixels, device=self.probe.device)
