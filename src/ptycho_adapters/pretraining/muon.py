@@ -34,8 +34,17 @@ class Muon:
     def __init__(self, kernels: Iterable[nn.Parameter], *, momentum: float = 0.95) -> None:
         alike = groupby(sorted(kernels, key=_matrix_shape), key=_matrix_shape)
         self._kernels = [list(group) for _, group in alike]
-        self._means = [torch.zeros(len(group), *_matrix_shape(group[0])) for group in self._kernels]
+        self._means = [group[0].new_zeros(len(group), *_matrix_shape(group[0])) for group in self._kernels]
         self._momentum = momentum
+
+    def state(self) -> list[Tensor]:
+        """Give the running means of gradients, which go on to change."""
+        return self._means
+
+    def load(self, means: Sequence[Tensor]) -> None:
+        """Take running means over that another instance for such kernels gave."""
+        for mean, given in zip(self._means, means, strict=True):
+            mean.copy_(given)
 
     @torch.no_grad()
     def step(self, learning_rate: float) -> None:
@@ -60,7 +69,7 @@ def orthogonalized(matrices: Tensor) -> Tensor:
     wide = matrices.transpose(1, 2) if tall else matrices
     wide = wide / wide.norm(dim=(1, 2), keepdim=True).clamp_min(_TINY)
     gram = wide @ wide.transpose(1, 2)
-    one = torch.eye(gram.shape[-1])
+    one = torch.eye(gram.shape[-1], device=gram.device)
     product = one.expand_as(gram)
     a, b, c = _COEFFICIENTS
     for _ in range(_ITERATIONS):

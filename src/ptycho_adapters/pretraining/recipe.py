@@ -1,29 +1,27 @@
-"""What the shipped network has seen: random objects, beams, doses, overlaps and faults, as data.
+"""What the shipped network has seen: random objects, beams, doses, overlaps and faults, as numbers to simulate by.
 
-Everything here is a pure function of a generator, in numpy; `simulated_groups` turns it into tensors.
+Everything here is a pure function of a generator, in numpy; `simulated_groups` makes tensors of it.
 """
 
 from __future__ import annotations
+
+from typing import TYPE_CHECKING
 
 import attrs
 import numpy as np
 from numpy.typing import NDArray
 
-from ptycho_core.physics.optics import far_field, inverse_far_field
-from ptycho_core.physics.probes import (
-    aberrate,
-    focused_aperture_probe,
-    gaussian_probe,
-    scaled_to,
-    with_modes,
-    zone_plate_probe,
-)
-from ptycho_core.simulation.objects import OBJECTS, ObjectKind
+from ptycho_adapters.pretraining.faults import Faults, draw_faults
+from ptycho_adapters.pretraining.material import MOST_MODES, TEXTURE_EDGE
 
-_SIZES, _SIZE_SHARES = (64, 128), (0.8, 0.2)
-_TEXTURE_EDGE = 384
-_TEXTURES, _PROBES = 600, 240
-_DEAD_LEAVES_EVERY, _BLENDED, _UNRELATED = 3, 0.3, 0.35
+if TYPE_CHECKING:
+    from ptycho_adapters.pretraining.material import Material
+
+ABERRATIONS = (
+    7  # astigmatism, coma and trefoil, two each, and spherical: those of `ptycho_core.physics.probes.aberrate`
+)
+_WINDOWS = 3
+_BLENDED, _UNRELATED = 0.3, 0.35
 _SIDE = 4  # a group is a piece of scan, side x side
 _LOG_DOSE = (2.8, 7.0)
 _STEP_SHARE, _SPARSE_SHARE, _SPARSE = (0.08, 0.5), (0.5, 0.9), 0.1
@@ -36,119 +34,131 @@ _UNSTEADY, _UNSTEADY_FLUX = 0.2, 0.02
 
 
 @attrs.frozen(kw_only=True, eq=False)
-class Material:
-    """What groups are drawn from.
+class ObjectDraw:
+    """An object as a blend of windows of textures, whose phase lies around zero.
 
     Attributes:
-        textures: (n, 2, E, E) float16, phase and absorption in [0, 1].
-        probes: by frame size, (n, 1, N, N) complex64 with unit energy.
+        textures: (3,) int64, the texture of each window.
+        corners: (3, 2) int64, first pixel of each window.
+        exchanged: (3,) bool, whether a window's two images change places.
+        shares: (2, 3) float64, what each window gives to the phase and to the absorption.
+        phase_rad: from the lowest to the highest value of a texture; may be negative.
+        lowest_amplitude: where a texture absorbs most.
     """
 
-    textures: NDArray[np.float16]
-    probes: dict[int, NDArray[np.complex64]]
+    textures: NDArray[np.int64]
+    corners: NDArray[np.int64]
+    exchanged: NDArray[np.bool_]
+    shares: NDArray[np.float64]
+    phase_rad: float
+    lowest_amplitude: float
+
+
+@attrs.frozen(kw_only=True, eq=False)
+class Misjudgement:
+    """How the beam that a user knows differs from the true one: by aberrations and defocus of the pupil.
+
+    Attributes:
+        coefficients: (7,) float64, of the shapes of `aberrate`, in any unit.
+        aberration_rad: root mean square over the pupil.
+        defocus_rad: the same, with a sign.
+    """
+
+    coefficients: NDArray[np.float64]
+    aberration_rad: float
+    defocus_rad: float
 
 
 @attrs.frozen(kw_only=True, eq=False)
 class Specimen:
-    """One group before its photons are drawn.
+    """One group before it is simulated.
 
     Attributes:
-        object: (H, W) complex64.
-        probe: (modes, N, N) complex64, the true illumination, at the dose.
-        known_probe: the same as the network is told, perhaps with aberrations.
-        starts: (C, 2) int64, first pixel of each patch.
+        size: N, pixels along a side of a pattern.
+        object: what it is made of.
+        beam: index into the beams of its size.
+        mode_shares: (m,) shares of the light of its modes, where the faults do not say otherwise.
+        dose: photons per pattern behind a transparent object.
+        misjudged: what the network is told wrongly of the beam; None if it knows it.
+        starts: (C, 2) int64, first pixel of each patch, as the network is told.
         fractions_px: (C, 2) float32, the rest of the positions.
         flux: (C,) float32, what each pattern gets of the mean dose.
         good_pixels: (N, N) float32 centred, or None.
+        faults: what else is wrong.
     """
 
-    object: NDArray[np.complex64]
-    probe: NDArray[np.complex64]
-    known_probe: NDArray[np.complex64]
+    size: int
+    object: ObjectDraw
+    beam: int
+    mode_shares: tuple[float, ...]
+    dose: float
+    misjudged: Misjudgement | None
     starts: NDArray[np.int64]
     fractions_px: NDArray[np.float32]
     flux: NDArray[np.float32]
     good_pixels: NDArray[np.float32] | None
+    faults: Faults
+
+    @property
+    def told_modes(self) -> int:
+        """How many modes the network knows."""
+        return 1 if self.faults.untold_modes else len(self.mode_shares)
 
 
-def make_material(rng: np.random.Generator, *, textures: int = _TEXTURES, probes: int = _PROBES) -> Material:
-    """Draw textures (every third one dead leaves, else all classes in turn) and beams of every class."""
-    kinds = tuple(ObjectKind)
-    made = np.empty((textures, 2, _TEXTURE_EDGE, _TEXTURE_EDGE), np.float16)
-    for k in range(textures):
-        turn, common = divmod(k, _DEAD_LEAVES_EVERY)
-        kind = kinds[(k - turn) % len(kinds)] if common else ObjectKind.DEAD_LEAVES
-        made[k] = np.clip(OBJECTS[kind]((_TEXTURE_EDGE, _TEXTURE_EDGE), rng), 0, 1)
-    beams = {size: np.stack([_beam(rng, size) for _ in range(probes)]).astype(np.complex64) for size in _SIZES}
-    return Material(textures=made, probes=beams)
+def draw_size(rng: np.random.Generator, material: Material) -> int:
+    """Draw a frame size."""
+    return int(rng.choice([*material.size_shares], p=[*material.size_shares.values()]))
 
 
-def draw_specimen(rng: np.random.Generator, material: Material) -> Specimen:
-    """Draw one group."""
-    size = int(rng.choice(_SIZES, p=_SIZE_SHARES))
-    beams = material.probes[size]
-    probe: NDArray[np.complexfloating] = beams[rng.integers(len(beams))]
-    diameter = _rms_diameter_px(probe)
+def draw_specimen(rng: np.random.Generator, material: Material, *, size: int, faulty_share: float = 0.5) -> Specimen:
+    """Draw one group.
+
+    Args:
+        rng: source of randomness.
+        material: what to draw from.
+        size: N, one of the material's.
+        faulty_share: chance of faults; the rest of the draw does not depend on it.
+    """
+    beams = material.beams[size]
+    beam = int(rng.integers(len(beams.modes)))
+    shares: NDArray[np.floating] = np.ones(1)
     if rng.random() < _SEVERAL_MODES:
-        probe = with_modes(probe, int(rng.integers(2, 4)), power_ratio=rng.uniform(0.05, 0.3))
-    dose = 10 ** rng.uniform(*_LOG_DOSE)
-    known = _misjudged(rng, probe) if rng.random() < _WRONG_PROBE else probe
-    starts, fractions = _positions(rng, diameter, size)
-    shape = starts.max(axis=0) + size
-    n_patterns = len(starts)
-    flux = np.ones(n_patterns)
+        number = int(rng.integers(2, MOST_MODES + 1))
+        shares = rng.uniform(0.05, 0.3) ** np.arange(number)
+    dose = float(10 ** rng.uniform(*_LOG_DOSE))
+    misjudged = _misjudged(rng) if rng.random() < _WRONG_PROBE else None
+    starts, fractions = _positions(rng, float(beams.diameters_px[beam]), size)
+    flux = np.ones(len(starts))
     if rng.random() < _UNSTEADY:
-        flux = rng.normal(1.0, _UNSTEADY_FLUX, n_patterns).clip(0.5, 1.5)
+        flux = rng.normal(1.0, _UNSTEADY_FLUX, len(starts)).clip(0.5, 1.5)
+    object_ = _object(rng, len(material.textures), starts.max(axis=0) + size)
+    good = _sound_pixels(rng, size) if rng.random() < _FAULTY_DETECTOR else None
+    faulty = rng.random() < faulty_share
     return Specimen(
-        object=_transmission(rng, material.textures, (int(shape[0]), int(shape[1]))),
-        probe=scaled_to(probe, photons=dose).astype(np.complex64),
-        known_probe=scaled_to(known, photons=dose).astype(np.complex64),
+        size=size,
+        object=object_,
+        beam=beam,
+        mode_shares=tuple((shares / shares.sum()).tolist()),
+        dose=dose,
+        misjudged=misjudged,
         starts=starts,
         fractions_px=fractions,
         flux=flux.astype(np.float32),
-        good_pixels=_faults(rng, size) if rng.random() < _FAULTY_DETECTOR else None,
+        good_pixels=good,
+        faults=draw_faults(rng, positions_px=starts + fractions, size=size, dose=dose) if faulty else Faults(),
     )
 
 
-def _beam(rng: np.random.Generator, size: int) -> NDArray[np.complex128]:
-    match int(rng.integers(4)):
-        case 0:
-            width, curvature = size * rng.uniform(0.12, 0.35), size * 10 ** rng.uniform(-0.1, 1.2)
-            probe = gaussian_probe(size, photons=1, fwhm_px=width, curvature_px2=curvature)
-        case 1:
-            aperture, disc = rng.uniform(0.08, 0.3), size * rng.uniform(0.08, 0.28)
-            probe = focused_aperture_probe(size, photons=1, outer_per_px=aperture, disc_radius_px=disc)
-        case _:
-            probe = zone_plate_probe(
-                size,
-                photons=1,
-                outer_per_px=rng.uniform(0.15, 0.35),
-                stop_fraction=rng.uniform(0.1, 0.6),
-                ring_radius_px=size * rng.uniform(0.1, 0.3),
-            )
-    if rng.random() < 0.7:
-        probe = aberrate(probe, rng, strength_rad=rng.uniform(0, 0.7))
-    return probe.conj() if rng.random() < 0.5 else probe
-
-
-def _rms_diameter_px(probe: NDArray[np.complexfloating]) -> float:
-    """Twice the root mean square distance of the light from the frame's middle."""
-    light = (np.abs(probe) ** 2).sum(axis=0)
-    y, x = np.indices(light.shape) - light.shape[0] // 2
-    return float(2 * np.sqrt((light * (y**2 + x**2)).sum() / light.sum()))
-
-
-def _misjudged(rng: np.random.Generator, probe: NDArray[np.complexfloating]) -> NDArray[np.complex128]:
-    """The probe with a little defocus and other aberrations: what a user knows of the beam."""
+def _misjudged(rng: np.random.Generator) -> Misjudgement:
+    """A little defocus and other aberrations: what a user does not know of the beam."""
     strength, share = rng.uniform(*_WRONG_RAD), rng.uniform(0, 1)
-    pupil = far_field(aberrate(probe, rng, strength_rad=strength * share))
-    weight = (np.abs(pupil) ** 2).sum(axis=0)
-    y, x = np.indices(weight.shape) - weight.shape[0] // 2
-    r2 = (y**2 + x**2).astype(np.float64)
-    r2 -= np.average(r2, weights=weight)
-    spread = np.sqrt(np.average(r2**2, weights=weight))
+    coefficients = rng.normal(size=ABERRATIONS)
     sign = rng.choice([-1.0, 1.0])
-    return inverse_far_field(pupil * np.exp(1j * sign * strength * (1 - share) * np.clip(r2 / spread, -3, 3)))
+    return Misjudgement(
+        coefficients=coefficients,
+        aberration_rad=float(strength * share),
+        defocus_rad=float(sign * strength * (1 - share)),
+    )
 
 
 def _positions(
@@ -168,33 +178,46 @@ def _positions(
     return starts, fractions.astype(np.float32)
 
 
-def _transmission(
-    rng: np.random.Generator, textures: NDArray[np.float16], shape: tuple[int, int]
-) -> NDArray[np.complex64]:
-    """A window of a texture, or two of them blended, as an object of random strength, its phase around zero."""
-    window = _window(rng, textures, shape)
+def draw_batches(rng: np.random.Generator, material: Material, *, batches: int, groups: int) -> list[list[Specimen]]:
+    """Draw batches of groups of one frame size, each of groups that are alike in modes and canvas, in random order.
+
+    The groups of a batch are simulated on canvases as large as the largest of them, with as many modes.
+    """
+    size = draw_size(rng, material)
+    drawn = [draw_specimen(rng, material, size=size) for _ in range(batches * groups)]
+    drawn.sort(key=lambda each: (each.told_modes, int((each.starts.max(axis=0) + size).prod())))
+    order = rng.permutation(batches)
+    return [drawn[k * groups : (k + 1) * groups] for k in order]
+
+
+def _object(rng: np.random.Generator, textures: int, shape: NDArray[np.int64]) -> ObjectDraw:
+    """A window of a texture, or two of them blended, sometimes with the absorption of a third."""
+    shares, windows = np.zeros((2, _WINDOWS)), [(0, (0, 0), False)] * _WINDOWS
+    windows[0], shares[:, 0] = _window(rng, textures, shape), 1.0
     if rng.random() < _BLENDED:
         share = rng.uniform(0.2, 0.8)
-        window = share * window + (1 - share) * _window(rng, textures, shape)
+        windows[1], shares[:, :2] = _window(rng, textures, shape), (share, 1 - share)
     if rng.random() < _UNRELATED:  # else the network expects to see each edge of the phase in the amplitude too
-        window[1] = _window(rng, textures, shape)[1]
-    phase = rng.uniform(*_PHASE_RANGE_RAD) * rng.choice([-1.0, 1.0])
-    lowest = 1.0 if rng.random() < _PURE_PHASE else rng.uniform(*_LOWEST_AMPLITUDE)
-    made: NDArray[np.complex64] = ((1 - (1 - lowest) * window[1]) * np.exp(1j * phase * (window[0] - 0.5))).astype(
-        np.complex64
+        windows[2], shares[1] = _window(rng, textures, shape), (0, 0, 1)
+    phase = float(rng.uniform(*_PHASE_RANGE_RAD) * rng.choice([-1.0, 1.0]))
+    which, corners, exchanged = zip(*windows, strict=True)
+    return ObjectDraw(
+        textures=np.array(which),
+        corners=np.array(corners),
+        exchanged=np.array(exchanged),
+        shares=shares,
+        phase_rad=phase,
+        lowest_amplitude=1.0 if rng.random() < _PURE_PHASE else float(rng.uniform(*_LOWEST_AMPLITUDE)),
     )
-    return made
 
 
-def _window(rng: np.random.Generator, textures: NDArray[np.float16], shape: tuple[int, int]) -> NDArray[np.float32]:
-    """A piece (2, H, W) of a texture, its two images sometimes exchanged."""
-    height, width = shape
-    top, left = rng.integers(0, _TEXTURE_EDGE - height + 1), rng.integers(0, _TEXTURE_EDGE - width + 1)
-    window = textures[rng.integers(len(textures)), :, top : top + height, left : left + width].astype(np.float32)
-    return window[::-1] if rng.random() < 0.3 else window
+def _window(rng: np.random.Generator, textures: int, shape: NDArray[np.int64]) -> tuple[int, tuple[int, int], bool]:
+    """Texture and first pixel of a window, and whether its two images are exchanged."""
+    top, left = (int(rng.integers(0, max(1, TEXTURE_EDGE - edge + 1))) for edge in shape)
+    return int(rng.integers(textures)), (top, left), bool(rng.random() < 0.3)
 
 
-def _faults(rng: np.random.Generator, size: int) -> NDArray[np.float32]:
+def _sound_pixels(rng: np.random.Generator, size: int) -> NDArray[np.float32]:
     """Dead pixels, and the gap between two modules or a beam stop."""
     good = (rng.random((size, size)) > rng.uniform(0, 0.01)).astype(np.float32)
     if rng.random() < 0.5:

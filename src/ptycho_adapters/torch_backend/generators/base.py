@@ -27,8 +27,8 @@ class View:
         probes: (B, C, modes, N, N) complex64, in the same unit of flux, moved to their sub-pixel positions.
         weight: (B, C, N, N) float32, what an average of overlapping patches gives to each pixel.
         where: (B, C, N * N) int64, flat canvas indices of the patches.
-        good_pixels: (N, N) float32, detector order, or None if all are good.
-        background: counts per pixel that do not come from the beam.
+        good_pixels: (N, N) float32, detector order, or (B, 1, N, N) where groups differ, or None if all are good.
+        background: counts per pixel that do not come from the beam; (B, 1, 1, 1) float32 where groups differ.
         company: (B, C, M, N, N) float32, amplitudes of the M patterns that a generator sees beside each one; None where
             it sees none, or groups of its own size.
     """
@@ -38,7 +38,7 @@ class View:
     weight: Tensor
     where: Tensor
     good_pixels: Tensor | None
-    background: float = 0.0
+    background: float | Tensor = 0.0
     company: Tensor | None = None
 
 
@@ -136,9 +136,10 @@ class AveragedPatches:
         return attrs.evolve(draft, object=torch.where(draft.weight > 0, mean, torch.ones_like(mean)))
 
 
-def _beam(amplitude: Tensor, background: float) -> Tensor:
+def _beam(amplitude: Tensor, background: float | Tensor) -> Tensor:
     """Amplitude of what comes from the beam."""
-    return (amplitude.square() - background).clamp_min(0.0).sqrt() if background else amplitude
+    dark = not isinstance(background, Tensor) and background == 0
+    return amplitude if dark else (amplitude.square() - background).clamp_min(0.0).sqrt()
 
 
 def run_steps(

@@ -102,7 +102,7 @@ def without_checkerboard(x: Tensor) -> Tensor:
     Along each axis the filter (-1, 4, 10, 4, -1) / 16 passes 1 at frequency 0 and, flat to third order, still 3/4 at
     half the Nyquist frequency, and nothing at the Nyquist frequency.
     """
-    taps = torch.tensor(_SMOOTH_TAPS, device=x.device, dtype=x.dtype)
+    taps = torch.stack([x.new_full((), tap) for tap in _SMOOTH_TAPS])  # made on the device: nothing waits for a copy
     kernel = (taps[:, None] * taps)[None, None].expand(x.shape[1], 1, -1, -1)
     reach = len(_SMOOTH_TAPS) // 2
     return functional.conv2d(functional.pad(x, (reach,) * 4, mode="replicate"), kernel, groups=x.shape[1])

@@ -21,7 +21,11 @@ _OFFSET = 0.375  # photons per pixel: Anscombe's, the root of counts with it has
 
 
 def asked_change(
-    amplitude: Tensor, probes: Tensor, patches: Tensor, good_pixels: Tensor | None = None, background: float = 0.0
+    amplitude: Tensor,
+    probes: Tensor,
+    patches: Tensor,
+    good_pixels: Tensor | None = None,
+    background: float | Tensor = 0.0,
 ) -> Tensor:
     """Change of the object that each pattern asks for, times the light on it.
 
@@ -37,8 +41,10 @@ def asked_change(
         amplitude: (..., N, N) square root of counts, detector order.
         probes: (..., modes, N, N) complex64.
         patches: (..., N, N) complex64, the present object; the only one that may ask for a gradient.
-        good_pixels: (N, N) float32, 0 where the detector says nothing; None means all are good.
-        background: counts per pixel that do not come from the beam; they add to the intensity, not to the field.
+        good_pixels: (N, N) float32, or what broadcasts to the amplitude, 0 where the detector says nothing; None means
+            all are good.
+        background: counts per pixel that do not come from the beam, a number or what broadcasts to the amplitude; they
+            add to the intensity, not to the field.
 
     Returns:
         (..., N, N) complex64, in units of light times object.
@@ -68,7 +74,7 @@ class _Excess:
     """
 
     def __init__(
-        self, amplitude: Tensor, probes: Tensor, patches: Tensor, good_pixels: Tensor | None, background: float
+        self, amplitude: Tensor, probes: Tensor, patches: Tensor, good_pixels: Tensor | None, background: float | Tensor
     ) -> None:
         self.far: Tensor = torch.fft.fft2(exit_waves(patches, probes), norm="ortho")
         self.inverse = torch.rsqrt(sum_of_modes((self.far * self.far.conj()).real) + (background + _OFFSET))
@@ -89,7 +95,7 @@ class _AskedChange(torch.autograd.Function):
         amplitude: Tensor,
         probes: Tensor,
         good_pixels: Tensor | None,
-        background: float,
+        background: float | Tensor,
     ) -> Tensor:
         """Give the change; only fields that the way back needs are kept."""
         if amplitude.requires_grad or probes.requires_grad:
