@@ -1,7 +1,8 @@
 """Which layer of a Keras model does what, from its `config.json`: the way back from the object to the patterns.
 
 Layers are known by class and by what they are connected with, because their names count on through a run of the
-program. Only `obj`, `amp` and `phi` have names of their own. A layer that is not of the known network is an error that names it.
+program. Only `obj`, `amp` and `phi` have names of their own. A layer that is not of the known network is an error that
+names it.
 """
 
 from __future__ import annotations
