@@ -15,12 +15,11 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch.utils.flop_counter import FlopCounterMode
 
-from pretraining_sample import little_material, narrow_generator, plain_specimen, specimens
+from pretraining_sample import narrow_generator, plain_specimen, specimens
 from ptycho_adapters.pretraining import __main__ as command
 from ptycho_adapters.pretraining import training
 from ptycho_adapters.pretraining.checkpoints import Checkpoint, Progress, read_checkpoint, write_checkpoint
 from ptycho_adapters.pretraining.operations import OperationCounter
-from ptycho_adapters.pretraining.resident import to_device
 from ptycho_adapters.pretraining.settings import Settings
 from ptycho_adapters.pretraining.simulated_groups import expose, relative_errors
 from ptycho_adapters.pretraining.training import Pretraining, save_weights
@@ -43,21 +42,9 @@ _SHORT = Settings(steps=3, validation_groups=1, precision="32-true")
 
 
 @pytest.fixture(scope="module")
-def material() -> Material:
-    """A little of everything."""
-    return little_material()
-
-
-@pytest.fixture(scope="module")
 def one_size(material: Material) -> Material:
     """The same for frames of 32 px alone: a new size costs a convolution as much as a step."""
     return attrs.evolve(material, size_shares={32: 1.0})
-
-
-@pytest.fixture(scope="module")
-def resident(material: Material) -> ResidentMaterial:
-    """The same as tensors."""
-    return to_device(material, _CPU)
 
 
 @pytest.fixture

@@ -10,10 +10,10 @@ import pytest
 import torch
 from scipy.ndimage import gaussian_filter
 
-from pretraining_sample import little_material, plain_specimen, specimens
+from pretraining_sample import plain_specimen, specimens
 from ptycho_adapters.pretraining.faults import Faults, draw_faults
 from ptycho_adapters.pretraining.recipe import Misjudgement, draw_batches
-from ptycho_adapters.pretraining.resident import ResidentMaterial, to_device, told_beams
+from ptycho_adapters.pretraining.resident import ResidentMaterial, told_beams
 from ptycho_adapters.pretraining.simulated_groups import SimulatedGroups, expose, relative_errors
 from ptycho_core.physics.optics import expected_counts, extract_patches, far_field, inverse_far_field
 from ptycho_core.physics.probes import aberrate, with_modes
@@ -26,19 +26,6 @@ if TYPE_CHECKING:
     from ptycho_adapters.pretraining.recipe import Specimen
 
 _MARGIN = 8
-_CPU = torch.device("cpu")
-
-
-@pytest.fixture(scope="module")
-def material() -> Material:
-    """A little of everything."""
-    return little_material()
-
-
-@pytest.fixture(scope="module")
-def resident(material: Material) -> ResidentMaterial:
-    """The same as tensors."""
-    return to_device(material, _CPU)
 
 
 @pytest.fixture

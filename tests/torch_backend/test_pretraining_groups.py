@@ -9,30 +9,16 @@ import numpy as np
 import pytest
 import torch
 
-from pretraining_sample import little_material, plain_specimen, specimens
+from pretraining_sample import plain_specimen, specimens
 from ptycho_adapters.pretraining.material import make_material
 from ptycho_adapters.pretraining.recipe import draw_batches
-from ptycho_adapters.pretraining.resident import objects, to_device, true_beams
+from ptycho_adapters.pretraining.resident import objects, true_beams
 from ptycho_adapters.pretraining.simulated_groups import expose, relative_errors
 from ptycho_core.physics import subpixel
 
 if TYPE_CHECKING:
     from ptycho_adapters.pretraining.material import Material
     from ptycho_adapters.pretraining.resident import ResidentMaterial
-
-_CPU = torch.device("cpu")
-
-
-@pytest.fixture(scope="module")
-def material() -> Material:
-    """A little of everything."""
-    return little_material()
-
-
-@pytest.fixture(scope="module")
-def resident(material: Material) -> ResidentMaterial:
-    """The same as tensors."""
-    return to_device(material, _CPU)
 
 
 def _photons() -> torch.Generator:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import attrs
 import numpy as np
+import numpy.typing as npt
 
 from ptycho_adapters.command_line import console
 from ptycho_adapters.command_line.scan_source import add_scan_options, read_source
@@ -149,7 +150,6 @@ def _scan_sheet(path: Path, typed: Mapping[str, object]) -> tuple[Sheet, Inspect
 def scan_facts(inspection: Inspection) -> dict[str, Facts]:
     """Return the facts of a scan by section and name."""
     scan, detector, probe, path = inspection.scan, inspection.detector, inspection.probe, inspection.path
-    photons = detector.photons
     bad = None if scan.bad_pixels is None else int(np.count_nonzero(scan.bad_pixels))
     facts: dict[str, Facts] = {
         "patterns": {
@@ -163,13 +163,7 @@ def scan_facts(inspection: Inspection) -> dict[str, Facts]:
             "centres_found_by": CENTRE_FOUND_BY,
             "bad_pixels": bad,
         },
-        "flux": {
-            "photons_per_frame": float(photons.mean()),
-            "smallest": float(photons.min()),
-            "largest": float(photons.max()),
-            "relative_spread": float(photons.std() / photons.mean()),
-            "largest_count": detector.largest,
-        },
+        "flux": _flux(detector.photons) | {"largest_count": detector.largest},
         "probe": {
             "shape": str(probe.shape),
             "modes": probe.n_modes,
@@ -190,6 +184,15 @@ def scan_facts(inspection: Inspection) -> dict[str, Facts]:
     }
     found_out = {key: text for key, text in scan.metadata.extra.items() if _is_found_out(key)}
     return facts | ({"found_out": found_out} if found_out else {})
+
+
+def _flux(photons: npt.NDArray[np.float64]) -> dict[str, float]:
+    return {
+        "photons_per_frame": float(photons.mean()),
+        "smallest": float(photons.min()),
+        "largest": float(photons.max()),
+        "relative_spread": float(photons.std() / photons.mean()),
+    }
 
 
 def _is_found_out(key: str) -> bool:

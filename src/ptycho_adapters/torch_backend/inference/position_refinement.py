@@ -1,9 +1,8 @@
-"""Steps of the scan positions for a given object: each pattern by itself, or all together as the stage's errors.
+"""Steps of single scan positions for a given object.
 
 A pattern that was taken beside where it is said to be asks for a change of its exit wave that looks like the object's
-slope under the probe. Two numbers per pattern follow from a least-squares fit (Gauss-Newton); summed over all patterns
-under one matrix they give scale, rotation and shear of the stage (position correction as in Odstrcil, Menzel &
-Guizar-Sicairos 2018, doi:10.1364/OE.26.003108).
+slope under the probe. Two numbers per pattern follow from a least-squares fit (Gauss-Newton; position correction as in
+Odstrcil, Menzel & Guizar-Sicairos 2018, doi:10.1364/OE.26.003108).
 """
 
 from __future__ import annotations
@@ -19,14 +18,11 @@ from ptycho_adapters.torch_backend.physics.data_consistency import exit_wave_exc
 from ptycho_adapters.torch_backend.physics.optics import exit_waves, shift_probe
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from ptycho_adapters.torch_backend.inference.whole_scan import WholeScan
 
 _STEPS = 2  # for one object
 _LONGEST_PX = 1.0  # step: the slope says nothing about what is further away
 _STIFFNESS = 0.02  # of the mean curvature, added to that of each pattern: keeps those on a flat object where they are
-_LEAST_STIFFNESS = 1e-6  # of each parameter of the stage
 _PRECISION_PER_CURVATURE = 4.0  # the root of counts has a variance of 1/4
 _LEAST_SPREAD_PX = 0.3
 
@@ -74,24 +70,15 @@ def single_moves(scan_pass: WholeScan, object_: Tensor, already_px: Tensor) -> M
     spread = already_px.square().mean().sqrt().clamp_min(_LEAST_SPREAD_PX)
     prior = 1.0 / (_PRECISION_PER_CURVATURE * spread.square())
     unit = torch.eye(2, dtype=torch.float64, device=already_px.device)
-
-    def step(pull: Pull, so_far: Tensor) -> tuple[Tensor, Tensor]:
-        stiffness = _STIFFNESS * pull.curvature.diagonal(dim1=-2, dim2=-1).mean() + prior
-        wanted = pull.slope - prior * (already_px + so_far)
-        known = torch.linalg.inv(pull.curvature + stiffness * unit)
-        return (known @ wanted[..., None])[..., 0], known.diagonal(dim1=-2, dim2=-1).sum(dim=-1)
-
-    return _moves(scan_pass, object_, step)
-
-
-def _moves(scan_pass: WholeScan, object_: Tensor, step: Callable[[Pull, Tensor], tuple[Tensor, Tensor]]) -> Moves:
-    total = torch.zeros(len(scan_pass.indices), 2, dtype=torch.float64, device=object_.device)
-    variance = total[:, 0]
+    total, known = torch.zeros_like(already_px), unit
     for _ in range(_STEPS):
-        wanted, variance = step(_pull(scan_pass, object_, total), total)
-        total = total + wanted.clamp(-_LONGEST_PX, _LONGEST_PX)
-    noise = float((variance.mean() / _PRECISION_PER_CURVATURE).sqrt())
-    return Moves(px=total - total.mean(dim=0), noise_px=noise)
+        pull = _pull(scan_pass, object_, total)
+        stiffness = _STIFFNESS * pull.curvature.diagonal(dim1=-2, dim2=-1).mean() + prior
+        wanted = pull.slope - prior * (already_px + total)
+        known = torch.linalg.inv(pull.curvature + stiffness * unit)
+        total = total + (known @ wanted[..., None])[..., 0].clamp(-_LONGEST_PX, _LONGEST_PX)
+    variance = known.diagonal(dim1=-2, dim2=-1).sum(dim=-1).mean() / _PRECISION_PER_CURVATURE
+    return Moves(px=total - total.mean(dim=0), noise_px=float(variance.sqrt()))
 
 
 def _pull(scan_pass: WholeScan, object_: Tensor, moves_px: Tensor) -> Pull:

@@ -25,10 +25,7 @@ _SETTLING_ROUNDS = 2  # before the first look at the positions
 _MOVING_ROUNDS, _FEWEST_ROUNDS = 12, 3
 _LONGEST = _SETTLING_ROUNDS + _MOVING_ROUNDS + 1
 _BACKGROUND_ROUNDS = 3
-_SETTLED_PX, _CLEAR_NOISES = (
-    0.1,
-    3.0,
-)  # what moves have to exceed, and the first ones to show, for positions to be moved
+_SETTLED_PX, _CLEAR_NOISES = 0.1, 3.0  # that moves have to exceed, and that the first have to show
 _CLEAR_GAIN, _LEAST_GAIN = 0.2, 0.005  # of what is left above shot noise, and of all: for moved positions to be kept
 
 
