@@ -4,6 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 export PYTHONHASHSEED ?= 0
+export HYPOTHESIS_PROFILE ?= ci
 
 .PHONY: help install demo test check lint mypy pyright imports tests clean
 

@@ -191,6 +191,20 @@ def test_the_domain_is_found_by_evidence(
     assert evidence in scan.metadata.extra["domain_evidence"]
 
 
+@pytest.mark.parametrize("small", [2.0**-5, 1e-3], ids=["1/32", "a thousandth"])
+def test_a_small_number_is_not_taken_for_the_root_of_a_whole_one(small: float, tmp_path: Path) -> None:
+    """Only numbers whose squares are whole as exactly as float32 tells are amplitudes; a square near 0 is not."""
+    arrays = sample_arrays()
+    patterns = (arrays["diff3d"] != 0).astype(np.float64)
+    patterns[0, 0, :4] = small
+    arrays["diff3d"] = patterns
+    path = save_npz(tmp_path / "scan.npz", arrays)
+
+    assert read_scan(path, domain="counts").domain == "counts"
+    with pytest.raises(ScanFileError, match="values that could be either"):
+        read_scan(path)
+
+
 def test_no_evidence_is_an_error_that_names_the_way_out(tmp_path: Path) -> None:
     """Numbers that could be either are refused unless the caller says what they are."""
     arrays = sample_arrays()

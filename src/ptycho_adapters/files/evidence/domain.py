@@ -101,14 +101,16 @@ def _whole_numbers(patterns: Patterns) -> MeasurementDomain | None:
     if np.count_nonzero(informative) < _FEWEST_VALUES:
         return None
     values, squares = values[informative], squares[informative]
-    if _are_whole(values):
+    if _are_whole(values, within=1e-3):
         return MeasurementDomain.COUNTS
-    return MeasurementDomain.AMPLITUDE if _are_whole(squares) else None
+    return MeasurementDomain.AMPLITUDE if _are_whole(squares, within=0.0) else None
 
 
-def _are_whole(values: npt.NDArray[np.float64]) -> bool:
-    """Tell whether all values are integers to float32 precision."""
-    return bool((np.abs(values - np.rint(values)) <= 1e-3 + 4e-7 * values).all())
+def _are_whole(values: npt.NDArray[np.float64], *, within: float) -> bool:
+    """Tell whether all values are positive integers to float32 precision, and what is allowed beyond it."""
+    nearest = np.rint(values)
+    # Nothing is not a whole number that a small value is near to: its own size is all that tells it from darkness.
+    return bool(((nearest >= 1.0) & (np.abs(values - nearest) <= within + 4e-7 * values)).all())
 
 
 def _flux_verdicts(patterns: Patterns, probe: npt.NDArray[np.complex64]) -> list[Verdict]:
