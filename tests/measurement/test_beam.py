@@ -44,3 +44,26 @@ def test_masked_pixels_are_not_looked_at() -> None:
 def test_darkness_shows_no_beam() -> None:
     """No light, no offset."""
     assert beam_offset_px(np.zeros((16, 16)), np.ones((1, 16, 16), complex)) == (0, 0)
+
+
+GAUSSIAN = np.exp(-np.square(np.arange(64) - 31.5)[:, None] / 50.0 - np.square(np.arange(64) - 31.5) / 50.0)
+
+
+@given(row=st.integers(-32, 31), column=st.integers(-32, 31), level=st.floats(0.0, 20.0))
+def test_a_probe_that_is_nothing_like_the_beam_does_not_say_where_it_is(row: int, column: int, level: float) -> None:
+    """A Gaussian would lie anywhere on the ring of a zone plate; the mean pattern's own symmetry has its middle."""
+    seen = np.roll(MEAN, (row, column), axis=(0, 1)) + level
+
+    found = np.array(beam_offset_px(seen, GAUSSIAN.astype(complex)))
+
+    off = (found - (row, column) + 32) % 64 - 32
+    assert np.abs(off).max() <= 1
+
+
+def test_a_pattern_without_symmetry_says_nothing() -> None:
+    """Three spots of light, and a probe that would have it in one: the beam is left where it is."""
+    light = np.zeros((64, 64))
+    light[10:16, 10:16] = 9.0
+    light[30:36, 12:18] = 9.0
+    light[14:20, 50:56] = 9.0
+    assert beam_offset_px(light, np.ones((64, 64), complex)) == (0, 0)

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 _PATTERNS, _PATTERNS_FOR_A_PROBE, _PATTERNS_FOR_A_MOTION = 64, 32, 48
 _CLEARLY_BETTER = 0.8  # of the misfit
-_MOTION_GAIN = 0.1  # of the misfit at rest
+_MOTION_GAIN = 0.15  # of what is above shot noise at rest
 _MOTION_DIRECTED = 1.4  # times the gain of the motion across: what helps in all directions is another fault
 _FOCUS_RANGE_RAD, _FOCUS_STEP_RAD, _FOCUS_HALVINGS = 12.0, 2.0, 3
 _MOTION_LENGTHS_PX = (5.0, 2.5, 8.0)  # the first along all directions, the others along the best
@@ -149,17 +149,19 @@ def motion_of(run: WholeScan, modes: int) -> Motion | None:
     def deviance(length_px: float, angle_rad: float) -> float:
         return attrs.evolve(few, probe=_smeared(run.probe, length_px, angle_rad, modes)).judge_itself().deviance
 
-    at_rest = few.judge_itself().deviance
+    rest = few.judge_itself()
+    at_rest = rest.deviance
     along = {angle: deviance(_MOTION_LENGTHS_PX[0], angle) for angle in _MOTION_ANGLES_RAD}
     angle = min(along, key=along.__getitem__)
-    if at_rest - along[angle] < _MOTION_DIRECTED * (at_rest - max(along.values())):
+    gain, gain_across = at_rest - along[angle], at_rest - max(along.values())
+    if gain <= 0.0 or gain < _MOTION_DIRECTED * gain_across:
         return None
     lengths = {length: deviance(length, angle) for length in _MOTION_LENGTHS_PX[1:]}
     lengths[_MOTION_LENGTHS_PX[0]] = along[angle]
     length = min(lengths, key=lengths.__getitem__)
     across = deviance(length, angle + np.pi / 2)
     gain, gain_across = at_rest - lengths[length], at_rest - across
-    if gain < _MOTION_GAIN * at_rest or gain < _MOTION_DIRECTED * gain_across:
+    if gain < _MOTION_GAIN * rest.excess or gain < _MOTION_DIRECTED * gain_across:
         return None
     return Motion(length_px=length, angle_rad=angle, modes=_smeared(run.probe, length, angle, modes))
 

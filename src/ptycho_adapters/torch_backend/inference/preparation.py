@@ -31,12 +31,12 @@ from ptycho_adapters.torch_backend.physics.probe import TrainableProbe
 _JUDGED_PATTERNS = 64
 _CLEAR_ERRORS = 3.0  # standard errors of the mean gain over the patterns
 _LEAST_BEAM_SHARE = 0.05  # of all light
-_POOR_RATIO, _MOTION_RATIO = 1.8, 1.35  # of the misfit to that of shot noise, from which on a cause is looked for
+_POOR_RATIO, _MOTION_RATIO = 1.8, 1.2  # of the misfit to that of shot noise, from which on a cause is looked for
 _TRIAL_ROUNDS = 2
 _LITTLE_BETTER = 0.8  # of the misfit: a probe that is merely unrefined gets well below in those rounds
 _STAGE_FIT_PATTERNS = (64, 128, 128)  # of each fit, as long as one follows another
 _MOTION_MODES = 3
-_BETTER = 0.97  # of the misfit, for modes of a motion to be kept
+_BETTER = 0.9  # of what is above shot noise, for modes of a motion to be kept
 _WORTH_A_LOOK = 0.2  # counts per pixel in the darkest pixels, from which on a background is fitted
 
 
@@ -125,7 +125,7 @@ def prepare(start: WholeScan, wanted: Preparation) -> Prepared:
     motion = _motion(found.run, refined, wanted)
     if motion is not None:
         moving = refine(attrs.evolve(found.run, probe=motion.modes, background=refined.background), turns)
-        better = misfit_ratio(moving) < _BETTER * misfit_ratio(refined)
+        better = misfit_ratio(moving) - 1.0 < _BETTER * (misfit_ratio(refined) - 1.0)
         refined, motion = (moving, motion) if better else (refined, None)
     upright = given.run if found.orientation is None else found.orientation.applied(given.run)
     moves = refined.positions_px() - upright.positions_px()
