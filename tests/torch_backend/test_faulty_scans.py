@@ -136,6 +136,19 @@ def test_a_background_is_found_or_given(sound: Scan) -> None:
     assert _correlation(told, sound) > _correlation(blind, sound) + 0.01
 
 
+def test_deep_phases_are_no_background(sound: Scan) -> None:
+    """They scatter light into the darkest corners too; a background would explain that little better."""
+    assert sound.object is not None
+    deep = attrs.evolve(
+        sound, object=(np.abs(sound.object) * np.exp(3.5j * np.angle(sound.object))).astype(np.complex64)
+    )
+
+    found = _looking_only(_again(deep), background_counts=None)
+
+    assert np.percentile(_again(deep).counts().mean(axis=0), 5) > 0.2
+    assert found.background_counts == 0.0
+
+
 def test_wrong_positions_are_refined_if_they_may(sound: Scan) -> None:
     """Errors of a pixel shrink to a third; without refinement the positions stay; the stage alone cannot mend them."""
     rng = np.random.default_rng(8)

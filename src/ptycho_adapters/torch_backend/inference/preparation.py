@@ -38,6 +38,8 @@ _STAGE_FIT_PATTERNS = (64, 128, 128)  # of each fit, as long as one follows anot
 _MOTION_MODES = 3
 _BETTER = 0.9  # of what is above shot noise, for modes of a motion to be kept
 _WORTH_A_LOOK = 0.2  # counts per pixel in the darkest pixels, from which on a background is fitted
+_BACKGROUND_TRIAL_ROUNDS = 3
+_BACKGROUND_BETTER = 0.95  # of the deviance without, for a background to be kept
 
 
 Search = Literal["auto", "always", "never"]
@@ -122,6 +124,10 @@ def prepare(start: WholeScan, wanted: Preparation) -> Prepared:
         enough=wanted.enough,
     )
     refined = refine(found.run, turns)
+    if fitted and not _needs_its_background(refined, trial := min(turns.probe, _BACKGROUND_TRIAL_ROUNDS)):
+        fitted, turns = False, attrs.evolve(turns, background=False)
+        found = attrs.evolve(found, run=with_background(found.run, 0.0))
+        refined = refine(with_background(refined, 0.0), turns)
     motion = _motion(found.run, refined, wanted)
     if motion is not None:
         moving = refine(attrs.evolve(found.run, probe=motion.modes, background=refined.background), turns)
@@ -143,6 +149,13 @@ def _with_modes(probe: Tensor, modes: int | None) -> Tensor:
     """Bring a probe to the modes that are asked for; some that say the same are one in any case."""
     own = orthogonal_modes(probe)
     return own if modes is None else with_more_modes(own, modes)
+
+
+def _needs_its_background(refined: WholeScan, rounds: int) -> bool:
+    """Tell whether patterns are explained clearly worse without: deep phases scatter light everywhere as well."""
+    few = refined.around_the_middle(_JUDGED_PATTERNS)
+    without = refine(with_background(few, 0.0), Turns(probe=rounds))
+    return few.judge_itself().deviance < _BACKGROUND_BETTER * without.judge_itself().deviance
 
 
 def _searched(given: Prepared, wanted: Preparation) -> Prepared:
