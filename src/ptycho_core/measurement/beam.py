@@ -30,8 +30,8 @@ def beam_offset_px(
     """Find by how many pixels the light of all patterns is off the place where a probe would have it.
 
     The moduli of the mean pattern and of the probe's far field are correlated over all cyclic shifts; where they are
-    not alike at any, it is the middle about which the mean pattern is symmetric. A median over 3 x 3 pixels takes out hot
-    ones first, so that a single pixel has no say.
+    not alike at any, it is the middle about which the mean pattern is symmetric. A median over 3 x 3 pixels takes out
+    hot ones first, so that a single pixel has no say.
 
     Args:
         mean_counts: (N, N) mean of the patterns, zero frequency expected at N // 2.

@@ -124,7 +124,7 @@ def prepare(start: WholeScan, wanted: Preparation) -> Prepared:
         enough=wanted.enough,
     )
     refined = refine(found.run, turns)
-    if fitted and not _needs_its_background(refined, trial := min(turns.probe, _BACKGROUND_TRIAL_ROUNDS)):
+    if fitted and not _needs_its_background(refined, min(turns.probe, _BACKGROUND_TRIAL_ROUNDS)):
         fitted, turns = False, attrs.evolve(turns, background=False)
         found = attrs.evolve(found, run=with_background(found.run, 0.0))
         refined = refine(with_background(refined, 0.0), turns)
