@@ -123,14 +123,11 @@ def prepare(start: WholeScan, wanted: Preparation) -> Prepared:
         show_progress=wanted.show_progress,
         enough=wanted.enough,
     )
-    refined = refine(found.run, turns)
-    if fitted and not _needs_its_background(refined, min(turns.probe, _BACKGROUND_TRIAL_ROUNDS)):
-        fitted, turns = False, attrs.evolve(turns, background=False)
-        found = attrs.evolve(found, run=with_background(found.run, 0.0))
-        refined = refine(with_background(refined, 0.0), turns)
-    motion = _motion(found.run, refined, wanted)
+    refined, turns = _with_the_background_that_it_needs(refine(found.run, turns), turns)
+    still = with_background(found.run, refined.background)
+    motion = _motion(still, refined, wanted)
     if motion is not None:
-        moving = refine(attrs.evolve(found.run, probe=motion.modes, background=refined.background), turns)
+        moving = refine(attrs.evolve(still, probe=motion.modes), turns)
         better = misfit_ratio(moving) - 1.0 < _BETTER * (misfit_ratio(refined) - 1.0)
         refined, motion = (moving, motion) if better else (refined, None)
     upright = given.run if found.orientation is None else found.orientation.applied(given.run)
@@ -151,11 +148,17 @@ def _with_modes(probe: Tensor, modes: int | None) -> Tensor:
     return own if modes is None else with_more_modes(own, modes)
 
 
-def _needs_its_background(refined: WholeScan, rounds: int) -> bool:
-    """Tell whether patterns are explained clearly worse without: deep phases scatter light everywhere as well."""
+def _with_the_background_that_it_needs(refined: WholeScan, turns: Turns) -> tuple[WholeScan, Turns]:
+    """Refine without a background where it explains little: deep phases scatter light everywhere as well."""
+    if not turns.background or refined.background == 0.0:
+        return refined, turns
     few = refined.around_the_middle(_JUDGED_PATTERNS)
-    without = refine(with_background(few, 0.0), Turns(probe=rounds))
-    return few.judge_itself().deviance < _BACKGROUND_BETTER * without.judge_itself().deviance
+    trial = Turns(probe=min(turns.probe, _BACKGROUND_TRIAL_ROUNDS))
+    without = refine(with_background(few, 0.0), trial).judge_itself()
+    if few.judge_itself().deviance < _BACKGROUND_BETTER * without.deviance:
+        return refined, turns
+    turns = attrs.evolve(turns, background=False)
+    return refine(with_background(refined, 0.0), turns), turns
 
 
 def _searched(given: Prepared, wanted: Preparation) -> Prepared:
