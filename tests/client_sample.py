@@ -34,7 +34,8 @@ NO_CLIENT = "the Ptychodus client is not installed: pip install --no-deps ptycho
 def known_object(origin_px: tuple[int, int], shape: tuple[int, ...]) -> npt.NDArray[np.complex64]:
     """An object whose value tells the coordinate of each pixel."""
     y, x = np.mgrid[: shape[-2], : shape[-1]]
-    return (y + origin_px[0] + 1j * (x + origin_px[1])).astype(np.complex64)
+    made: npt.NDArray[np.complex64] = (y + origin_px[0] + 1j * (x + origin_px[1])).astype(np.complex64)
+    return made
 
 
 def scan_of_64_px(*, n_patterns: int = 36) -> Scan:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import attrs
 import pytest
@@ -93,15 +93,16 @@ def test_each_epoch_sees_each_pattern_about_once() -> None:
         (InferenceConfig(), {"window": 40}),
     ],
 )
-def test_a_change_that_no_run_honours_is_refused_by_name(
-    record: attrs.AttrsInstance, change: dict[str, object]
-) -> None:
+def test_a_change_that_no_run_honours_is_refused_by_name(record: Any, change: dict[str, object]) -> None:
     """The error names record and keyword, and says why."""
-    by_kind = {type(each): each for each in (DataConfig(N=64), ModelConfig(), TrainingConfig(), InferenceConfig())}
-    by_kind[type(record)] = attrs.evolve(record, **change)
+    changed = [attrs.evolve(each, **change) if type(each) is type(record) else each for each in _unchanged()]
 
     with pytest.raises(ConfigError, match=f"{type(record).__name__}.{next(iter(change))}.*no run here can honour"):
-        torch_settings(by_kind[DataConfig], by_kind[ModelConfig], by_kind[TrainingConfig], by_kind[InferenceConfig])
+        torch_settings(*changed)
+
+
+def _unchanged() -> list[Any]:
+    return [DataConfig(N=64), ModelConfig(), TrainingConfig(), InferenceConfig()]
 
 
 def test_what_a_run_does_anyway_may_be_asked_for() -> None:
@@ -117,15 +118,14 @@ def test_channels_that_do_not_fit_the_grid_are_refused() -> None:
 
 def test_every_keyword_is_taken_refused_or_documented() -> None:
     """No keyword can be changed without consequence unless it is listed as without effect, with a reason."""
-    base = (DataConfig(N=64), ModelConfig(), TrainingConfig(), InferenceConfig())
-    plain = torch_settings(*base)
+    plain = torch_settings(*_unchanged())
     silent = set()
-    for place, record in enumerate(base):
+    for place, record in enumerate(_unchanged()):
         for field in attrs.fields(type(record)):
-            changed = list(base)
+            changed = _unchanged()
             changed[place] = attrs.evolve(record, **{field.name: _other(field.default)})
             try:
-                said = torch_settings(*changed)  # type: ignore[arg-type]
+                said = torch_settings(*changed)
             except ConfigError:
                 continue
             if said == plain:

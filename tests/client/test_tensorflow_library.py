@@ -62,7 +62,10 @@ def _reconstructed(scan: Scan, bundle: Path, shape: tuple[int, int], **grouping:
     grouped = raw.generate_grouped_data(config.model.N, **grouping)
     data = _imported("ptycho.loader").load(lambda: grouped, raw.probeGuess, which=None, create_split=False)
     patches = model.predict([data.X * params.get("intensity_scale"), data.local_offsets])
-    return np.squeeze(_imported("ptycho.tf_helper").reassemble_position(patches, data.global_offsets, M=20))
+    answer: np.ndarray = np.squeeze(
+        _imported("ptycho.tf_helper").reassemble_position(patches, data.global_offsets, M=20)
+    )
+    return answer
 
 
 @pytest.fixture
@@ -217,6 +220,7 @@ def test_training_data_come_from_the_clients_export(tmp_path: Path) -> None:
     """Counts, positions, mask and object are those of the file; the object's shape is the canvas."""
     scan = sample_scan()
     assert scan.object is not None
+    assert scan.bad_pixels is not None
     np.savez(
         tmp_path / "train_data.npz",
         xcoords=scan.positions_px[:, 1],
