@@ -40,6 +40,8 @@ ALGORITHMS: Final = (
 )
 MODEL_SUFFIX: Final = {"ptychopinn": ".zip", "ptychopinn-torch": ".ckpt"}
 
+_RIM = 4
+
 
 def made_scan(*, size_px: int = 96) -> Scan:
     """A simulated scan whose object lies as the client lays it: the scan in its middle."""
@@ -119,8 +121,9 @@ def quality(product: Any, scan: Scan) -> Quality:
     assert truth is not None
     assert array.shape == truth.shape
     light = np.broadcast_to(np.square(np.abs(scan.probe)).sum(axis=0), scan.patterns.shape)
-    frame = CanvasFrame(shape=(truth.shape[0], truth.shape[1]))
-    coverage = accumulate_patches(light, scan.positions_px, frame)
+    # Patches may stick out of the client's object by a pixel.
+    frame = CanvasFrame(origin_px=(-_RIM, -_RIM), shape=(truth.shape[0] + 2 * _RIM, truth.shape[1] + 2 * _RIM))
+    coverage = accumulate_patches(light, scan.positions_px, frame)[_RIM:-_RIM, _RIM:-_RIM]
     found = compare(array, truth, mask=evaluation_mask(coverage))
     offset = float(np.hypot(*found.shift_px))
     return Quality(
