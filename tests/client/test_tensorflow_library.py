@@ -14,7 +14,7 @@ import pytest
 import client_sample
 from client_sample import KnownBackend, known_object, saved_model, scan_of_64_px, unpacked
 from ptycho_adapters import legacy
-from ptycho_adapters.ptychodus import tensorflow_library
+from ptycho_adapters.ptychodus import tensorflow_library, work
 from ptycho_adapters.ptychodus.backend import Backend
 from ptycho_adapters.ptychodus.models import write_shipped_model
 from ptycho_adapters.ptychodus.settings import tensorflow_settings
@@ -298,3 +298,24 @@ def test_a_batch_that_no_run_takes_is_refused_by_name() -> None:
 
     with pytest.raises(ConfigError, match=r"batch_size.*power of 2"):
         training_payload(Path("a"), scan_of_64_px(), tensorflow_settings(training), Backend.PYTORCH)
+
+
+def test_a_training_goes_to_the_backend_that_was_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With its name in the payload, on the one scan, and the answer is kept to be saved by the same backend."""
+    asked: list[Any] = []
+
+    class Twin:
+        @staticmethod
+        def train(payload: Any, scan: Scan, *, validation: Scan | None = None) -> str:
+            asked.extend((payload, scan, validation))
+            return "trained"
+
+    monkeypatch.setattr(work, "module_of", lambda name: Twin)
+    payload = training_payload(Path("a"), scan_of_64_px(), {"gridsize": 1}, Backend.PYTORCH)
+    scan = scan_of_64_px()
+
+    model = work.train_model(payload, [scan], validation=None, backend=Backend.TENSORFLOW, log=logging.getLogger("x"))
+
+    assert (model.trained, model.backend) == ("trained", Backend.TENSORFLOW)
+    assert asked[1] is scan
+    assert asked[0].pt_training_config.output_dir != Path()

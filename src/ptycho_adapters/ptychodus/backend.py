@@ -8,7 +8,6 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Protocol, cast
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
     from pathlib import Path
 
     from ptycho_core.config import PyTorchExecutionConfig, TorchInferenceConfig
@@ -27,8 +26,8 @@ class Backend(StrEnum):
 class BackendModule(Protocol):
     """What a backend offers. A model is its own kind of value, which only its own functions take."""
 
-    def train(self, payload: TrainingPayload, scan: Sequence[Scan], *, validation: Scan | None = None) -> object:
-        """Train on scans."""
+    def train(self, payload: TrainingPayload, scan: Scan, *, validation: Scan | None = None) -> object:
+        """Train on a scan."""
 
     def reconstruct(
         self,

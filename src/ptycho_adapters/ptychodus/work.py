@@ -111,7 +111,9 @@ def train_model(
             found = train(own, scans, validation=validation, callbacks=(EpochLog(log), *callbacks))
             trained = attrs.evolve(found, payload=payload)
         else:
-            trained = module_of(backend).train(own, scans, validation=validation)
+            # The client's PtychoPINN library, the only one that TensorFlow runs for, trains on one scan.
+            (scan,) = scans
+            trained = module_of(backend).train(own, scan, validation=validation)
     return ClientModel(name="the model just trained", payload=payload, backend=backend, trained=trained)
 
 
