@@ -6,10 +6,15 @@ READY  := $(VENV)/.ready
 export PYTHONHASHSEED ?= 0
 export HYPOTHESIS_PROFILE ?= ci
 
-.PHONY: help install demo test check lint mypy pyright imports tests clean
+# The released Ptychodus client with what it needs to start without a window; our own packages are seen through.
+CLIENT       := .venv-ptychodus
+CLIENT_READY := $(CLIENT)/.ready
+CLIENT_NEEDS := httpx watchdog colorcet pyyaml "pydantic-ai-slim[openai]<3"
+
+.PHONY: help install demo test check lint mypy pyright imports tests test-ptychodus clean
 
 help:  ## list the targets
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 18
 
 install: $(READY)  ## set up .venv (done by the other targets when needed)
 
@@ -56,5 +61,19 @@ tests: $(READY)  ## the tests alone, one process per core
 	@echo "==> pytest tests property_tests"
 	@$(BIN)/pytest -q --numprocesses auto --dist worksteal
 
+$(CLIENT_READY): $(READY) shims/ptychodus/pyproject.toml
+	@echo "==> setting up $(CLIENT)"
+	@$(PYTHON) -m venv $(CLIENT)
+	@$(BIN)/python -c 'import site; print(site.getsitepackages()[0])' \
+		>"$$($(CLIENT)/bin/python -c 'import site; print(site.getsitepackages()[0])')/development.pth"
+	@$(CLIENT)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt $(CLIENT_NEEDS)
+	@$(CLIENT)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -e . -e shims/ptychodus
+	@touch $@
+
+test-ptychodus: $(CLIENT_READY)  ## all four reconstructors inside the released Ptychodus client (nightly; about 10 minutes)
+	@echo "==> pytest shims/ptychodus/tests"
+	@OMP_NUM_THREADS=1 $(CLIENT)/bin/python -m pytest -q shims/ptychodus/tests -p no:cacheprovider -W default \
+		-o pythonpath="shims/ptychodus/tests" --durations=10
+
 clean:  ## remove the environment and everything generated
-	rm -rf $(VENV) demo_output .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) $(CLIENT) demo_output .mypy_cache .ruff_cache .pytest_cache .hypothesis

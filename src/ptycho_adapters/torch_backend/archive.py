@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from ptycho_core.config.payload import TrainingPayload
 
 ARCHIVE_NAME = "wts.h5.zip"
+_SUFFIXES = (".zip", ".ckpt")  # the Ptychodus client knows models by the latter
 FORMAT = "ptycho-core-model"
 FORMAT_VERSION = 2
 _ONE_SCAN = 1  # the version in which a model had one probe, without a name
@@ -132,8 +133,8 @@ def _load_native(source: Path) -> TrainedModel:
 
 
 def archive_file(path: Path) -> Path:
-    """File that a path stands for: itself if it names a zip file, else `wts.h5.zip` in that folder."""
-    return path if path.suffix == ".zip" else path / ARCHIVE_NAME
+    """File that a path stands for: itself if it is named like an archive, else `wts.h5.zip` in that folder."""
+    return path if path.suffix in _SUFFIXES else path / ARCHIVE_NAME
 
 
 def _manifest(model: TrainedModel) -> dict[str, object]:

@@ -59,7 +59,13 @@ _ABOUT_ITSELF = (
 )
 
 
-def train(payload: TrainingPayload, scan: Scan | Sequence[Scan], *, validation: Scan | None = None) -> TrainedModel:
+def train(
+    payload: TrainingPayload,
+    scan: Scan | Sequence[Scan],
+    *,
+    validation: Scan | None = None,
+    callbacks: Sequence[Callback] = (),
+) -> TrainedModel:
     """Train a generator on one or several scans, and along with it the probe of each.
 
     Several scans share the network and nothing else: each has its own probe, which starts from the scan's and is
@@ -72,6 +78,7 @@ def train(payload: TrainingPayload, scan: Scan | Sequence[Scan], *, validation: 
         scan: patterns to learn from; a sequence of scans is learned from together.
         validation: another scan of the same instrument to validate on, under the probe of the first scan; by default a
             region of every scan is held out.
+        callbacks: of Lightning, called after our own.
 
     Returns:
         The trained model, on the CPU.
@@ -82,7 +89,7 @@ def train(payload: TrainingPayload, scan: Scan | Sequence[Scan], *, validation: 
         DependencyError: the accelerator is not there, or a logger's package is not installed.
         MemoryShortageError: the patterns or a batch do not fit into the memory that is free.
     """
-    return train_on(payload, training_set_for(payload, scan, validation=validation))
+    return train_on(payload, training_set_for(payload, scan, validation=validation), callbacks=callbacks)
 
 
 def training_set_for(
@@ -110,12 +117,13 @@ def training_set_for(
     return training_set(payload, scans, validation, names=names)
 
 
-def train_on(payload: TrainingPayload, data: TrainingSet) -> TrainedModel:
+def train_on(payload: TrainingPayload, data: TrainingSet, *, callbacks: Sequence[Callback] = ()) -> TrainedModel:
     """Train as `train` does, on groups that have been drawn already.
 
     Args:
         payload: resolved settings, those that the groups were drawn with.
         data: scans and groups, from `training_set_for`.
+        callbacks: of Lightning, called after our own.
 
     Returns:
         The trained model, on the CPU.
@@ -132,9 +140,8 @@ def train_on(payload: TrainingPayload, data: TrainingSet) -> TrainedModel:
         module = build_module(payload, data, limit)
         check_training(payload, module, data)
         history, start = LossHistory(), look_at_start(module, payload, data.groups, limit)
-        trainer = build_trainer(
-            payload, history, limit, validates=data.validates, tail_s=_tail_s(start, len(data.scans))
-        )
+        tail_s = _tail_s(start, len(data.scans))
+        trainer = build_trainer(payload, history, limit, validates=data.validates, tail_s=tail_s, callbacks=callbacks)
         _fit(trainer, module, payload, data, start)
         selection = keep_best(trainer, module, start, history.held_out(module.loss_name))
     return attrs.evolve(_trained(payload, data.scans, module, history), selection=selection)
@@ -215,7 +222,13 @@ def _check(payload: TrainingPayload, scans: Sequence[Scan], validation: Scan | N
 
 
 def build_trainer(
-    payload: TrainingPayload, history: LossHistory, limit: TimeLimit, *, validates: bool, tail_s: float = 0.0
+    payload: TrainingPayload,
+    history: LossHistory,
+    limit: TimeLimit,
+    *,
+    validates: bool,
+    tail_s: float = 0.0,
+    callbacks: Sequence[Callback] = (),
 ) -> Trainer:
     """Build the Trainer with everything that happens around the steps.
 
@@ -225,6 +238,7 @@ def build_trainer(
         limit: of the whole run.
         validates: whether something is held out.
         tail_s: seconds of the limit to leave for what comes after the last step.
+        callbacks: further ones, called last.
 
     Raises:
         ConfigError: Lightning cannot honour the execution settings, or the metric to watch does not exist.
@@ -232,18 +246,18 @@ def build_trainer(
     """
     execution, config = payload.execution_config, payload.pt_training_config
     schedule = Schedule(config, limit, tail_s)
-    callbacks: list[Callback] = [schedule, history, CollapseDetector()]
+    own: list[Callback] = [schedule, history, CollapseDetector()]
     if execution.max_time is not None:
-        callbacks.append(TimeUp(schedule))
+        own.append(TimeUp(schedule))
     if execution.enable_progress_bar:
-        callbacks.append(ProgressBar(schedule))
+        own.append(ProgressBar(schedule))
     if config.log_grad_norm:
-        callbacks.append(GradientNorm(config.grad_norm_log_freq))
-    callbacks += checkpoint_callbacks(payload, validates=validates)
+        own.append(GradientNorm(config.grad_norm_log_freq))
+    own += [*checkpoint_callbacks(payload, validates=validates), *callbacks]
     logger = run_logger(execution, Path(config.output_dir), config)
     arguments = trainer_arguments(execution)
     try:
-        return Trainer(max_epochs=config.epochs, callbacks=callbacks, logger=logger, **arguments)
+        return Trainer(max_epochs=config.epochs, callbacks=own, logger=logger, **arguments)
     except (MisconfigurationException, ValueError) as error:
         asked = ", ".join(f"{key}={arguments[key]!r}" for key in ("accelerator", "devices", "strategy", "precision"))
         problem = Problem(path="execution_config", expected="what this machine can do", found=f"{asked}: {error}")

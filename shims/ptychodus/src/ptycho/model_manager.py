@@ -1,0 +1,5 @@
+"""Stands in for the module of this name that Ptychodus looks for; everything is done by `ptycho_adapters.ptychodus`."""
+
+from ptycho_adapters.ptychodus.tensorflow_library import save
+
+__all__ = ["save"]

@@ -1,0 +1,177 @@
+"""The released client trains and reconstructs with us through its own core and its own command line."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from typing import TYPE_CHECKING, Any
+
+import inside
+import numpy as np
+import pytest
+
+from ptycho_adapters.ptychodus.models import write_shipped_model
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from ptycho_core.measurement.scan import Scan
+
+SCAN = inside.made_scan()
+EPOCHS = 2
+
+
+@pytest.fixture(scope="session")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The client's folder for the scan."""
+    return inside.staged(SCAN, tmp_path_factory.mktemp("scan") / "in")
+
+
+def _judge(product: Any, scan: Scan = SCAN) -> None:
+    found = inside.quality(product, scan)
+    assert found.offset_px <= 0.75, found
+    assert found.phase_correlation >= 0.95, found
+    assert found.r_factor_ratio <= 0.6, found
+
+
+def test_all_four_are_listed(folder: Path) -> None:
+    """By the unmodified client."""
+    with inside.client(folder) as (core, _):
+        assert set(inside.ALGORITHMS) <= set(core.workflow_api.available_reconstructors())
+
+
+@pytest.mark.parametrize("gridsize", [1, 2])
+@pytest.mark.parametrize("algorithm", inside.ALGORITHMS)
+def test_trained_saved_loaded_reconstructed(
+    algorithm: str, gridsize: int, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Export, train, save; in a fresh process load and reconstruct: registered, resolved, of the right scale."""
+    here = tmp_path / "here"
+    here.mkdir()
+    monkeypatch.chdir(here)
+    if "supervised" in algorithm and "unsupervised" not in algorithm:
+        folder = tmp_path / "known"
+        inside.write_scan(SCAN, folder)
+    with inside.client(folder) as (core, product):
+        inside.set_windows(core, gridsize=gridsize, epochs=EPOCHS)
+        data = inside.exported(product, algorithm, tmp_path / "data")
+        product.train_reconstructor_local(data, tmp_path / "out", algorithm=algorithm, block=True)
+        processing = core.processing_core.processing_api
+        model = tmp_path / f"model{inside.MODEL_SUFFIX[algorithm.partition('_')[0]]}"
+        processing.save_model_to_file(model, algorithm=algorithm)
+        processing.load_model_from_file(model, algorithm=algorithm)
+        # Each call of the client is a process of its own.
+        answer = product.reconstruct_local(algorithm=algorithm, block=True).get_product()
+
+    _judge(answer)
+    assert list(here.iterdir()) == []
+
+
+def _settings(folder: Path, algorithm: str) -> None:
+    with inside.client(folder) as (core, _):
+        inside.set_windows(core, gridsize=2, epochs=EPOCHS)
+        core.processing_core.processing_api.set_reconstructor_if_provided(algorithm)
+        core.workflow_api.save_settings(folder / "settings.ini")
+
+
+@pytest.mark.parametrize("algorithm", ["ptychopinn_pinn", "ptychopinn-torch_unsupervised"])
+def test_the_command_line_trains_and_reconstructs(algorithm: str, folder: Path, tmp_path: Path) -> None:
+    """`ptychodus -b train`, the model copied as its manual says, `ptychodus -b reconstruct`: a product to be read."""
+    staged = tmp_path / "in"
+    shutil.copytree(folder, staged)
+    with inside.client(staged) as (_, product):
+        inside.exported(product, algorithm, staged)
+    _settings(staged, algorithm)
+
+    trained = inside.batch("train", staged, tmp_path / "out")
+    assert trained.returncode == 0, trained.stderr
+    models = [*(tmp_path / "out").glob("wts.h5.zip"), *(tmp_path / "out").glob("run_*/checkpoints/*.ckpt")]
+    suffix = inside.MODEL_SUFFIX[algorithm.partition("_")[0]]
+    shutil.copyfile(models[0], staged / f"model{suffix}")
+    done = inside.batch("reconstruct", staged, tmp_path / "out")
+
+    assert done.returncode == 0, done.stderr
+    (product_file,) = (tmp_path / "out").glob("product.*.h5")
+    _judge(inside.load_product(product_file))
+
+
+@pytest.mark.parametrize("algorithm", ["ptychopinn_pinn", "ptychopinn-torch_unsupervised"])
+def test_the_weights_in_the_package_answer_without_a_training(
+    algorithm: str, folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A file that stands for them is loaded as a model; the log of the library says what runs."""
+    library = algorithm.partition("_")[0]
+    model = tmp_path / f"model{inside.MODEL_SUFFIX[library]}"
+    write_shipped_model(model)
+    with caplog.at_level(logging.INFO), inside.client(folder) as (core, product):
+        core.processing_core.processing_api.load_model_from_file(model, algorithm=algorithm)
+        _judge(product.reconstruct_local(algorithm=algorithm, block=True).get_product())
+
+    assert any("weights in the package" in each.getMessage() for each in caplog.records if each.name == library)
+
+
+def test_a_training_that_is_stopped_loses_no_finished_model(folder: Path, tmp_path: Path) -> None:
+    """The client's stop button ends the child by a signal: what was there before is there after, whole."""
+    out = tmp_path / "out"
+    out.mkdir()
+    write_shipped_model(out / "wts.h5.zip")
+    before = (out / "wts.h5.zip").read_bytes()
+    with inside.client(folder) as (_, product):
+        data = inside.exported(product, "ptychopinn_pinn", tmp_path / "data")
+    code = (
+        "import sys; from pathlib import Path\n"
+        "from ptycho.config.config import ModelConfig, TrainingConfig\n"
+        "from ptycho.raw_data import RawData\n"
+        "from ptycho.workflows.components import run_cdi_example\n"
+        "import ptycho.model_manager\n"
+        "raw = RawData.from_file(Path(sys.argv[1]))\n"
+        "print('training', flush=True)\n"
+        "run_cdi_example(raw, raw, TrainingConfig(model=ModelConfig(N=64, gridsize=2), nepochs=1000))\n"
+        "ptycho.model_manager.save(Path(sys.argv[2]))\n"
+    )
+    command = [sys.executable, "-c", code, str(data / "train_data.npz"), str(out)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=dict(os.environ), cwd=tmp_path) as child:
+        assert child.stdout is not None
+        assert child.stdout.readline().strip() == "training"
+        time.sleep(15.0)
+        child.send_signal(signal.SIGTERM)
+        assert child.wait(timeout=10.0) != 0
+
+    assert (out / "wts.h5.zip").read_bytes() == before
+    assert [each.name for each in out.iterdir()] == ["wts.h5.zip"]
+
+
+def test_the_same_scan_in_other_words_is_the_same_object(folder: Path, tmp_path: Path) -> None:
+    """Number format, three modes of the same light and what stands under the mask change nothing beyond 1e-3."""
+    write_shipped_model(tmp_path / "model.zip")
+    reference = _answer(folder, tmp_path / "model.zip")
+    others = {
+        "float32": inside.evolve(SCAN, patterns=SCAN.patterns.astype(np.float32)),
+        "modes": inside.evolve(SCAN, probe=np.concatenate([SCAN.probe * weight for weight in (0.8, 0.48j, -0.36)])),
+    }
+    for name, scan in others.items():
+        answer = _answer(inside.staged(scan, tmp_path / name), tmp_path / "model.zip")
+        np.testing.assert_allclose(answer, reference, atol=1e-3, err_msg=name)
+    mask = np.zeros((64, 64), dtype=bool)
+    mask[20, 30] = mask[40, 41] = True
+    masked = []
+    for number, sentinel in enumerate((0, 65535)):
+        patterns = np.where(mask, np.uint16(sentinel), SCAN.patterns)
+        scan = inside.evolve(SCAN, patterns=SCAN.patterns, bad_pixels=mask)
+        staged = inside.staged(scan, tmp_path / f"masked_{number}")
+        inside.replace_patterns(staged, patterns)
+        masked.append(_answer(staged, tmp_path / "model.zip"))
+    np.testing.assert_allclose(masked[1], masked[0], atol=1e-3)
+
+
+def _answer(folder: Path, model: Path) -> np.ndarray:
+    with inside.client(folder) as (core, product):
+        core.processing_core.processing_api.load_model_from_file(model, algorithm="ptychopinn_pinn")
+        done = product.reconstruct_local(algorithm="ptychopinn_pinn", block=True).get_product()
+    answer: np.ndarray = done.object_.get_layer(0)
+    return answer
