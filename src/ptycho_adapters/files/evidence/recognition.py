@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ptycho_adapters.files.hdf5.members import list_arrays, open_h5
+from ptycho_adapters.files.hdf5.nodes import list_arrays, open_h5
 from ptycho_adapters.files.npz.members import member_keys, open_archive, read_header
 from ptycho_adapters.files.reading import ArrayFacts, Container, Evidence
 from ptycho_core.errors import Problem, ScanFileError

@@ -22,6 +22,7 @@ from ptycho_core.any_array import AnyArray, describe
 from ptycho_core.errors import Problem
 from ptycho_core.measurement.arrays import as_index
 from ptycho_core.measurement.geometry import LIGHT_SPEED_M_S, PLANCK_J_S
+from ptycho_core.measurement.preparation.darks import mean_dark
 from ptycho_core.measurement.scan import MeasurementDomain, Scan
 
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ TRANSLATION_KEYS = (
     f"{DETECTOR}/translation",
 )
 PROBE_KEYS = (f"{ENTRY}/image_1/data", f"{SOURCE}/illumination", f"{SOURCE}/probe", f"{DETECTOR}/probe")
+DARK_KEYS = (f"{DETECTOR}/data_dark", f"{ENTRY}/data_1/data_dark")
 OBJECT_KEY = f"{ENTRY}/image_2/data"
 OWN_GROUP = f"{ENTRY}/ptycho_core"
 
@@ -84,7 +86,8 @@ def read_cxi_scan(path: Path, request: ReadRequest) -> Scan:
         there = _first_with(files, TRANSLATION_KEYS)
         translation_key = there.first(*TRANSLATION_KEYS) or TRANSLATION_KEYS[0]
         parts = BeamlineParts(key_of=_keys(data_key, translation_key))
-        parts.patterns = file.patterns(data_key, "diffraction patterns", request.pattern_map)
+        dark = _dark(file, parts.notes)
+        parts.patterns = file.patterns(data_key, "diffraction patterns", request.pattern_map, dark)
         parts.geometry = _geometry(files, parts.notes)
         parts.positions_m = _positions_m(there, translation_key, parts.patterns)
         parts.bad_pixels = _bad_pixels(file)
@@ -112,7 +115,7 @@ def _keys(data_key: str, translation_key: str) -> dict[str, str]:
 
 def _geometry(files: Sequence[Collector], notes: dict[str, str]) -> Geometry:
     detector = _first_with(files, [f"{DETECTOR}/{axis}_pixel_size" for axis in "yx"])
-    pixels = [detector.positive(f"{DETECTOR}/{axis}_pixel_size") for axis in "yx"]
+    pixels = [detector.positive(f"{DETECTOR}/{axis}_pixel_size", "m") for axis in "yx"]
     height, width = pixels[0] or pixels[1], pixels[1] or pixels[0]
     return Geometry(
         wavelength_m=_wavelength_m(_first_with(files, (f"{SOURCE}/energy", f"{SOURCE}/wavelength")), notes),
@@ -123,9 +126,9 @@ def _geometry(files: Sequence[Collector], notes: dict[str, str]) -> Geometry:
 
 def _distance_m(file: Collector, notes: dict[str, str]) -> float | None:
     """Give the distance of the detector, or of its corner; some files count it along -z."""
-    distance = file.number(f"{DETECTOR}/distance")
+    distance = file.number(f"{DETECTOR}/distance", "m")
     if distance is None and file.has(f"{DETECTOR}/corner_position"):
-        corner = file.array(f"{DETECTOR}/corner_position", "(x, y, z)")
+        corner = file.quantity(f"{DETECTOR}/corner_position", "(x, y, z)", "m")
         if corner is not None and corner.dtype.kind == "f" and corner.shape == (3,):
             distance = float(corner[2])
             notes["distance_evidence"] = "z of the detector's corner"
@@ -134,8 +137,8 @@ def _distance_m(file: Collector, notes: dict[str, str]) -> float | None:
 
 def _wavelength_m(file: Collector, notes: dict[str, str]) -> float | None:
     """Settle the wavelength: from the energy, which the format asks for, unless that is not in joules."""
-    energy_j = file.positive(f"{SOURCE}/energy")
-    stated_m = file.positive(f"{SOURCE}/wavelength")
+    energy_j = file.positive(f"{SOURCE}/energy", "J")
+    stated_m = file.positive(f"{SOURCE}/wavelength", "m")
     if energy_j is None:
         return stated_m
     smallest, largest = _ENERGIES_J
@@ -161,7 +164,7 @@ def _wavelength_m(file: Collector, notes: dict[str, str]) -> float | None:
 
 def _positions_m(file: Collector, key: str, patterns: AnyArray | None) -> AnyArray | None:
     """Give the beam on the sample as (n, 2), rows and columns, in metres."""
-    translation = file.array(key, "translations (n, 3) of the sample")
+    translation = file.quantity(key, "translations (n, 3) of the sample", "m")
     if translation is None:
         return None
     n_patterns = len(patterns) if patterns is not None and patterns.ndim == 3 else None
@@ -210,6 +213,25 @@ def _axis_of(vector: npt.NDArray[np.float64]) -> tuple[int, int] | None:
     if not (0.0 < length < np.inf) or axis == 2 or abs(vector[axis]) < _ALONG_AXIS * length:
         return None
     return axis, 1 if vector[axis] > 0 else -1
+
+
+def _dark(file: Collector, notes: dict[str, str]) -> npt.NDArray[np.float32] | None:
+    """Give the mean of the dark frames, which is no light and taken off; None where the file has none."""
+    key = file.first(*DARK_KEYS)
+    frames = None if key is None else file.array(key, "dark frames")
+    if key is None or frames is None:
+        return None
+    if frames.ndim not in (2, 3) or frames.dtype.kind not in "iuf" or not frames.size:
+        expected = "dark frames, (N, N) or (n, N, N) real numbers"
+        file.problems.append(Problem(path=key, expected=expected, found=describe(frames)))
+        return None
+    dark = mean_dark(frames)
+    if not np.isfinite(dark).all():
+        file.problems.append(Problem(path=key, expected="finite dark frames", found="NaN or infinite values"))
+        return None
+    number = len(frames) if frames.ndim == 3 else 1
+    notes["dark_evidence"] = f"the mean of {number} dark frames, {dark.mean():.4g} a pixel, was taken off ({key})"
+    return dark
 
 
 def _bad_pixels(file: Collector) -> AnyArray | None:
