@@ -92,7 +92,8 @@ def _facts_of_patterns(path: Path) -> ScanFacts:
     if facts.frame[0] != facts.frame[1] or min(facts.frame) < 1:
         rows, columns = facts.frame
         expected, found = "square diffraction patterns", f"{rows}×{columns}"
-        problem = Problem(path="patterns", expected=expected, found=found, fix="crop or pad them")
+        fix = f"crop or pad them: ptycho prepare IN OUT.npz --size {max(min(facts.frame), 1)}"
+        problem = Problem(path="patterns", expected=expected, found=found, fix=fix)
         raise ScanFileError(str(path), [problem])
     return ScanFacts(path=path, N=facts.frame[0], n_patterns=facts.n_patterns)
 

@@ -50,7 +50,7 @@ def test_other_generators_refuse_what_they_cannot_take(architecture: str, side: 
     said = str(error.value)
     assert f"scan.N: expected {words}, found {side}" in said
     assert "batch_size" in said
-    assert "crop or pad the patterns" in said
+    assert "ptycho prepare --size" in said
 
 
 def test_other_generators_take_sides_of_their_own_beside_the_legacy_ones() -> None:

@@ -34,5 +34,5 @@ def side_problems(architecture: str, side: int) -> tuple[Problem, ...]:
     sides = _OF_GENERATOR.get(architecture)
     if sides is None or sides.takes(side):
         return ()
-    fix = "crop or pad the patterns, or take the unrolled generator, which has any side"
+    fix = "crop or pad the patterns with ptycho prepare --size, or take the unrolled generator, which has any side"
     return (Problem(path="N", expected=f"{sides.expected}, as {architecture} takes", found=str(side), fix=fix),)

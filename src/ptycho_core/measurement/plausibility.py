@@ -79,6 +79,6 @@ def position_problems(positions_px: npt.NDArray[np.float64], *, size_px: int) ->
     few = span < least
     found = f"all positions within {span:.3g} px" if few else f"positions over {span:.3g} px"
     hint = "in metres or micrometres: divide them by the object's pixel" if few else "in nanometres, or in motor steps"
-    fix = f"they may be {hint}, or state their unit with ptycho prepare"
+    fix = f"they may be {hint}, or give them with ptycho prepare --positions FILE --unit UNIT"
     expected = f"positions in object pixels, which span {least:g} to {LARGEST_SPAN_PX:g} px"
     return (Problem(path="positions_px", expected=expected, found=found, fix=fix),)

@@ -105,6 +105,24 @@ def is_plain_record(node: h5py.Dataset, dtype: np.dtype[np.generic]) -> bool:
     return bool(h5py.h5t.py_create(dtype, logical=True) == node.id.get_type())
 
 
+def read_frames(file: h5py.Group, name: str) -> Iterator[AnyArray] | Problem:
+    """Read a stack some frames at a time, never as a whole.
+
+    Returns:
+        Its pieces, which raise what h5py raises on damage; a problem where they cannot be there.
+    """
+    node = find_node(file, name)
+    if node is None or isinstance(node, Problem):
+        return node or Problem(path=name, expected="a stack of frames", found="none")
+    try:
+        facts = array_facts(node)
+        if facts is None or not facts.nbytes:
+            return Problem(path=name, expected="an array of numbers", found=_kind_of(node))
+        return _storage_problem(node, name, facts) or _pieces(node, facts)
+    except DAMAGE as error:
+        return damaged(name, error, "an undamaged array")
+
+
 def _without_dark(
     node: h5py.Dataset, name: str, facts: ArrayFacts, pattern_map: PatternMap | None, dark: npt.NDArray[np.float32]
 ) -> AnyArray | Problem:

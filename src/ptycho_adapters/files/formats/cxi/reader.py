@@ -89,13 +89,36 @@ def read_cxi_scan(path: Path, request: ReadRequest) -> Scan:
         dark = _dark(file, parts.notes)
         parts.patterns = file.patterns(data_key, "diffraction patterns", request.pattern_map, dark)
         parts.geometry = _geometry(files, parts.notes)
-        parts.positions_m = _positions_m(there, translation_key, parts.patterns)
+        parts.positions_m = _positions_m(there, translation_key, _number_of(parts.patterns))
         parts.bad_pixels = _bad_pixels(file)
         if request.probe is None:
             _read_probe(_first_with(files, PROBE_KEYS), parts)
         parts.own = _own_words(file)
         parts.problems.extend(problem for one in files for problem in one.problems)
     return scan_of(parts, path, request)
+
+
+def read_cxi_parts(path: Path, n_frames: int) -> tuple[BeamlineParts, npt.NDArray[np.float32] | None]:
+    """Read everything of a CXI file but its patterns.
+
+    Args:
+        path: the file.
+        n_frames: how many patterns it holds, which tells (n, 3) translations from (3, n).
+
+    Returns:
+        The parts, with what is missing as problems, and the mean of the dark frames.
+    """
+    with collecting(path) as file:
+        key = file.first(*TRANSLATION_KEYS) or TRANSLATION_KEYS[0]
+        parts = BeamlineParts(key_of=_keys(DATA_KEYS[0], key))
+        parts.geometry = _geometry((file,), parts.notes)
+        parts.positions_m = _positions_m(file, key, n_frames)
+        parts.bad_pixels = _bad_pixels(file)
+        _read_probe(file, parts)
+        parts.own = _own_words(file)
+        dark = _dark(file, parts.notes)
+        parts.problems.extend(file.problems)
+    return parts, dark
 
 
 def _first_with(files: Sequence[Collector], keys: Sequence[str]) -> Collector:
@@ -162,12 +185,15 @@ def _wavelength_m(file: Collector, notes: dict[str, str]) -> float | None:
     return None
 
 
-def _positions_m(file: Collector, key: str, patterns: AnyArray | None) -> AnyArray | None:
+def _number_of(patterns: AnyArray | None) -> int | None:
+    return len(patterns) if patterns is not None and patterns.ndim == 3 else None
+
+
+def _positions_m(file: Collector, key: str, n_patterns: int | None) -> AnyArray | None:
     """Give the beam on the sample as (n, 2), rows and columns, in metres."""
     translation = file.quantity(key, "translations (n, 3) of the sample", "m")
     if translation is None:
         return None
-    n_patterns = len(patterns) if patterns is not None and patterns.ndim == 3 else None
     if translation.ndim == 2 and translation.shape[0] in (2, 3) and n_patterns == translation.shape[1] != 3:
         translation = translation.T
     if translation.ndim != 2 or translation.shape[1] not in (2, 3) or translation.dtype.kind not in "iuf":
