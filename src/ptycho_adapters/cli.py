@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, NoReturn
 import attrs
 
 from ptycho_adapters.command_line import console
+from ptycho_adapters.command_line.links import links_of
 from ptycho_adapters.command_line.parser import Parser, rewritten, unknown_flags
 from ptycho_adapters.command_line.usage import UsageError, kebab
 from ptycho_adapters.commands import convert, evaluate, infer, inspect, migrate, prepare, simulate, train
@@ -149,7 +150,8 @@ def _elsewhere(wanted: str) -> dict[str, str]:
 
 def _run(arguments: Sequence[str]) -> None:
     command, typed = parse(arguments)
-    _COMMANDS[command].run(typed)
+    with links_of(typed):
+        _COMMANDS[command].run(typed)
 
 
 def _parsers(wanted: str) -> tuple[Parser, list[str]]:

@@ -33,10 +33,8 @@ def test_a_file_without_a_probe_is_described(tmp_path: Path, capsys: pytest.Capt
     assert sheet["facts"]["positions"]["number"] == N_PATTERNS
     assert sheet["facts"]["geometry"]["expected_object_pixel_m"] == pytest.approx(PIXEL_M)
     (missing,) = sheet["missing"]
-    assert (
-        missing
-        == "probe: expected an illumination, found none in the file; give one with probe=, --probe FILE or --probe-model"
-    )
+    assert missing.startswith("probe: expected an illumination, found none in the file; give one with")
+    assert missing.endswith("--probe FILE or --probe-model")
 
 
 def test_what_cannot_be_used_comes_with_the_command_that_mends_it(

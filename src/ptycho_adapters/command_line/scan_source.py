@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ptycho_adapters.command_line.links import LINKS_HELP
 from ptycho_adapters.command_line.probe_options import add_probe_options, probe_source
 from ptycho_adapters.files import DetectorCheck, read_scan
 from ptycho_core.measurement.scan import MeasurementDomain
@@ -33,6 +34,7 @@ def add_scan_options(parser: argparse._ActionsContainer, *, detector_check: Dete
         metavar="FILE",
         help="second file with what the first one lacks, such as the positions and probe of a diffraction file",
     )
+    parser.add_argument("--follow-links", action="store_true", help=LINKS_HELP)
     add_detector_option(parser, detector_check)
     add_probe_options(parser)
 

@@ -14,6 +14,7 @@ import attrs
 from tqdm import tqdm
 
 from ptycho_adapters.command_line import console
+from ptycho_adapters.command_line.links import LINKS_HELP
 from ptycho_adapters.command_line.text_values import read_text
 from ptycho_adapters.command_line.usage import UsageError, kebab
 from ptycho_core.errors import ConfigError, Problem, ScanFileError
@@ -81,6 +82,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("preparation, in this order")
     for field in attrs.fields(PreparationSettings):
         _add(group, field)
+    parser.add_argument("--follow-links", action="store_true", help=LINKS_HELP)
     parser.add_argument("--picture", metavar="OUT.png", help="also draw the mean frame before and after")
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
 

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import importlib
 import math
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import attrs
 import numpy as np
 import numpy.typing as npt
 
 from ptycho_adapters.files.hdf5.attributes import longest_claim
+from ptycho_adapters.files.hdf5.elsewhere import HERE, ElsewhereError, linked_file
 from ptycho_adapters.files.hdf5.heaps import heaps_are_sound
-from ptycho_adapters.files.hdf5.nodes import DAMAGE, Node, array_facts, damaged, find_node, is_group
+from ptycho_adapters.files.hdf5.nodes import DAMAGE, FOLLOW, Node, array_facts, damaged, find_node, is_group
 from ptycho_adapters.files.memory import room_problem, with_mapping
 from ptycho_adapters.files.pattern_map import BYTES_AT_ONCE
 from ptycho_adapters.files.reading import ArrayFacts
@@ -30,6 +33,7 @@ _SLACK_BYTES = 1 << 16
 # Bytes out per byte in, at the best: deflate by its format, LZF by its longest back reference; others are not known.
 _LARGEST_RATIOS = {"gzip": 1032, "lzf": 128, "szip": 1024}
 _LARGEST_OTHER_RATIO = 1 << 16
+_MOST_SOURCES = 1 << 14
 _LONGEST_TEXT = 1 << 20
 
 
@@ -167,31 +171,66 @@ def _kind_of(node: Node) -> str:
 
 def _storage_problem(node: h5py.Dataset, name: str, facts: ArrayFacts) -> Problem | None:
     """Compare what the shape promises with what is stored, before anything is allocated."""
-    if node.is_virtual or node.external:
-        expected = "data in this file"
-        return Problem(path=name, expected=expected, found="data in other files", fix="copy it into one file")
+    if node.external or node.is_virtual:
+        return _elsewhere_problem(node, name)
     if not facts.nbytes:
         return None
-    declared, ratio = facts.nbytes, 1
-    if node.chunks is not None:
-        missing = _missing_filter(node)
-        if missing is not None:
-            return Problem(
-                path=name,
-                expected="a compression that this HDF5 library knows",
-                found=f"filter {missing}",
-                fix="pip install hdf5plugin",
-            )
-        n_chunks = math.prod(-(-side // chunk) for side, chunk in zip(facts.shape, node.chunks, strict=True))
-        written = node.id.get_num_chunks()
-        if written != n_chunks:
-            return Problem(path=name, expected=f"{n_chunks} chunks of data", found=f"{written}: it is incomplete")
-        declared = n_chunks * math.prod(node.chunks) * facts.dtype.itemsize
-        ratio = _ratio(node)
+    if node.chunks is None:
+        return _size_problem(node, name, facts, facts.nbytes, 1)
+    missing = _missing_filter(node)
+    if missing is not None:
+        expected, fix = "a compression that this HDF5 library knows", "pip install hdf5plugin"
+        return Problem(path=name, expected=expected, found=f"filter {missing}", fix=fix)
+    n_chunks = math.prod(-(-side // chunk) for side, chunk in zip(facts.shape, node.chunks, strict=True))
+    written = node.id.get_num_chunks()
+    if written != n_chunks:
+        return Problem(path=name, expected=f"{n_chunks} chunks of data", found=f"{written}: it is incomplete")
+    declared = n_chunks * math.prod(node.chunks) * facts.dtype.itemsize
+    return _size_problem(node, name, facts, declared, _ratio(node))
+
+
+def _size_problem(node: h5py.Dataset, name: str, facts: ArrayFacts, declared: int, ratio: int) -> Problem | None:
+    """Say that what is stored cannot become as many bytes as declared, whatever the compression."""
     stored = min(node.id.get_storage_size(), node.file.id.get_filesize())
-    if declared > ratio * stored + (_SLACK_BYTES if ratio > 1 else 0):
-        return Problem(path=name, expected=f"{declared} bytes for {facts.shape} of {facts.dtype}", found=f"{stored}")
+    if declared <= ratio * stored + (_SLACK_BYTES if ratio > 1 else 0):
+        return None
+    return Problem(path=name, expected=f"{declared} bytes for {facts.shape} of {facts.dtype}", found=f"{stored}")
+
+
+def _elsewhere_problem(node: h5py.Dataset, name: str) -> Problem | None:
+    """Look at every dataset that a virtual one is made of: HDF5 gives fill values for those that are not there."""
+    if node.external:
+        return Problem(path=name, expected=HERE, found="raw data in other files", fix="copy it into one file")
+    sources = node.virtual_sources()
+    if len(sources) > _MOST_SOURCES or not sources:
+        expected, found = f"1 to {_MOST_SOURCES} sources of a virtual dataset", f"{len(sources)}"
+        return Problem(path=name, expected=expected, found=found, fix="copy it into one file")
+    for file_name, dataset in {(source.file_name, source.dset_name) for source in sources}:
+        problem = _source_problem(node, name, file_name, dataset)
+        if problem is not None:
+            return problem
     return None
+
+
+def _source_problem(node: h5py.Dataset, name: str, file_name: str, dataset: str) -> Problem | None:
+    import h5py  # noqa: PLC0415 - only who reads HDF5 needs it
+
+    try:
+        with (
+            nullcontext(node.file)
+            if file_name == "."
+            else h5py.File(linked_file(node.file.filename, file_name), "r") as file
+        ):
+            found = find_node(file, dataset)
+            if isinstance(found, Problem):
+                return attrs.evolve(found, path=f"{name}, from {file_name}: {dataset}")
+            facts = None if found is None else array_facts(found)
+            if found is None or facts is None or found.is_virtual:
+                what = "nothing" if found is None else "no data of its own"
+                return Problem(path=name, expected=f"data in {file_name}: {dataset}", found=what)
+            return _storage_problem(found, f"{name}, from {file_name}: {dataset}", facts)
+    except ElsewhereError as error:
+        return Problem(path=name, expected=HERE, found=str(error), fix=FOLLOW)
 
 
 def _ratio(node: h5py.Dataset) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, TypeAlias
 
+from ptycho_adapters.files.hdf5.elsewhere import HERE, ElsewhereError, linked_file
 from ptycho_adapters.files.reading import ArrayFacts
 from ptycho_core.errors import Problem
 
@@ -32,9 +33,7 @@ _MOST_LEVELS = 12
 _MOST_HOPS = 16
 _NUMERIC_KINDS = "biufc"
 
-
-class _ElsewhereError(ValueError):
-    """A link that leaves the file."""
+FOLLOW = "copy it into one file, or allow it with --follow-links"
 
 
 def open_h5(path: Path) -> h5py.File | Problem:
@@ -77,7 +76,7 @@ def _children(prefix: str, group: h5py.Group, problems: list[Problem]) -> Iterat
     for name in names:
         try:
             node = _step(group, name, _MOST_HOPS)
-        except _ElsewhereError:
+        except ElsewhereError:
             continue
         except DAMAGE as error:
             problems.append(damaged(f"{prefix}{name}", error, "a readable object"))
@@ -95,15 +94,15 @@ def names_in(group: h5py.Group) -> list[str]:
 
 
 def find_node(file: h5py.Group, name: str) -> Node | Problem | None:
-    """Follow a path through hard links and soft links within the file.
+    """Follow a path through hard links, soft links, and links to files that they may lead to.
 
     Returns:
-        The group or dataset; None when there is none; a problem for damage or a link to another file.
+        The group or dataset; None when there is none; a problem for damage or a link that may not be followed.
     """
     try:
         return _walk(file, name, _MOST_HOPS)
-    except _ElsewhereError as error:
-        return Problem(path=name, expected="data in this file", found=str(error), fix="copy it into one file")
+    except ElsewhereError as error:
+        return Problem(path=name, expected=HERE, found=str(error), fix=FOLLOW)
     except DAMAGE as error:
         return damaged(name, error, "a readable object")
 
@@ -120,22 +119,26 @@ def _walk(group: h5py.Group, name: str, hops: int) -> Node | None:
 
 
 def _step(group: h5py.Group, part: str, hops: int) -> Node | None:
-    """Take one step down, following soft links by hand so that none leads out of the file."""
+    """Take one step down, following links by hand so that none leads where it may not."""
     import h5py  # noqa: PLC0415 - only who reads HDF5 needs it
 
     link = group.get(part, getlink=True)
     if link is None:
         return None
     if isinstance(link, h5py.ExternalLink):
-        msg = f"a link to the file {link.filename}"
-        raise _ElsewhereError(msg)
+        # What is found keeps its file open.
+        return _walk(h5py.File(linked_file(group.file.filename, link.filename), "r"), link.path, _fewer(hops))
     if isinstance(link, h5py.SoftLink):
-        if hops == 0:
-            msg = "links that lead nowhere"
-            raise ValueError(msg)
-        return _walk(group, link.path, hops - 1)
+        return _walk(group, link.path, _fewer(hops))
     node = group[part]
     return node if isinstance(node, h5py.Group | h5py.Dataset) else None
+
+
+def _fewer(hops: int) -> int:
+    if hops == 0:
+        msg = "links that lead nowhere"
+        raise ValueError(msg)
+    return hops - 1
 
 
 def is_group(node: Node) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 _KNOWN = ("entry_1/data_1/data", "entry_1/instrument_1/detector_1/data", "diff3d", "diffraction", "dp", "patterns")
 _NUMPY_START = b"\x93NUMPY"
+_NUMBERED = re.compile(r"entry/data/data_\d{6}")
 _BYTES_AT_ONCE = 1 << 25
 Pieces = Callable[[], Iterator["AnyArray"]]
 
@@ -77,11 +79,41 @@ def raw_frames(path: Path, key: str | None = None) -> RawFrames:
         and evidence.head
     ):
         return _of_npy(path)
+    series = _series(evidence) if key is None else ()
+    if series:
+        return _of_series(path, evidence, series)
     name = _chosen(evidence, key)
     facts = evidence.arrays[name]
     shape, raster = _as_stack(facts)
     read = _of_hdf5 if evidence.container is Container.HDF5 else _of_npz
     return RawFrames(path=path, key=name, shape=shape, dtype=facts.dtype, raster=raster, read=read(path, name, facts))
+
+
+def _series(evidence: Evidence) -> tuple[str, ...]:
+    """Give the numbered stacks of a detector's master file in order; none where there is one stack, or they differ."""
+    found = sorted(filter(_NUMBERED.fullmatch, evidence.arrays if evidence.container is Container.HDF5 else ()))
+    kinds = {(facts.shape[1:], facts.dtype) for facts in (evidence.arrays[name] for name in found)}
+    alike = len(kinds) == 1 and len(next(iter(kinds))[0]) == 2
+    return tuple(found) if alike and len(found) > 1 else ()
+
+
+def _of_series(path: Path, evidence: Evidence, names: tuple[str, ...]) -> RawFrames:
+    facts = [evidence.arrays[name] for name in names]
+    readers = [_of_hdf5(path, name, one) for name, one in zip(names, facts, strict=True)]
+
+    def read() -> Iterator[AnyArray]:
+        for reader in readers:
+            yield from reader()
+
+    _, height, width = facts[0].shape
+    return RawFrames(
+        path=path,
+        key=f"{names[0]} to {names[-1].rpartition('/')[2]}",
+        shape=(sum(one.shape[0] for one in facts), height, width),
+        dtype=facts[0].dtype,
+        raster=None,
+        read=read,
+    )
 
 
 def _chosen(evidence: Evidence, key: str | None) -> str:
