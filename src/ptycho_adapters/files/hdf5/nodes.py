@@ -28,6 +28,8 @@ DAMAGE = (
     TypeError,
     ValueError,
 )
+# What libhdf5 says of a file that is locked, or marked as open for writing (SWMR).
+_BEING_WRITTEN = ("unable to lock file", "already open for write", "already open for swmr")
 _MOST_NODES = 4096
 _MOST_LEVELS = 12
 _MOST_HOPS = 16
@@ -43,6 +45,9 @@ def open_h5(path: Path) -> h5py.File | Problem:
     try:
         return h5py.File(path, "r")
     except DAMAGE as error:
+        if any(word in str(error).lower() for word in _BEING_WRITTEN):
+            found, fix = "one that is open for writing, or was when its program ended", "wait until it is closed"
+            return Problem(path="file", expected="a file that nobody writes", found=found, fix=fix)
         return damaged("file", error, "a complete HDF5 file")
 
 

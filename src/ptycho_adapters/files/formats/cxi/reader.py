@@ -43,6 +43,8 @@ TRANSLATION_KEYS = (
 )
 PROBE_KEYS = (f"{ENTRY}/image_1/data", f"{SOURCE}/illumination", f"{SOURCE}/probe", f"{DETECTOR}/probe")
 DARK_KEYS = (f"{DETECTOR}/data_dark", f"{ENTRY}/data_1/data_dark")
+# Where there is a beam (NXcxi_ptycho), it has the photons' energy, and the source that of its ring.
+ENERGY_KEYS = (f"{ENTRY}/instrument_1/beam_1/energy", f"{ENTRY}/beam_1/energy", f"{SOURCE}/energy")
 OBJECT_KEY = f"{ENTRY}/image_2/data"
 OWN_GROUP = f"{ENTRY}/ptycho_core"
 
@@ -141,7 +143,7 @@ def _geometry(files: Sequence[Collector], notes: dict[str, str]) -> Geometry:
     pixels = [detector.positive(f"{DETECTOR}/{axis}_pixel_size", "m") for axis in "yx"]
     height, width = pixels[0] or pixels[1], pixels[1] or pixels[0]
     return Geometry(
-        wavelength_m=_wavelength_m(_first_with(files, (f"{SOURCE}/energy", f"{SOURCE}/wavelength")), notes),
+        wavelength_m=_wavelength_m(_first_with(files, (*ENERGY_KEYS, f"{SOURCE}/wavelength")), notes),
         distance_m=_distance_m(_first_with(files, (f"{DETECTOR}/distance", f"{DETECTOR}/corner_position")), notes),
         detector_pixel_m=None if height is None or width is None else (height, width),
     )
@@ -160,7 +162,8 @@ def _distance_m(file: Collector, notes: dict[str, str]) -> float | None:
 
 def _wavelength_m(file: Collector, notes: dict[str, str]) -> float | None:
     """Settle the wavelength: from the energy, which the format asks for, unless that is not in joules."""
-    energy_j = file.positive(f"{SOURCE}/energy", "J")
+    key = file.first(*ENERGY_KEYS) or ENERGY_KEYS[-1]
+    energy_j = file.positive(key, "J")
     stated_m = file.positive(f"{SOURCE}/wavelength", "m")
     if energy_j is None:
         return stated_m
@@ -176,10 +179,10 @@ def _wavelength_m(file: Collector, notes: dict[str, str]) -> float | None:
         notes["wavelength_evidence"] = f"the stated one; an energy of {energy_j:g} is not in joules"
         return stated_m
     problem = Problem(
-        path=f"{SOURCE}/energy",
+        path=key,
         expected=f"a photon energy in joules, {smallest:g} to {largest:g}",
         found=f"{energy_j:g}",
-        fix="multiply an energy in eV by 1.602176634e-19",
+        fix="multiply an energy in eV by 1.602176634e-19, or state its unit in a units attribute",
     )
     file.problems.append(problem)
     return None
