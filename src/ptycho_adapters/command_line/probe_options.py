@@ -95,4 +95,5 @@ def _metres(key: str, number: str) -> float:
     try:
         return float(number)
     except ValueError:
-        raise UsageError(f"{MODEL_FLAG}: {key}: expected a number of metres or radians, found {number!r}") from None
+        unit = "radians" if key.strip().endswith("rad") else "metres"
+        raise UsageError(f"{MODEL_FLAG}: {key}: expected a number of {unit}, found {number!r}") from None
