@@ -45,6 +45,8 @@ ANYTHING = JSON | st.sampled_from([2**63, 10**400, -(10**5000)]).flatmap(
     lambda huge: st.sampled_from([huge, [huge], {"x": huge}])
 )
 
+_SIDE = ALL["N"].knob
+
 
 def of_annotation(annotation: object) -> st.SearchStrategy[object]:
     """Return values of a type, whether or not they pass the rules of a setting."""
@@ -73,6 +75,8 @@ def of_annotation(annotation: object) -> st.SearchStrategy[object]:
 
 def of_knob(knob: Knob, annotation: object) -> st.SearchStrategy[object]:
     """Return values that a setting accepts, in the spelling of the annotation."""
+    if knob is _SIDE:
+        return st.sampled_from([64, 128, 256])  # what every generator takes
     if POWER_OF_TWO in knob.rules:
         return st.integers(0, 12).map(lambda exponent: 2**exponent)
     if DURATION in knob.rules:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
-COMMANDS = ("simulate", "train", "infer", "evaluate", "convert", "inspect", "migrate")
+COMMANDS = ("simulate", "prepare", "train", "infer", "evaluate", "convert", "inspect", "migrate")
 SHORT = {"--n-groups": "8", "--max-time": "00:00:00:01"}
 NEEDED = {"train": ("--max-time",)}
 STANDS_FOR = {

@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING, NoReturn
 import attrs
 
 from ptycho_adapters.command_line import console
+from ptycho_adapters.command_line.links import links_of
 from ptycho_adapters.command_line.parser import Parser, rewritten, unknown_flags
 from ptycho_adapters.command_line.usage import UsageError, kebab
-from ptycho_adapters.commands import convert, evaluate, infer, inspect, migrate, simulate, train
+from ptycho_adapters.commands import convert, evaluate, infer, inspect, migrate, prepare, simulate, train
 from ptycho_core.config.table import INFERENCE, TRAINING, Table
 from ptycho_core.errors import DependencyError, ProblemsError
 from ptycho_core.version import VERSION
@@ -58,6 +59,9 @@ _COMMANDS: Mapping[str, _Command] = MappingProxyType(
     {
         "simulate": _Command(
             help=simulate.HELP, usage=simulate.USAGE, add_arguments=simulate.add_arguments, run=simulate.run
+        ),
+        "prepare": _Command(
+            help=prepare.HELP, usage=prepare.USAGE, add_arguments=prepare.add_arguments, run=prepare.run
         ),
         "train": _Command(
             help=train.HELP, usage=train.USAGE, add_arguments=train.add_arguments, run=train.run, of_run=True
@@ -146,7 +150,8 @@ def _elsewhere(wanted: str) -> dict[str, str]:
 
 def _run(arguments: Sequence[str]) -> None:
     command, typed = parse(arguments)
-    _COMMANDS[command].run(typed)
+    with links_of(typed):
+        _COMMANDS[command].run(typed)
 
 
 def _parsers(wanted: str) -> tuple[Parser, list[str]]:

@@ -91,7 +91,10 @@ def _facts_of_patterns(path: Path) -> ScanFacts:
     facts = read_file_facts(path)
     if facts.frame[0] != facts.frame[1] or min(facts.frame) < 1:
         rows, columns = facts.frame
-        raise _failed(path, key="patterns", expected="square diffraction patterns", found=f"{rows}×{columns}")
+        expected, found = "square diffraction patterns", f"{rows}×{columns}"
+        fix = f"crop or pad them: ptycho prepare IN OUT.npz --size {max(min(facts.frame), 1)}"
+        problem = Problem(path="patterns", expected=expected, found=found, fix=fix)
+        raise ScanFileError(str(path), [problem])
     return ScanFacts(path=path, N=facts.frame[0], n_patterns=facts.n_patterns)
 
 

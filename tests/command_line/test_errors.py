@@ -22,7 +22,7 @@ from scan_arrays_sample import sample_arrays, save_npz
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-COMMANDS = ("simulate", "train", "infer", "evaluate", "convert", "inspect", "migrate")
+COMMANDS = ("simulate", "prepare", "train", "infer", "evaluate", "convert", "inspect", "migrate")
 
 
 @pytest.fixture(autouse=True)
@@ -108,11 +108,11 @@ def test_wrong_input_is_named_and_nothing_is_written(
 
 @pytest.fixture(scope="module")
 def odd(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A scan of 48 px."""
+    """A scan of 12 px."""
     folder = tmp_path_factory.mktemp("odd")
     scan = read_scan(tiny_scan(folder))
     write_scan(
-        attrs.evolve(scan, patterns=scan.patterns[:, :48, :48].copy(), probe=scan.probe[:, :48, :48].copy()),
+        attrs.evolve(scan, patterns=scan.patterns[:, :12, :12].copy(), probe=scan.probe[:, :12, :12].copy()),
         folder / "odd.npz",
     )
     return folder / "odd.npz"
@@ -120,8 +120,8 @@ def odd(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 SMALL = "--n-groups 800 --gridsize 1"
 OF_A_FILE = [
-    ("train --train-data-file {odd} --n-groups 8", "N, as {odd} says: expected one of 64, 128, 256, found 48"),
-    ("infer --test-data {odd}", "N, as {odd} says: expected one of 64, 128, 256, found 48"),
+    ("train --train-data-file {odd} --n-groups 8", "N, as {odd} says: expected a number from 16 to 2048, found 12"),
+    ("infer --test-data {odd}", "N, as {odd} says: expected a number from 16 to 2048, found 12"),
     (f"train --train-data-file {{scan}} {SMALL}", "--n-groups: expected at most 14, found 700, in {scan}"),
     (f"train --train-data-file {{scan}} {SMALL} --test-data-file {{few}}", "expected at most 16, found 800, in {scan}"),
     (
@@ -243,7 +243,7 @@ def test_help_lists_units_and_defaults(capsys: pytest.CaptureFixture[str]) -> No
     """A flag's help says what it is, in which unit, and what happens without it."""
     assert main(["train", "--help"]) == 0
     page = " ".join(capsys.readouterr().out.split())
-    assert "--N {64,128,256} side of a pattern [px] (default: as the scan)" in page
+    assert "--N INTEGER side of a pattern; legacy consumers take 64, 128 and 256 [px] (default: as the scan)" in page
     assert "--learning-rate NUMBER first learning rate (default: 0.0002)" in page
     assert "--train-data-file PATH scan to train on (required)" in page
     assert "--probe-trainable, --no-probe-trainable refine the probe while training (default: yes)" in page

@@ -74,7 +74,7 @@ def test_a_model_on_the_command_line_is_the_probe(bare: Path, tmp_path: Path) ->
     [
         ((), "probe: expected an illumination, found none in the file; give one with probe=, --probe FILE or --probe"),
         (("--probe", "nothing.h5"), "Probe file not found: nothing.h5"),
-        (("--probe-model", "lens"), "--probe-model: expected zone-plate or gaussian or rectangle, found 'lens'"),
+        (("--probe-model", "lens"), "--probe-model: expected zone-plate or gaussian or rectangle or stem, found"),
         (("--probe", "a", "--probe-model", MODEL), "--probe and --probe-model: only one can be the probe"),
         (("--probe-model", "gaussian,fwhm-m=1"), "fwhm_m, defocus_m: expected a beam within half the frame of 64 px"),
     ],

@@ -59,7 +59,7 @@ def test_reading_lists_every_problem_with_its_path() -> None:
         "TrainingConfig.2: expected a known field, found an unknown one",
         "TrainingConfig.batch_size: expected a positive power of 2, found 5",
         "TrainingConfig.extra: expected a known field, found an unknown one",
-        "TrainingConfig.model.N: expected one of 64, 128, 256, found '64'",
+        "TrainingConfig.model.N: expected an integer, found '64'",
         "TrainingConfig.model.gridsize: expected a positive number, found 0",
         "TrainingConfig.nepochs: expected a value, found nothing",
         "TrainingConfig.probe_trainable: expected true or false, found 'false'",
@@ -168,7 +168,7 @@ def test_a_damaged_payload_is_refused(
 def test_a_damaged_payload_lists_everything(payload: TrainingPayload) -> None:
     """What is wrong in different parts comes together, each with its path."""
     data = json.loads(payload_to_json(payload))
-    data["pt_data"]["N"] = 63
+    data["pt_data"]["N"] = 9
     data["execution"] |= {"num_workers": 0, "persistent_workers": True}
     data["overrides_applied"] = ["nonsense"]
     data["execution_explicit"] = None

@@ -86,7 +86,7 @@ def test_data_that_lie_in_other_files_are_refused(kind: str, tmp_path: Path) -> 
             layout[:] = h5py.VirtualSource(str(tmp_path / "other.h5"), "patterns", shape=shape)
             file.create_virtual_dataset("patterns", layout)
 
-    with pytest.raises(ScanFileError, match="patterns: expected data in this file, found data in other files"):
+    with pytest.raises(ScanFileError, match="patterns: expected data in this file, or in one of its folder, found"):
         read_scan(path)
 
 

@@ -247,7 +247,8 @@ def test_models_are_typed_by_name_and_lengths(text: str, model: object) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("lens", "expected zone-plate or gaussian or rectangle, found 'lens'"),
+        ("lens", "expected zone-plate or gaussian or rectangle or stem, found 'lens'"),
+        ("stem,semi-angle-rad=wide", "semi-angle-rad: expected a number of radians, found 'wide'"),
         ("gaussian", "gaussian needs fwhm-m"),
         ("gaussian,fwhm=1", "'fwhm' cannot be given here; did you mean fwhm-m?"),
         ("gaussian,fwhm-m=1,fwhm-m=2", "'fwhm-m' cannot be given here"),

@@ -10,6 +10,7 @@ from scipy.special import j1
 from ptycho_core.errors import ScanError
 from ptycho_core.physics.optics import far_field, inverse_far_field
 from ptycho_core.physics.probe_models import (
+    ElectronLens,
     FocusedRectangle,
     GaussianBeam,
     ProbeFrame,
@@ -132,3 +133,45 @@ def test_a_beam_may_fill_the_frame_and_no_more(part: float, fits: bool) -> None:
     else:
         with pytest.raises(ScanError, match="defocus_m"):
             model_probe(plate, FRAME, photons=1.0)
+
+
+ELECTRONS = ProbeFrame(size_px=256, pixel_m=2e-11, wavelength_m=1.9687e-12)
+
+
+def test_an_electron_lens_in_focus_is_an_airy_disc() -> None:
+    """Without aberration the focus is 2 J1(v) / v with v = 2π α r / λ."""
+    lens = ElectronLens(semi_angle_rad=0.015, defocus_m=0.0)
+    probe = model_probe(lens, ELECTRONS, photons=1.0)[0]
+
+    radius_m = np.arange(1, 20) * ELECTRONS.pixel_m
+    v = 2.0 * np.pi * lens.semi_angle_rad * radius_m / ELECTRONS.wavelength_m
+    ratio = probe[128, 129:148].real / probe[128, 128].real
+    np.testing.assert_allclose(ratio, 2.0 * j1(v) / v, atol=0.02)
+
+
+def test_spherical_aberration_delays_the_rim_of_the_pupil() -> None:
+    """In the pupil the phase is -χ with χ = π λ Cs (α/λ)⁴ λ² / 2 + π λ z (α/λ)², as the textbook has it."""
+    lens = ElectronLens(semi_angle_rad=0.02, defocus_m=-2e-8, cs_m=1e-3 / 50)
+    pupil = far_field(model_probe(lens, ELECTRONS, photons=1.0))[0]
+
+    q_per_m = np.arange(1, 40) / (256 * ELECTRONS.pixel_m)
+    wavelength = ELECTRONS.wavelength_m
+    chi = 0.5 * np.pi * lens.cs_m * wavelength**3 * q_per_m**4 + np.pi * wavelength * lens.defocus_m * q_per_m**2
+    phase = np.angle(pupil[128, 129:168] / pupil[128, 128])
+    np.testing.assert_allclose(np.exp(1j * phase), np.exp(-1j * chi), atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"semi_angle_rad": 0.0}, "semi_angle_rad: expected an angle above 0"),
+        ({"semi_angle_rad": 0.06}, "semi_angle_rad: expected a pupil within 0.5 cycles"),
+        ({"cs_m": 0.01}, "defocus_m: expected a beam within the frame"),
+    ],
+)
+def test_an_electron_probe_that_does_not_fit_is_refused(change: dict[str, float], words: str) -> None:
+    """No angle, one that the pixels do not resolve, a disc of confusion wider than the frame."""
+    lens = attrs.evolve(ElectronLens(semi_angle_rad=0.02, defocus_m=0.0), **change)
+
+    with pytest.raises(ScanError, match=words):
+        model_probe(lens, ELECTRONS, photons=1.0)

@@ -78,6 +78,15 @@ def test_an_object_of_another_class_is_reconstructed_without_training(chip: Scan
     assert _agreement(result, chip) > 0.95
 
 
+def test_patterns_of_an_odd_side_are_reconstructed() -> None:
+    """Any side will do: 47 px are as good as 48."""
+    config = SimulationConfig(N=47, object_kind=ObjectKind.CHIP, object_size_px=84, step_px=6.0, photons=1e6, seed=11)
+    scan = simulate(config)
+    as_given = TorchInferenceConfig(probe_rounds=0)
+
+    assert _agreement(reconstruct(generalist_for(scan), scan, inference_config=as_given), scan) > 0.95
+
+
 def test_a_wrong_probe_is_refined_on_the_way(chip: Scan) -> None:
     """Out of focus by half a radian, the beam is found again, and the object with it."""
     blurred = _blurred(chip, 0.5)

@@ -11,7 +11,7 @@ import attrs
 
 from ptycho_adapters.command_line.usage import UsageError
 from ptycho_adapters.files import probe_from_file, probe_from_model
-from ptycho_core.physics.probe_models import FocusedRectangle, GaussianBeam, ProbeModel, ZonePlate
+from ptycho_core.physics.probe_models import ElectronLens, FocusedRectangle, GaussianBeam, ProbeModel, ZonePlate
 
 if TYPE_CHECKING:
     import argparse
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from ptycho_adapters.files import ProbeSource
 
 FILE_FLAG, MODEL_FLAG = "--probe", "--probe-model"
-_MODELS: Mapping[str, type[ZonePlate | GaussianBeam | FocusedRectangle]] = MappingProxyType(
-    {"zone-plate": ZonePlate, "gaussian": GaussianBeam, "rectangle": FocusedRectangle}
+_MODELS: Mapping[str, type[ZonePlate | GaussianBeam | FocusedRectangle | ElectronLens]] = MappingProxyType(
+    {"zone-plate": ZonePlate, "gaussian": GaussianBeam, "rectangle": FocusedRectangle, "stem": ElectronLens}
 )
 
 
@@ -95,4 +95,5 @@ def _metres(key: str, number: str) -> float:
     try:
         return float(number)
     except ValueError:
-        raise UsageError(f"{MODEL_FLAG}: {key}: expected a number of metres, found {number!r}") from None
+        unit = "radians" if key.strip().endswith("rad") else "metres"
+        raise UsageError(f"{MODEL_FLAG}: {key}: expected a number of {unit}, found {number!r}") from None

@@ -46,6 +46,7 @@ class RunRequest:
         probe: where the probe comes from, if it is not to be the scan's own.
         memory_map: folder for the patterns of a scan that is larger than the memory, if any.
         detector_check: what is done about pixels and frames that are no measurement.
+        view: the flags of the detector, as typed.
         print_config: show the settings instead of running.
         as_json: show them for machines.
     """
@@ -60,6 +61,7 @@ class RunRequest:
     probe: ProbeSource | None
     memory_map: Path | None
     detector_check: DetectorCheck
+    view: Mapping[str, object]
     print_config: bool
     as_json: bool
 
@@ -91,6 +93,7 @@ class RunRequest:
             probe=probe_source(typed),
             memory_map=None if folder is None else Path(str(folder)),
             detector_check=detector_check(typed),
+            view={name: typed.get(name) for name in ("mask", "flip", "transpose")},
             print_config=bool(typed.get("print_config")),
             as_json=bool(typed.get("json")),
         )

@@ -8,6 +8,7 @@ import numpy as np
 
 from ptycho_adapters.command_line import console
 from ptycho_adapters.command_line.usage import kebab
+from ptycho_adapters.command_line.view_options import as_seen
 from ptycho_adapters.files import read_scan
 from ptycho_core.errors import Problem, ScanFileError
 from ptycho_core.measurement.frames import frame_slices
@@ -56,6 +57,7 @@ def read_measured(path: Path, request: RunRequest, payload: TrainingPayload | In
         memory_map=request.memory_map,
         detector_check=request.detector_check,
     )
+    scan = as_seen(scan, request.view, path)
     size, source = payload.pt_data_config.N, payload.provenance["N"]
     if size != scan.N:
         expected = f"{size} px, as {'--N' if source.chosen else f'the {source}'} says"

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ptycho_adapters.command_line.links import LINKS_HELP
 from ptycho_adapters.command_line.probe_options import add_probe_options, probe_source
+from ptycho_adapters.command_line.view_options import add_view_options, as_seen
 from ptycho_adapters.files import DetectorCheck, read_scan
 from ptycho_core.measurement.scan import MeasurementDomain
 
@@ -33,7 +35,9 @@ def add_scan_options(parser: argparse._ActionsContainer, *, detector_check: Dete
         metavar="FILE",
         help="second file with what the first one lacks, such as the positions and probe of a diffraction file",
     )
+    parser.add_argument("--follow-links", action="store_true", help=LINKS_HELP)
     add_detector_option(parser, detector_check)
+    add_view_options(parser)
     add_probe_options(parser)
 
 
@@ -62,10 +66,11 @@ def read_source(typed: Mapping[str, object], path: Path) -> Scan:
         ScanFileError: the file is no scan, or lacks something that no option gives.
     """
     domain, product = typed.get("domain"), typed.get("product")
-    return read_scan(
+    scan = read_scan(
         path,
         domain=None if domain is None else str(domain),
         product=None if product is None else str(product),
         probe=probe_source(typed),
         detector_check=detector_check(typed),
     )
+    return as_seen(scan, typed, path)

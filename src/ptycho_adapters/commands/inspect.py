@@ -17,6 +17,7 @@ from ptycho_adapters.command_line.scan_source import add_scan_options, read_sour
 from ptycho_adapters.command_line.usage import UsageError
 from ptycho_adapters.legacy_archives import is_legacy_archive
 from ptycho_adapters.wording import shown
+from ptycho_core.errors import ScanFileError
 from ptycho_core.measurement.findings import Finding
 from ptycho_core.measurement.inspection import CENTRE_FOUND_BY
 from ptycho_core.version import VERSION
@@ -24,12 +25,14 @@ from ptycho_core.version import VERSION
 if TYPE_CHECKING:
     import argparse
 
+    from ptycho_adapters.files.reading import Evidence
     from ptycho_core.measurement.inspection import Inspection
     from ptycho_core.measurement.scan import ScanMetadata
     from ptycho_core.results.product import Product
 
 HELP = "say what a file is and what is suspicious about it"
 USAGE = "ptycho inspect FILE [flags]"
+_NUMPY_START = b"\x93NUMPY"
 _MODEL_MEMBERS = frozenset({"manifest.json", "config.json", "model.safetensors"})
 
 Facts = Mapping[str, object]
@@ -45,6 +48,8 @@ class Sheet:
         title: its format for people.
         facts: by section and name; None where not given, units in the names.
         findings: what is suspicious.
+        missing: what keeps it from being a scan, with what supplies it.
+        command: what makes a scan of it.
     """
 
     path: Path
@@ -52,6 +57,8 @@ class Sheet:
     title: str
     facts: Mapping[str, Facts]
     findings: tuple[Finding, ...] = ()
+    missing: tuple[str, ...] = ()
+    command: str | None = None
 
     def to_json(self) -> str:
         """Return it for machines."""
@@ -62,6 +69,8 @@ class Sheet:
             "code_version": VERSION,
             "facts": self.facts,
             "findings": [{"kind": str(finding.kind), "text": finding.text} for finding in self.findings],
+            "missing": list(self.missing),
+            "command": self.command,
         }
         return json.dumps(content, indent=2, allow_nan=False)
 
@@ -75,6 +84,10 @@ class Sheet:
         if self.kind == "scan" or self.findings:
             lines.append("suspicious" if self.findings else "nothing suspicious")
             lines += [f"  {finding.text}" for finding in self.findings]
+        if self.missing:
+            lines += ["missing, or not to be used as it is", *(f"  {text}" for text in self.missing)]
+        if self.command is not None:
+            lines += ["what makes a scan of it", f"  {self.command}"]
         return "\n".join(lines)
 
 
@@ -127,7 +140,34 @@ def look_at(path: Path, typed: Mapping[str, object]) -> tuple[Sheet, Inspection 
         from ptycho_adapters.files import read_product  # noqa: PLC0415
 
         return _product_sheet(path, read_product(path)), None
-    return _scan_sheet(path, typed)
+    try:
+        return _scan_sheet(path, typed)
+    except ScanFileError as error:
+        return _incomplete_sheet(path, evidence, error), None
+
+
+def _incomplete_sheet(path: Path, evidence: Evidence, error: ScanFileError) -> Sheet:
+    """Describe what is no scan yet, and say what is missing.
+
+    Raises:
+        ScanFileError: `error`, for a file that shows nothing or is damaged.
+    """
+    from ptycho_adapters.files.raw.description import describe_file  # noqa: PLC0415 - h5py
+
+    if evidence.problems or not (evidence.arrays or evidence.head.startswith(_NUMPY_START)):
+        raise error
+    try:
+        described = describe_file(evidence)
+    except ScanFileError:
+        raise error from None
+    return Sheet(
+        path=path,
+        kind="incomplete scan",
+        title=str(evidence.container),
+        facts=described.facts,
+        missing=tuple(map(str, error.problems)),
+        command=described.command,
+    )
 
 
 def _scan_sheet(path: Path, typed: Mapping[str, object]) -> tuple[Sheet, Inspection]:

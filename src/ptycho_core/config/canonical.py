@@ -10,6 +10,7 @@ from typing import Literal
 import attrs
 
 from ptycho_core.callers import warn_caller
+from ptycho_core.config.frame_sides import side_problems
 from ptycho_core.config.record import Record
 from ptycho_core.config.shared import (
     ACTIVATION,
@@ -58,6 +59,9 @@ class ModelConfig(Frame, Network):
     def C(self) -> int:  # noqa: N802 - the field's own name
         """Patterns per group."""
         return self.gridsize**2
+
+    def _contradictions(self) -> Iterator[Problem]:
+        yield from side_problems(self.architecture, self.N)
 
 
 @attrs.frozen(kw_only=True, slots=False)

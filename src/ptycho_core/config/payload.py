@@ -13,6 +13,7 @@ from ptycho_core.callers import warn_caller
 from ptycho_core.config.bridge import disagreements, settings_of
 from ptycho_core.config.canonical import InferenceConfig, ModelConfig, TrainingConfig
 from ptycho_core.config.execution import PyTorchExecutionConfig
+from ptycho_core.config.frame_sides import side_problems
 from ptycho_core.config.overrides import Layer, Resolution, Settings, Unset, merge, says
 from ptycho_core.config.record import Record, remember
 from ptycho_core.config.small_scan import for_few_patterns
@@ -366,6 +367,9 @@ def _contradictions(resolution: Resolution, table: Table) -> list[Problem]:
             except ConfigError as error:
                 problems += [attrs.evolve(found, path=f"{error.subject}.{found.path}") for found in error.problems]
     mask, side = resolution.values["probe_mask_tensor"], resolution.values["N"]
+    architecture, source = resolution.values["architecture"], resolution.provenance["N"]
+    if isinstance(side, int) and isinstance(architecture, str):
+        problems += [attrs.evolve(found, path=f"{source}.N") for found in side_problems(architecture, side)]
     if isinstance(mask, np.ndarray) and mask.shape != (side, side):
         problems.append(Problem(path="probe_mask_tensor", expected=f"shape ({side}, {side})", found=str(mask.shape)))
     return problems

@@ -9,6 +9,7 @@ from typing import Literal
 import attrs
 import numpy as np
 
+from ptycho_core.config.frame_sides import LARGEST_PX, SMALLEST_PX
 from ptycho_core.config.knob import (
     NOT_EMPTY,
     POWER_OF_TWO,
@@ -27,7 +28,6 @@ from ptycho_core.config.knob import (
 )
 from ptycho_core.config.record import Record
 
-FrameSize = Literal[64, 128, 256]
 Architecture = Literal["unrolled", "unet", "cnn", "ffno", "fno", "fno_vanilla", "neuralop_uno"]
 InputTransform = Literal["none", "sqrt", "log1p", "instancenorm"]
 GeneratorOutput = Literal["real_imag", "amp_phase_logits", "amp_phase"]
@@ -206,7 +206,12 @@ LR_MIN_RATIO = Knob("last learning rate over the first", key="lr_min_ratio", rul
 class Frame(Record):
     """Size and illumination of one detector frame."""
 
-    N: FrameSize = Knob("side of a pattern", unit="px", in_weights=True).field(64)
+    N: int = Knob(
+        "side of a pattern; legacy consumers take 64, 128 and 256",
+        unit="px",
+        in_weights=True,
+        rules=(within(SMALLEST_PX, LARGEST_PX),),
+    ).field(64)
     probe_scale: float = Knob("normalisation of the probe", rules=(above(0),), effect=Effect.LEGACY).field(4.0)
 
 

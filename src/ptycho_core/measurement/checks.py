@@ -74,7 +74,9 @@ def _pattern_problems(parts: ScanParts, largest: float) -> Iterator[Problem]:
         return
     if pattern_shape(patterns) is None or patterns.size == 0:
         expected = "a stack of square diffraction patterns (n, N, N), n >= 1"
-        yield Problem(path="patterns", expected=expected, found=describe(patterns))
+        cut = patterns.ndim == 3 and patterns.size > 0
+        fix = f"crop or pad them: ptycho prepare IN OUT.npz --size {min(patterns.shape[1:])}" if cut else ""
+        yield Problem(path="patterns", expected=expected, found=describe(patterns), fix=fix)
     if patterns.dtype not in PATTERN_DTYPES:
         expected = "real numbers (uint16, uint32, float32 or float64)"
         yield Problem(path="patterns", expected=expected, found=str(patterns.dtype))

@@ -8,6 +8,7 @@ turning the sign is the reader's task.
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -21,6 +22,9 @@ PLANCK_J_S = 6.62607015e-34
 LIGHT_SPEED_M_S = 299_792_458.0
 ELEMENTARY_CHARGE_C = 1.602176634e-19
 """Joule per electronvolt, too: divide an energy in J by it to have eV. All three are exact in the SI of 2019."""
+
+ELECTRON_MASS_KG = 9.1093837139e-31
+"""CODATA 2022."""
 
 EV_M = PLANCK_J_S * LIGHT_SPEED_M_S / ELEMENTARY_CHARGE_C
 """Photon energy in eV times wavelength in metres."""
@@ -40,6 +44,25 @@ def wavelength_from_energy(*, energy_ev: float) -> float:
     """
     _require_positive(energy_ev=energy_ev)
     return _positive_result("wavelength_m", EV_M, energy_ev)
+
+
+def wavelength_from_voltage(*, voltage_v: float) -> float:
+    """Give the relativistic wavelength of electrons in metres: λ = h / √(2 m e V (1 + e V / (2 m c²))).
+
+    Args:
+        voltage_v: accelerating voltage in volts, > 0.
+
+    Returns:
+        The wavelength in metres, 1.97 pm at 300 kV (Kirkland, Advanced Computing in Electron Microscopy, section 2.5).
+
+    Raises:
+        ScanError: for a voltage that is not above zero and finite, or whose wavelength is not.
+    """
+    _require_positive(voltage_v=voltage_v)
+    kinetic_j = ELEMENTARY_CHARGE_C * voltage_v
+    rest_j = ELECTRON_MASS_KG * LIGHT_SPEED_M_S**2
+    momentum = math.sqrt(2.0 * ELECTRON_MASS_KG * kinetic_j * (1.0 + kinetic_j / (2.0 * rest_j)))
+    return _positive_result("wavelength_m", PLANCK_J_S, momentum)
 
 
 def energy_from_wavelength(*, wavelength_m: float) -> float:

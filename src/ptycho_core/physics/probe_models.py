@@ -27,6 +27,7 @@ _SMALLEST_SIDE_PX = 8
 _NYQUIST_PER_PX = 0.5
 # No optic is outside of these; within them no product of lengths leaves the range of float64.
 _LENGTHS_M = (1e-15, 1e6)
+_LARGEST_ANGLE_RAD = 0.5
 _MOST_PHOTONS = 1e18
 
 
@@ -97,7 +98,25 @@ class FocusedRectangle:
     defocus_m: float = 0.0
 
 
-ProbeModel: TypeAlias = ZonePlate | GaussianBeam | FocusedRectangle
+@attrs.frozen(kw_only=True)
+class ElectronLens:
+    """The round aperture of an electron lens with spherical aberration.
+
+    Its pupil ends at the frequency α / λ. The aberration adds the phase -π Cs λ³ q⁴ / 2 (Kirkland, Advanced Computing
+    in Electron Microscopy, section 2.4, whose underfocus is a negative `defocus_m`: the object lies before the focus).
+
+    Attributes:
+        semi_angle_rad: α, half of the angle of convergence.
+        defocus_m: from the focus to the object, along the beam.
+        cs_m: coefficient of spherical aberration.
+    """
+
+    semi_angle_rad: float
+    defocus_m: float
+    cs_m: float = 0.0
+
+
+ProbeModel: TypeAlias = ZonePlate | GaussianBeam | FocusedRectangle | ElectronLens
 
 
 def model_probe(model: ProbeModel, frame: ProbeFrame, *, photons: float) -> Complex:
@@ -125,11 +144,13 @@ def _field(model: ProbeModel, frame: ProbeFrame) -> Complex:
             return _through(_annulus(model, frame), model.defocus_m, frame)
         case FocusedRectangle():
             return _through(_rectangle(model, frame), model.defocus_m, frame)
+        case ElectronLens():
+            return _through(_disc(model, frame) * _spherical(model, frame), model.defocus_m, frame)
         case GaussianBeam():
             return _gaussian(model, frame)
 
 
-def _through(pupil: Real, defocus_m: float, frame: ProbeFrame) -> Complex:
+def _through(pupil: Real | Complex, defocus_m: float, frame: ProbeFrame) -> Complex:
     """Give the field behind a pupil; λz in px² times q² in 1/px² is the phase of free space."""
     spread = frame.wavelength_m * defocus_m / frame.pixel_m**2
     y, x = _frequencies(frame)
@@ -149,6 +170,17 @@ def _rectangle(lens: FocusedRectangle, frame: ProbeFrame) -> Real:
     return _inside(height - np.abs(y), frame) * _inside(width - np.abs(x), frame)
 
 
+def _disc(lens: ElectronLens, frame: ProbeFrame) -> Real:
+    outer, _ = _pupil_per_px(lens, frame)
+    return _inside(outer - np.hypot(*_frequencies(frame)), frame)
+
+
+def _spherical(lens: ElectronLens, frame: ProbeFrame) -> Complex:
+    angle2 = sum(np.square(q * frame.wavelength_m / frame.pixel_m) for q in _frequencies(frame))
+    phase: Complex = np.exp(-0.5j * np.pi * lens.cs_m * angle2**2 / frame.wavelength_m)
+    return phase
+
+
 def _gaussian(beam: GaussianBeam, frame: ProbeFrame) -> Complex:
     waist_m = beam.fwhm_m / np.sqrt(2.0 * np.log(2.0))
     rayleigh_m = np.pi * waist_m**2 / frame.wavelength_m
@@ -161,10 +193,13 @@ def _gaussian(beam: GaussianBeam, frame: ProbeFrame) -> Complex:
     return field
 
 
-def _pupil_per_px(model: ZonePlate | FocusedRectangle, frame: ProbeFrame) -> tuple[float, float]:
+def _pupil_per_px(model: ZonePlate | FocusedRectangle | ElectronLens, frame: ProbeFrame) -> tuple[float, float]:
     """Give the half widths of a pupil along y and x in cycles per object pixel."""
     if isinstance(model, ZonePlate):
         outer = frame.pixel_m / (2.0 * model.outermost_zone_m)
+        return outer, outer
+    if isinstance(model, ElectronLens):
+        outer = model.semi_angle_rad * frame.pixel_m / frame.wavelength_m
         return outer, outer
     scale = frame.pixel_m / (2.0 * frame.wavelength_m * model.focal_length_m)
     return model.height_m * scale, model.width_m * scale
@@ -190,7 +225,9 @@ def _range_problems(model: ProbeModel, frame: ProbeFrame, photons: float) -> Ite
     smallest, largest = _LENGTHS_M
     lengths: dict[str, float] = {"pixel_m": frame.pixel_m, "wavelength_m": frame.wavelength_m, **attrs.asdict(model)}
     for name, value in lengths.items():
-        if name == "defocus_m":
+        if name == "semi_angle_rad":
+            expected, right = f"an angle above 0, at most {_LARGEST_ANGLE_RAD} rad", 0.0 < value <= _LARGEST_ANGLE_RAD
+        elif name in {"defocus_m", "cs_m"}:
             expected, right = f"a number of metres within ±{largest:g}", abs(value) <= largest
         elif name == "stop_m":
             expected, right = f"a number of metres from 0 to {largest:g}", 0.0 <= value <= largest
@@ -206,6 +243,13 @@ def _range_problems(model: ProbeModel, frame: ProbeFrame, photons: float) -> Ite
         yield Problem(path="stop_m", expected=f"less than diameter_m = {model.diameter_m:g}", found=f"{model.stop_m:g}")
 
 
+_PUPIL_OF = {
+    ZonePlate: "outermost_zone_m",
+    FocusedRectangle: "width_m, height_m, focal_length_m",
+    ElectronLens: "semi_angle_rad",
+}
+
+
 def _frame_problems(model: ProbeModel, frame: ProbeFrame) -> Iterator[Problem]:
     """Say where a beam cannot be sampled on a frame, or leaves it."""
     if isinstance(model, GaussianBeam):
@@ -214,7 +258,7 @@ def _frame_problems(model: ProbeModel, frame: ProbeFrame) -> Iterator[Problem]:
     pupil = max(_pupil_per_px(model, frame))
     if pupil >= _NYQUIST_PER_PX:
         yield Problem(
-            path="outermost_zone_m" if isinstance(model, ZonePlate) else "width_m, height_m, focal_length_m",
+            path=_PUPIL_OF[type(model)],
             expected=f"a pupil within {_NYQUIST_PER_PX} cycles per object pixel of {frame.pixel_m:.4g} m",
             found=f"{pupil:.4g}: a finer focus than the pixels resolve",
         )
@@ -225,6 +269,8 @@ def _frame_problems(model: ProbeModel, frame: ProbeFrame) -> Iterator[Problem]:
             found=f"a pupil of {pupil * frame.size_px:.2g} frequency pixels",
         )
     radius_px = abs(model.defocus_m) * frame.wavelength_m * pupil / frame.pixel_m**2
+    if isinstance(model, ElectronLens):
+        radius_px += abs(model.cs_m) * model.semi_angle_rad**3 / frame.pixel_m
     if radius_px > frame.size_px / 2:
         yield Problem(
             path="defocus_m",

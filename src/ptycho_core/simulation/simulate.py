@@ -194,7 +194,7 @@ def _problems(config: SimulationConfig) -> list[Problem]:
         ("path", config.path, PathKind),
     ]
     rules: list[tuple[str, object, str, bool]] = [
-        ("N", config.N, "an even number from 8 to 1024", _whole(config.N, 8, 1024) and config.N % 2 == 0),
+        ("N", config.N, "a whole number from 8 to 2048", _whole(config.N, 8, 2048)),
         (
             "object_size_px",
             config.object_size_px,

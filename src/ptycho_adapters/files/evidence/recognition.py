@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ptycho_adapters.files.hdf5.members import list_arrays, open_h5
+from ptycho_adapters.files.hdf5.byte_search import hdf5_start
+from ptycho_adapters.files.hdf5.nodes import list_arrays, open_h5
 from ptycho_adapters.files.npz.members import member_keys, open_archive, read_header
 from ptycho_adapters.files.reading import ArrayFacts, Container, Evidence
 from ptycho_core.errors import Problem, ScanFileError
@@ -15,7 +16,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _HEAD_BYTES = 8
-_HDF5_START = b"\x89HDF\r\n\x1a\n"
 _ZIP_START = b"PK\x03\x04"
 
 
@@ -36,11 +36,17 @@ def gather_evidence(path: Path) -> Evidence:
         names = {child.name: _NO_ARRAY for child in path.iterdir() if child.is_file()}
         return Evidence(path=path, container=Container.FOLDER, arrays=names)
     head = _read_head(path)
-    if head.startswith(_HDF5_START):
+    if _is_hdf5(path):
         return _hdf5_evidence(path, head)
     if head.startswith(_ZIP_START):
         return _npz_evidence(path, head)
     return Evidence(path=path, container=Container.OTHER, head=head)
+
+
+def _is_hdf5(path: Path) -> bool:
+    """Tell an HDF5 file by its first bytes, which may come behind a user block."""
+    with path.open("rb") as stream:
+        return hdf5_start(stream) is not None
 
 
 _NO_ARRAY = ArrayFacts(shape=(), dtype=np.dtype("S1"))

@@ -21,6 +21,7 @@ from ptycho_core.measurement.arrays import Patterns, as_patterns
 from ptycho_core.measurement.checks import ScanParts, pattern_shape, scan_problems
 from ptycho_core.measurement.frames import frame_slices
 from ptycho_core.measurement.geometry import object_pixel_m, positions_px_from_m
+from ptycho_core.measurement.plausibility import geometry_problems, position_problems
 from ptycho_core.measurement.scan import MeasurementDomain, Scan, ScanMetadata
 
 if TYPE_CHECKING:
@@ -221,6 +222,11 @@ def _pixel_m(parts: BeamlineParts, patterns: AnyArray | None) -> float | None:
     if missing:
         found = f"no {', no '.join(missing)}"
         parts.problems.append(Problem(path=_key(parts, "geometry"), expected="the object pixel's origin", found=found))
+    if parts.own is None:
+        pixel = None if geometry.detector_pixel_m is None else max(map(abs, geometry.detector_pixel_m))
+        wrong = geometry_problems(distance_m=geometry.distance_m, detector_pixel_m=pixel)
+        parts.problems.extend(attrs.evolve(one, path=f"{_key(parts, 'geometry')}: {one.path}") for one in wrong)
+        missing += [one.path for one in wrong]
     if known is None or geometry.wavelength_m is None or geometry.distance_m is None or missing:
         return None
     height, width = cast("tuple[float, float]", geometry.detector_pixel_m)
@@ -248,6 +254,9 @@ def _positions_px(parts: BeamlineParts, pixel_m: float | None) -> npt.NDArray[np
     except ScanError as error:
         parts.problems.extend(_in_file_terms(problem, parts, "positions_px") for problem in error.problems)
         return None
+    if parts.own is None and parts.patterns is not None and np.isfinite(positions).all():
+        wrong = position_problems(positions, size_px=parts.patterns.shape[-1])
+        parts.problems.extend(_in_file_terms(one, parts) for one in wrong)
     exact = None if parts.own is None else parts.own.positions_px
     if exact is not None and exact.shape == positions.shape and exact.dtype == np.float64:
         exact = cast("npt.NDArray[np.float64]", exact)

@@ -70,7 +70,7 @@ def read_fold_slice_scan(path: Path, request: ReadRequest) -> Scan:
         parts.problems.extend(file.problems)
     with collecting(parameters) as file:
         parts.positions_m = _positions_m(file)
-        parts.geometry = Geometry(wavelength_m=file.positive("lambda"), pixel_m=file.positive("dx"))
+        parts.geometry = Geometry(wavelength_m=file.positive("lambda", "m"), pixel_m=file.positive("dx", "m"))
         angle = file.number("angle")
         parts.problems.extend(file.problems)
     if parts.geometry.pixel_m is None:
@@ -111,7 +111,7 @@ def _pair(path: Path, request: ReadRequest) -> tuple[Path, Path]:
 
 
 def _positions_m(file: Collector) -> AnyArray | None:
-    arrays = [file.array(key, "coordinates in metres") for key in _COORDINATES]
+    arrays = [file.quantity(key, "coordinates in metres", "m") for key in _COORDINATES]
     columns: list[npt.NDArray[np.float64]] = []
     for key, array in zip(_COORDINATES, arrays, strict=True):
         if array is None:

@@ -116,7 +116,7 @@ def _joined(file: Collector, numbers: Sequence[str], part: str, *, rank: int) ->
 
 
 def _geometry(file: Collector) -> Geometry:
-    energy_kev = file.positive("meta/energy")
+    energy_kev = file.positive("meta/energy", "keV")
     wavelength_m = None
     smallest, largest = _ENERGIES_KEV
     if energy_kev is not None and not smallest <= energy_kev <= largest:
@@ -126,8 +126,8 @@ def _geometry(file: Collector) -> Geometry:
         wavelength_m = _wavelength_m(file, energy_kev)
     return Geometry(
         wavelength_m=wavelength_m,
-        distance_m=file.positive("meta/distance"),
-        detector_pixel_m=_pair(file, "meta/psize"),
+        distance_m=file.positive("meta/distance", "m"),
+        detector_pixel_m=_pair(file, "meta/psize", "m"),
     )
 
 
@@ -139,11 +139,11 @@ def _wavelength_m(file: Collector, energy_kev: float) -> float | None:
         return None
 
 
-def _pair(file: Collector, key: str) -> tuple[float, float] | None:
+def _pair(file: Collector, key: str, unit: str = "") -> tuple[float, float] | None:
     """Read one number for both axes, or one for each; None where there is none, or 0 stands for it."""
     if not file.has(key):
         return None
-    array = file.array(key, "one or two numbers")
+    array = file.quantity(key, "one or two numbers", unit) if unit else file.array(key, "one or two numbers")
     if array is None:
         return None
     if array.size not in (1, 2) or array.dtype.kind not in "iuf":

@@ -5,9 +5,12 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+import attrs
 import numpy as np
 
-from ptycho_adapters.files.hdf5.members import DAMAGE, damaged, find_node, open_h5, read_array, read_patterns
+from ptycho_adapters.files.hdf5.members import read_array, read_patterns, read_text
+from ptycho_adapters.files.hdf5.nodes import DAMAGE, damaged, find_node, open_h5
+from ptycho_adapters.files.units import factor_to
 from ptycho_core.errors import Problem, ScanFileError
 
 if TYPE_CHECKING:
@@ -15,14 +18,16 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     import h5py
+    import numpy.typing as npt
 
-    from ptycho_adapters.files.hdf5.members import Node
+    from ptycho_adapters.files.hdf5.nodes import Node
     from ptycho_adapters.files.pattern_map import PatternMap
     from ptycho_core.any_array import AnyArray
 
 _LONGEST_TEXT = 1 << 24
 _LISTED = 8
 _EQUAL = 1e-6
+UNITS = "units"
 
 
 class Collector:
@@ -70,9 +75,15 @@ class Collector:
         """
         return self._noted(read_array(self.file, key), key, expected)
 
-    def patterns(self, key: str, expected: str, pattern_map: PatternMap | None) -> AnyArray | None:
-        """Read patterns, as `array` does, into memory or, where there is one, into a map."""
-        return self._noted(read_patterns(self.file, key, pattern_map), key, expected)
+    def patterns(
+        self,
+        key: str,
+        expected: str,
+        pattern_map: PatternMap | None,
+        dark: npt.NDArray[np.float32] | None = None,
+    ) -> AnyArray | None:
+        """Read patterns, as `array` does, into memory or, where there is one, into a map; less a dark frame, if any."""
+        return self._noted(read_patterns(self.file, key, pattern_map, dark), key, expected)
 
     def _noted(self, found: AnyArray | Problem | None, key: str, expected: str) -> AnyArray | None:
         if found is None:
@@ -83,12 +94,38 @@ class Collector:
             return None
         return found
 
-    def number(self, key: str) -> float | None:
+    def quantity(self, key: str, expected: str, unit: str) -> AnyArray | None:
+        """Read an array as `array` does, in a unit: numbers with a `units` attribute are brought to it."""
+        array, factor = self.array(key, expected), self._factor(key, unit)
+        if array is None or factor is None or factor == 1.0 or array.dtype.kind not in "iuf":
+            return array if factor is not None else None
+        return array.astype(np.float64) * factor
+
+    def _factor(self, key: str, unit: str) -> float | None:
+        """Give the factor that brings numbers to a unit by their `units` attribute; None, noted, where it is none."""
+        node = find_node(self.file, key)
+        stated = None if node is None or isinstance(node, Problem) else read_text(node, UNITS)
+        if stated is None or stated == "":
+            return 1.0
+        factor = stated if isinstance(stated, Problem) else factor_to(unit, stated, f"{key}@{UNITS}")
+        if isinstance(factor, Problem):
+            self.problems.append(attrs.evolve(factor, path=f"{key}@{UNITS}"))
+            return None
+        return factor
+
+    def number(self, key: str, unit: str | None = None) -> float | None:
         """Read a real number, kept once or as an array of equal ones; None where there is none.
 
         What is there but no such number is noted as a problem.
+
+        Args:
+            key: path in the file.
+            unit: unit to give it in, which it is taken to be in where no `units` attribute says otherwise.
         """
         if not self.has(key):
+            return None
+        factor = 1.0 if unit is None else self._factor(key, unit)
+        if factor is None:
             return None
         array = self.array(key, "one real number")
         if array is None:
@@ -103,11 +140,11 @@ class Collector:
             found = f"{values.size} numbers from {values.min():g} to {values.max():g}"
             self.problems.append(Problem(path=key, expected="one real number", found=found))
             return None
-        return value
+        return value * factor
 
-    def positive(self, key: str) -> float | None:
-        """Read a number above zero; None where there is none, or 0 stands for it."""
-        value = self.number(key)
+    def positive(self, key: str, unit: str | None = None) -> float | None:
+        """Read a number above zero, as `number` does; None where there is none, or 0 stands for it."""
+        value = self.number(key, unit)
         if value is None or value == 0.0:
             return None
         if not (np.isfinite(value) and value > 0.0):

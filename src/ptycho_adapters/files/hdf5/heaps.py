@@ -7,9 +7,10 @@ for ever. Layout: "HDF5 File Format Specification", section III.E, Global Heap.
 from __future__ import annotations
 
 import struct
+from functools import lru_cache
 from typing import IO, TYPE_CHECKING
 
-from ptycho_adapters.files.hdf5.byte_search import places_of
+from ptycho_adapters.files.hdf5.byte_search import hdf5_start, places_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -34,7 +35,18 @@ def heaps_are_sound(path: Path) -> bool:
     Raises:
         OSError: from the file system.
     """
+    known = path.stat()
+    return _all_sound(path, known.st_mtime_ns, known.st_size)
+
+
+@lru_cache(maxsize=8)
+def _all_sound(path: Path, _changed_ns: int, _size: int) -> bool:
+    """Look once at a file that is asked about for every text in it, as long as it does not change."""
     with path.open("rb") as stream:
+        start = hdf5_start(stream)
+        if start is None:
+            return False
+        stream.seek(start)
         if not _has_long_lengths(stream.read(16)):
             return False
         return all(_is_sound(stream, offset) for offset in places_of(stream, _SIGNATURE))

@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import importlib
 import math
+from contextlib import nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING
 
+import attrs
 import numpy as np
 import numpy.typing as npt
 
 from ptycho_adapters.files.hdf5.attributes import longest_claim
+from ptycho_adapters.files.hdf5.elsewhere import HERE, ElsewhereError, linked_file
 from ptycho_adapters.files.hdf5.heaps import heaps_are_sound
+from ptycho_adapters.files.hdf5.nodes import DAMAGE, FOLLOW, Node, array_facts, damaged, find_node, is_group
 from ptycho_adapters.files.memory import room_problem, with_mapping
 from ptycho_adapters.files.pattern_map import BYTES_AT_ONCE
 from ptycho_adapters.files.reading import ArrayFacts
 from ptycho_core.errors import Problem
+from ptycho_core.measurement.preparation.darks import less_dark
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -24,169 +29,42 @@ if TYPE_CHECKING:
 
     from ptycho_adapters.files.pattern_map import PatternMap
     from ptycho_core.any_array import AnyArray
-
-Node: TypeAlias = "h5py.Group | h5py.Dataset"
-
-# Everything that h5py raises on damaged input.
-DAMAGE = (
-    AttributeError,
-    IndexError,
-    KeyError,
-    MemoryError,
-    NotImplementedError,
-    OSError,
-    OverflowError,
-    RuntimeError,
-    TypeError,
-    ValueError,
-)
-_MOST_NODES = 4096
-_MOST_LEVELS = 12
-_MOST_HOPS = 16
 _SLACK_BYTES = 1 << 16
 # Bytes out per byte in, at the best: deflate by its format, LZF by its longest back reference; others are not known.
 _LARGEST_RATIOS = {"gzip": 1032, "lzf": 128, "szip": 1024}
 _LARGEST_OTHER_RATIO = 1 << 16
-_NUMERIC_KINDS = "biufc"
+_MOST_SOURCES = 1 << 14
 _LONGEST_TEXT = 1 << 20
 
 
-class _ElsewhereError(ValueError):
-    """A link that leaves the file."""
+def read_patterns(
+    file: h5py.Group, name: str, pattern_map: PatternMap | None, dark: npt.NDArray[np.float32] | None = None
+) -> AnyArray | Problem | None:
+    """Read a dataset of patterns, into memory or into a map, as `read_array` reads any other.
 
-
-def open_h5(path: Path) -> h5py.File | Problem:
-    """Open an HDF5 file for reading, or say what keeps it from being opened."""
-    import h5py  # noqa: PLC0415 - only who reads HDF5 needs it
-
-    try:
-        return h5py.File(path, "r")
-    except DAMAGE as error:
-        return damaged("file", error, "a complete HDF5 file")
-
-
-def list_arrays(file: h5py.File) -> tuple[dict[str, ArrayFacts], list[Problem]]:
-    """List the datasets of numbers by path, soft links within the file included, and what could not be looked at."""
-    found: dict[str, ArrayFacts] = {}
-    problems: list[Problem] = []
-    queue: list[tuple[str, h5py.Group, int]] = [("", file, 0)]
-    n_nodes = 0
-    while queue:
-        prefix, group, level = queue.pop()
-        for name, node in _children(prefix, group, problems):
-            n_nodes += 1
-            if n_nodes > _MOST_NODES:
-                problems.append(Problem(path="file", expected=f"at most {_MOST_NODES} objects", found="more"))
-                return found, problems
-            facts = _array_facts(node)
-            if facts is not None:
-                found[name] = facts
-            elif _is_group(node) and level < _MOST_LEVELS:
-                queue.append((f"{name}/", node, level + 1))
-    return found, problems
-
-
-def _children(prefix: str, group: h5py.Group, problems: list[Problem]) -> Iterator[tuple[str, Node]]:
-    try:
-        names = list(group)
-    except DAMAGE as error:
-        problems.append(damaged(prefix or "file", error, "a readable group"))
-        return
-    for name in names:
-        try:
-            node = _step(group, name, _MOST_HOPS)
-        except _ElsewhereError:
-            continue
-        except DAMAGE as error:
-            problems.append(damaged(f"{prefix}{name}", error, "a readable object"))
-            continue
-        if node is not None:
-            yield f"{prefix}{name}", node
-
-
-def names_in(group: h5py.Group) -> list[str]:
-    """List what is in a group; nothing for a damaged one."""
-    try:
-        return [str(name) for name in group]
-    except DAMAGE:
-        return []
-
-
-def find_node(file: h5py.Group, name: str) -> Node | Problem | None:
-    """Follow a path through hard links and soft links within the file.
-
-    Returns:
-        The group or dataset; None when there is none; a problem for damage or a link to another file.
+    Args:
+        file: where it is.
+        name: its path.
+        pattern_map: where to put them instead of into memory.
+        dark: (N, N), taken off every frame, which makes float32 of them; what stands for an overflow becomes NaN.
     """
-    try:
-        return _walk(file, name, _MOST_HOPS)
-    except _ElsewhereError as error:
-        return Problem(path=name, expected="data in this file", found=str(error), fix="copy it into one file")
-    except DAMAGE as error:
-        return damaged(name, error, "a readable object")
-
-
-def _walk(group: h5py.Group, name: str, hops: int) -> Node | None:
-    node: Node | None = group["/"] if name.startswith("/") else group
-    for part in filter(None, name.split("/")):
-        if part == ".":
-            continue
-        if node is None or not _is_group(node):
-            return None
-        node = _step(node, part, hops)
-    return node
-
-
-def _step(group: h5py.Group, part: str, hops: int) -> Node | None:
-    """Take one step down, following soft links by hand so that none leads out of the file."""
-    import h5py  # noqa: PLC0415 - only who reads HDF5 needs it
-
-    link = group.get(part, getlink=True)
-    if link is None:
-        return None
-    if isinstance(link, h5py.ExternalLink):
-        msg = f"a link to the file {link.filename}"
-        raise _ElsewhereError(msg)
-    if isinstance(link, h5py.SoftLink):
-        if hops == 0:
-            msg = "links that lead nowhere"
-            raise ValueError(msg)
-        return _walk(group, link.path, hops - 1)
-    node = group[part]
-    return node if isinstance(node, h5py.Group | h5py.Dataset) else None
-
-
-def _is_group(node: Node) -> bool:
-    import h5py  # noqa: PLC0415 - only who reads HDF5 needs it
-
-    return isinstance(node, h5py.Group)
-
-
-def _array_facts(node: Node) -> ArrayFacts | None:
-    """Give shape and dtype of a dataset of numbers, None for anything else."""
-    if _is_group(node):
-        return None
-    try:
-        shape, dtype = node.shape, node.dtype
-    except DAMAGE:
-        # A type that NumPy has no equal of.
-        return None
-    return None if shape is None or dtype.kind not in _NUMERIC_KINDS else ArrayFacts(shape=tuple(shape), dtype=dtype)
-
-
-def read_patterns(file: h5py.Group, name: str, pattern_map: PatternMap | None) -> AnyArray | Problem | None:
-    """Read a dataset of patterns, into memory or into a map, as `read_array` reads any other."""
-    array = read_array(file, name, pattern_map)
+    array = read_array(file, name, pattern_map, dark)
     return with_mapping(array) if isinstance(array, Problem) else array
 
 
-def read_array(file: h5py.Group, name: str, pattern_map: PatternMap | None = None) -> AnyArray | Problem | None:
+def read_array(
+    file: h5py.Group,
+    name: str,
+    pattern_map: PatternMap | None = None,
+    dark: npt.NDArray[np.float32] | None = None,
+) -> AnyArray | Problem | None:
     """Read a dataset of numbers whole.
 
     Args:
         file: where it is.
         name: its path.
         pattern_map: where to put it, some frames at a time, instead of into memory.
+        dark: taken off every frame, see `read_patterns`.
 
     Returns:
         The array, read-only; None when there is none; a problem that names the path for anything else than numbers,
@@ -196,18 +74,29 @@ def read_array(file: h5py.Group, name: str, pattern_map: PatternMap | None = Non
     if node is None or isinstance(node, Problem):
         return node
     try:
-        facts = _array_facts(node)
+        facts = array_facts(node)
         if facts is None:
             return Problem(path=name, expected="an array of numbers", found=_kind_of(node))
         if facts.dtype.kind == "c" and not is_plain_record(node, facts.dtype):
             return Problem(path=name, expected="complex numbers", found="records whose parts do not lie in them")
-        problem = _storage_problem(node, name, facts)
-        if problem is None and pattern_map is not None and pattern_map.takes(facts.shape, facts.dtype):
-            return pattern_map.add(name, facts.shape, facts.dtype, _pieces(node, facts))
-        problem = problem or room_problem(name, facts.nbytes)
-        return problem if problem is not None else _load(node, facts)
+        return _storage_problem(node, name, facts) or _stored(node, name, facts, pattern_map, dark)
     except DAMAGE as error:
         return damaged(name, error, "an undamaged array")
+
+
+def _stored(
+    node: h5py.Dataset,
+    name: str,
+    facts: ArrayFacts,
+    pattern_map: PatternMap | None,
+    dark: npt.NDArray[np.float32] | None,
+) -> AnyArray | Problem:
+    """Read what is known to be stored, into memory or into a map."""
+    if dark is not None:
+        return _without_dark(node, name, facts, pattern_map, dark)
+    if pattern_map is not None and pattern_map.takes(facts.shape, facts.dtype):
+        return pattern_map.add(name, facts.shape, facts.dtype, _pieces(node, facts))
+    return room_problem(name, facts.nbytes) or _load(node, facts)
 
 
 def is_plain_record(node: h5py.Dataset, dtype: np.dtype[np.generic]) -> bool:
@@ -218,6 +107,45 @@ def is_plain_record(node: h5py.Dataset, dtype: np.dtype[np.generic]) -> bool:
     import h5py  # noqa: PLC0415 - only who reads HDF5 needs it
 
     return bool(h5py.h5t.py_create(dtype, logical=True) == node.id.get_type())
+
+
+def read_frames(file: h5py.Group, name: str) -> Iterator[AnyArray] | Problem:
+    """Read a stack some frames at a time, never as a whole.
+
+    Returns:
+        Its pieces, which raise what h5py raises on damage; a problem where they cannot be there.
+    """
+    node = find_node(file, name)
+    if node is None or isinstance(node, Problem):
+        return node or Problem(path=name, expected="a stack of frames", found="none")
+    try:
+        facts = array_facts(node)
+        if facts is None or not facts.nbytes:
+            return Problem(path=name, expected="an array of numbers", found=_kind_of(node))
+        return _storage_problem(node, name, facts) or _pieces(node, facts)
+    except DAMAGE as error:
+        return damaged(name, error, "an undamaged array")
+
+
+def _without_dark(
+    node: h5py.Dataset, name: str, facts: ArrayFacts, pattern_map: PatternMap | None, dark: npt.NDArray[np.float32]
+) -> AnyArray | Problem:
+    """Read frames less a dark one, into memory or into a map."""
+    if facts.shape[1:] != dark.shape or facts.dtype.kind not in "iuf":
+        found = f"shape {facts.shape} of {facts.dtype}"
+        return Problem(path=name, expected=f"frames of {dark.shape}, as the dark one", found=found)
+    pieces, dtype = (less_dark(piece, dark) for piece in _pieces(node, facts)), np.dtype(np.float32)
+    if pattern_map is not None and pattern_map.takes(facts.shape, dtype):
+        return pattern_map.add(name, facts.shape, dtype, pieces)
+    problem = room_problem(name, math.prod(facts.shape) * dtype.itemsize)
+    if problem is not None:
+        return problem
+    whole, first = np.empty(facts.shape, dtype), 0
+    for piece in pieces:
+        whole[first : first + len(piece)] = piece
+        first += len(piece)
+    whole.setflags(write=False)
+    return whole
 
 
 def _pieces(node: h5py.Dataset, facts: ArrayFacts) -> Iterator[npt.NDArray[np.generic]]:
@@ -238,36 +166,71 @@ def _load(node: h5py.Dataset, facts: ArrayFacts) -> npt.NDArray[np.generic]:
 
 
 def _kind_of(node: Node) -> str:
-    return "a group" if _is_group(node) else f"a dataset of type {node.dtype}, shape {node.shape}"
+    return "a group" if is_group(node) else f"a dataset of type {node.dtype}, shape {node.shape}"
 
 
 def _storage_problem(node: h5py.Dataset, name: str, facts: ArrayFacts) -> Problem | None:
     """Compare what the shape promises with what is stored, before anything is allocated."""
-    if node.is_virtual or node.external:
-        expected = "data in this file"
-        return Problem(path=name, expected=expected, found="data in other files", fix="copy it into one file")
+    if node.external or node.is_virtual:
+        return _elsewhere_problem(node, name)
     if not facts.nbytes:
         return None
-    declared, ratio = facts.nbytes, 1
-    if node.chunks is not None:
-        missing = _missing_filter(node)
-        if missing is not None:
-            return Problem(
-                path=name,
-                expected="a compression that this HDF5 library knows",
-                found=f"filter {missing}",
-                fix="pip install hdf5plugin",
-            )
-        n_chunks = math.prod(-(-side // chunk) for side, chunk in zip(facts.shape, node.chunks, strict=True))
-        written = node.id.get_num_chunks()
-        if written != n_chunks:
-            return Problem(path=name, expected=f"{n_chunks} chunks of data", found=f"{written}: it is incomplete")
-        declared = n_chunks * math.prod(node.chunks) * facts.dtype.itemsize
-        ratio = _ratio(node)
+    if node.chunks is None:
+        return _size_problem(node, name, facts, facts.nbytes, 1)
+    missing = _missing_filter(node)
+    if missing is not None:
+        expected, fix = "a compression that this HDF5 library knows", "pip install hdf5plugin"
+        return Problem(path=name, expected=expected, found=f"filter {missing}", fix=fix)
+    n_chunks = math.prod(-(-side // chunk) for side, chunk in zip(facts.shape, node.chunks, strict=True))
+    written = node.id.get_num_chunks()
+    if written != n_chunks:
+        return Problem(path=name, expected=f"{n_chunks} chunks of data", found=f"{written}: it is incomplete")
+    declared = n_chunks * math.prod(node.chunks) * facts.dtype.itemsize
+    return _size_problem(node, name, facts, declared, _ratio(node))
+
+
+def _size_problem(node: h5py.Dataset, name: str, facts: ArrayFacts, declared: int, ratio: int) -> Problem | None:
+    """Say that what is stored cannot become as many bytes as declared, whatever the compression."""
     stored = min(node.id.get_storage_size(), node.file.id.get_filesize())
-    if declared > ratio * stored + (_SLACK_BYTES if ratio > 1 else 0):
-        return Problem(path=name, expected=f"{declared} bytes for {facts.shape} of {facts.dtype}", found=f"{stored}")
+    if declared <= ratio * stored + (_SLACK_BYTES if ratio > 1 else 0):
+        return None
+    return Problem(path=name, expected=f"{declared} bytes for {facts.shape} of {facts.dtype}", found=f"{stored}")
+
+
+def _elsewhere_problem(node: h5py.Dataset, name: str) -> Problem | None:
+    """Look at every dataset that a virtual one is made of: HDF5 gives fill values for those that are not there."""
+    if node.external:
+        return Problem(path=name, expected=HERE, found="raw data in other files", fix="copy it into one file")
+    sources = node.virtual_sources()
+    if len(sources) > _MOST_SOURCES or not sources:
+        expected, found = f"1 to {_MOST_SOURCES} sources of a virtual dataset", f"{len(sources)}"
+        return Problem(path=name, expected=expected, found=found, fix="copy it into one file")
+    for file_name, dataset in {(source.file_name, source.dset_name) for source in sources}:
+        problem = _source_problem(node, name, file_name, dataset)
+        if problem is not None:
+            return problem
     return None
+
+
+def _source_problem(node: h5py.Dataset, name: str, file_name: str, dataset: str) -> Problem | None:
+    import h5py  # noqa: PLC0415 - only who reads HDF5 needs it
+
+    try:
+        with (
+            nullcontext(node.file)
+            if file_name == "."
+            else h5py.File(linked_file(node.file.filename, file_name), "r") as file
+        ):
+            found = find_node(file, dataset)
+            if isinstance(found, Problem):
+                return attrs.evolve(found, path=f"{name}, from {file_name}: {dataset}")
+            facts = None if found is None else array_facts(found)
+            if found is None or facts is None or found.is_virtual:
+                what = "nothing" if found is None else "no data of its own"
+                return Problem(path=name, expected=f"data in {file_name}: {dataset}", found=what)
+            return _storage_problem(found, f"{name}, from {file_name}: {dataset}", facts)
+    except ElsewhereError as error:
+        return Problem(path=name, expected=HERE, found=str(error), fix=FOLLOW)
 
 
 def _ratio(node: h5py.Dataset) -> int:
@@ -367,15 +330,9 @@ def read_long_text(file: h5py.Group, name: str) -> str | Problem | None:
     if node is None or isinstance(node, Problem):
         return node
     try:
-        if _is_group(node) or node.dtype.kind != "S" or node.shape != ():
+        if is_group(node) or node.dtype.kind != "S" or node.shape != ():
             return Problem(path=name, expected="one text", found=_kind_of(node))
         problem = _storage_problem(node, name, ArrayFacts(shape=(), dtype=node.dtype))
         return problem if problem is not None else bytes(node[()]).rstrip(b"\0").decode("ascii")
     except DAMAGE as error:
         return damaged(name, error, "a text")
-
-
-def damaged(path: str, error: BaseException, expected: str) -> Problem:
-    """Turn what the HDF5 library says into a problem."""
-    text = " ".join(str(error).split()) or type(error).__name__
-    return Problem(path=path, expected=expected, found=f"damaged data ({text})")

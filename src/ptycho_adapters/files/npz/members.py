@@ -108,6 +108,29 @@ def read_member(
         return _damaged(key, error, "an undamaged array")
 
 
+def read_pieces(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Iterator[AnyArray] | Problem:
+    """Read a stack some frames at a time, never as a whole.
+
+    Returns:
+        Its pieces, which raise what `DAMAGE` names; a problem where they cannot be there.
+    """
+    key = info.filename.removesuffix(".npy")
+    try:
+        with archive.open(info) as stream:
+            header = _read_header(stream)
+            problem = _size_problem(key, header, info, stream.tell())
+        if problem is None and header.fortran_order:
+            problem = attrs.evolve(NOT_MAPPABLE, path=key)
+        return problem or _member_pieces(archive, info)
+    except DAMAGE as error:
+        return _damaged(key, error, "an undamaged array")
+
+
+def _member_pieces(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Iterator[AnyArray]:
+    with archive.open(info) as stream:
+        yield from _pieces(stream, _read_header(stream))
+
+
 def _pieces(stream: IO[bytes], header: NpyHeader) -> Iterator[AnyArray]:
     """Read some frames at a time."""
     n_frames, frame = header.shape[0], header.shape[1:]

@@ -11,8 +11,9 @@ import numpy.typing as npt
 from numpy.lib import format as npy
 
 from ptycho_adapters.files.hdf5.collect import Collector, collecting
-from ptycho_adapters.files.hdf5.members import DAMAGE as HDF5_DAMAGE
-from ptycho_adapters.files.hdf5.members import damaged, find_node, is_plain_record, read_number
+from ptycho_adapters.files.hdf5.members import is_plain_record, read_number
+from ptycho_adapters.files.hdf5.nodes import DAMAGE as HDF5_DAMAGE
+from ptycho_adapters.files.hdf5.nodes import damaged, find_node
 from ptycho_adapters.files.images.complex_tiff import read_complex_tiff
 from ptycho_adapters.files.npz.members import DAMAGE, member_keys, open_archive, read_member
 from ptycho_core.any_array import AnyArray, describe
@@ -129,7 +130,7 @@ def _pixel_m(file: Collector, key: str) -> float | None:
         if isinstance(stated, float) and stated > 0.0:
             return stated
     for name in _PIXEL_KEYS:
-        number = file.positive(name)
+        number = file.positive(name, "m")
         if number is not None:
             return number
     return None

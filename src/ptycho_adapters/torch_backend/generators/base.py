@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from ptycho_adapters.torch_backend.physics.canvas import add_patches, extract
 from ptycho_adapters.torch_backend.physics.optics import visible_amplitude
-from ptycho_core.errors import ConfigError, Problem
+from ptycho_core.config.frame_sides import side_problems
+from ptycho_core.errors import ConfigError, Problem, raise_if_any
 
 if TYPE_CHECKING:
     from ptycho_core.config import DataConfig, TorchModelConfig
@@ -200,10 +201,11 @@ def build_generator(model: TorchModelConfig, data: DataConfig) -> Generator:
     """Build the generator that a configuration asks for.
 
     Raises:
-        ConfigError: no generator of that name is registered.
+        ConfigError: no generator of that name is registered, or it cannot take patterns of this size.
     """
     factory = _FACTORIES.get(model.architecture)
     if factory is None:
         expected = "one of " + ", ".join(generator_names())
         raise ConfigError("generator", [Problem(path="architecture", expected=expected, found=model.architecture)])
+    raise_if_any(ConfigError, "generator", side_problems(model.architecture, data.N))
     return factory(model, data)

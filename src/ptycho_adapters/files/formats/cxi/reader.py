@@ -22,6 +22,7 @@ from ptycho_core.any_array import AnyArray, describe
 from ptycho_core.errors import Problem
 from ptycho_core.measurement.arrays import as_index
 from ptycho_core.measurement.geometry import LIGHT_SPEED_M_S, PLANCK_J_S
+from ptycho_core.measurement.preparation.darks import mean_dark
 from ptycho_core.measurement.scan import MeasurementDomain, Scan
 
 if TYPE_CHECKING:
@@ -41,6 +42,9 @@ TRANSLATION_KEYS = (
     f"{DETECTOR}/translation",
 )
 PROBE_KEYS = (f"{ENTRY}/image_1/data", f"{SOURCE}/illumination", f"{SOURCE}/probe", f"{DETECTOR}/probe")
+DARK_KEYS = (f"{DETECTOR}/data_dark", f"{ENTRY}/data_1/data_dark")
+# Where there is a beam (NXcxi_ptycho), it has the photons' energy, and the source that of its ring.
+ENERGY_KEYS = (f"{ENTRY}/instrument_1/beam_1/energy", f"{ENTRY}/beam_1/energy", f"{SOURCE}/energy")
 OBJECT_KEY = f"{ENTRY}/image_2/data"
 OWN_GROUP = f"{ENTRY}/ptycho_core"
 
@@ -84,15 +88,39 @@ def read_cxi_scan(path: Path, request: ReadRequest) -> Scan:
         there = _first_with(files, TRANSLATION_KEYS)
         translation_key = there.first(*TRANSLATION_KEYS) or TRANSLATION_KEYS[0]
         parts = BeamlineParts(key_of=_keys(data_key, translation_key))
-        parts.patterns = file.patterns(data_key, "diffraction patterns", request.pattern_map)
+        dark = _dark(file, parts.notes)
+        parts.patterns = file.patterns(data_key, "diffraction patterns", request.pattern_map, dark)
         parts.geometry = _geometry(files, parts.notes)
-        parts.positions_m = _positions_m(there, translation_key, parts.patterns)
+        parts.positions_m = _positions_m(there, translation_key, _number_of(parts.patterns))
         parts.bad_pixels = _bad_pixels(file)
         if request.probe is None:
             _read_probe(_first_with(files, PROBE_KEYS), parts)
         parts.own = _own_words(file)
         parts.problems.extend(problem for one in files for problem in one.problems)
     return scan_of(parts, path, request)
+
+
+def read_cxi_parts(path: Path, n_frames: int) -> tuple[BeamlineParts, npt.NDArray[np.float32] | None]:
+    """Read everything of a CXI file but its patterns.
+
+    Args:
+        path: the file.
+        n_frames: how many patterns it holds, which tells (n, 3) translations from (3, n).
+
+    Returns:
+        The parts, with what is missing as problems, and the mean of the dark frames.
+    """
+    with collecting(path) as file:
+        key = file.first(*TRANSLATION_KEYS) or TRANSLATION_KEYS[0]
+        parts = BeamlineParts(key_of=_keys(DATA_KEYS[0], key))
+        parts.geometry = _geometry((file,), parts.notes)
+        parts.positions_m = _positions_m(file, key, n_frames)
+        parts.bad_pixels = _bad_pixels(file)
+        _read_probe(file, parts)
+        parts.own = _own_words(file)
+        dark = _dark(file, parts.notes)
+        parts.problems.extend(file.problems)
+    return parts, dark
 
 
 def _first_with(files: Sequence[Collector], keys: Sequence[str]) -> Collector:
@@ -112,10 +140,10 @@ def _keys(data_key: str, translation_key: str) -> dict[str, str]:
 
 def _geometry(files: Sequence[Collector], notes: dict[str, str]) -> Geometry:
     detector = _first_with(files, [f"{DETECTOR}/{axis}_pixel_size" for axis in "yx"])
-    pixels = [detector.positive(f"{DETECTOR}/{axis}_pixel_size") for axis in "yx"]
+    pixels = [detector.positive(f"{DETECTOR}/{axis}_pixel_size", "m") for axis in "yx"]
     height, width = pixels[0] or pixels[1], pixels[1] or pixels[0]
     return Geometry(
-        wavelength_m=_wavelength_m(_first_with(files, (f"{SOURCE}/energy", f"{SOURCE}/wavelength")), notes),
+        wavelength_m=_wavelength_m(_first_with(files, (*ENERGY_KEYS, f"{SOURCE}/wavelength")), notes),
         distance_m=_distance_m(_first_with(files, (f"{DETECTOR}/distance", f"{DETECTOR}/corner_position")), notes),
         detector_pixel_m=None if height is None or width is None else (height, width),
     )
@@ -123,9 +151,9 @@ def _geometry(files: Sequence[Collector], notes: dict[str, str]) -> Geometry:
 
 def _distance_m(file: Collector, notes: dict[str, str]) -> float | None:
     """Give the distance of the detector, or of its corner; some files count it along -z."""
-    distance = file.number(f"{DETECTOR}/distance")
+    distance = file.number(f"{DETECTOR}/distance", "m")
     if distance is None and file.has(f"{DETECTOR}/corner_position"):
-        corner = file.array(f"{DETECTOR}/corner_position", "(x, y, z)")
+        corner = file.quantity(f"{DETECTOR}/corner_position", "(x, y, z)", "m")
         if corner is not None and corner.dtype.kind == "f" and corner.shape == (3,):
             distance = float(corner[2])
             notes["distance_evidence"] = "z of the detector's corner"
@@ -134,8 +162,9 @@ def _distance_m(file: Collector, notes: dict[str, str]) -> float | None:
 
 def _wavelength_m(file: Collector, notes: dict[str, str]) -> float | None:
     """Settle the wavelength: from the energy, which the format asks for, unless that is not in joules."""
-    energy_j = file.positive(f"{SOURCE}/energy")
-    stated_m = file.positive(f"{SOURCE}/wavelength")
+    key = file.first(*ENERGY_KEYS) or ENERGY_KEYS[-1]
+    energy_j = file.positive(key, "J")
+    stated_m = file.positive(f"{SOURCE}/wavelength", "m")
     if energy_j is None:
         return stated_m
     smallest, largest = _ENERGIES_J
@@ -150,21 +179,24 @@ def _wavelength_m(file: Collector, notes: dict[str, str]) -> float | None:
         notes["wavelength_evidence"] = f"the stated one; an energy of {energy_j:g} is not in joules"
         return stated_m
     problem = Problem(
-        path=f"{SOURCE}/energy",
+        path=key,
         expected=f"a photon energy in joules, {smallest:g} to {largest:g}",
         found=f"{energy_j:g}",
-        fix="multiply an energy in eV by 1.602176634e-19",
+        fix="multiply an energy in eV by 1.602176634e-19, or state its unit in a units attribute",
     )
     file.problems.append(problem)
     return None
 
 
-def _positions_m(file: Collector, key: str, patterns: AnyArray | None) -> AnyArray | None:
+def _number_of(patterns: AnyArray | None) -> int | None:
+    return len(patterns) if patterns is not None and patterns.ndim == 3 else None
+
+
+def _positions_m(file: Collector, key: str, n_patterns: int | None) -> AnyArray | None:
     """Give the beam on the sample as (n, 2), rows and columns, in metres."""
-    translation = file.array(key, "translations (n, 3) of the sample")
+    translation = file.quantity(key, "translations (n, 3) of the sample", "m")
     if translation is None:
         return None
-    n_patterns = len(patterns) if patterns is not None and patterns.ndim == 3 else None
     if translation.ndim == 2 and translation.shape[0] in (2, 3) and n_patterns == translation.shape[1] != 3:
         translation = translation.T
     if translation.ndim != 2 or translation.shape[1] not in (2, 3) or translation.dtype.kind not in "iuf":
@@ -210,6 +242,25 @@ def _axis_of(vector: npt.NDArray[np.float64]) -> tuple[int, int] | None:
     if not (0.0 < length < np.inf) or axis == 2 or abs(vector[axis]) < _ALONG_AXIS * length:
         return None
     return axis, 1 if vector[axis] > 0 else -1
+
+
+def _dark(file: Collector, notes: dict[str, str]) -> npt.NDArray[np.float32] | None:
+    """Give the mean of the dark frames, which is no light and taken off; None where the file has none."""
+    key = file.first(*DARK_KEYS)
+    frames = None if key is None else file.array(key, "dark frames")
+    if key is None or frames is None:
+        return None
+    if frames.ndim not in (2, 3) or frames.dtype.kind not in "iuf" or not frames.size:
+        expected = "dark frames, (N, N) or (n, N, N) real numbers"
+        file.problems.append(Problem(path=key, expected=expected, found=describe(frames)))
+        return None
+    dark = mean_dark(frames)
+    if not np.isfinite(dark).all():
+        file.problems.append(Problem(path=key, expected="finite dark frames", found="NaN or infinite values"))
+        return None
+    number = len(frames) if frames.ndim == 3 else 1
+    notes["dark_evidence"] = f"the mean of {number} dark frames, {dark.mean():.4g} a pixel, was taken off ({key})"
+    return dark
 
 
 def _bad_pixels(file: Collector) -> AnyArray | None:

@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, cast
 
 import attrs
+import numpy as np
+import numpy.typing as npt
 
 from ptycho_adapters.files.evidence.detector import check_detector, full_scale_of, with_check_as_fix
 from ptycho_adapters.files.evidence.domain import LAYOUT_KEY, Verdict, find_domain
@@ -36,6 +38,7 @@ from ptycho_core.any_array import AnyArray
 from ptycho_core.errors import Problem, ScanError, ScanFileError, raise_if_any
 from ptycho_core.measurement.arrays import as_complex, as_patterns
 from ptycho_core.measurement.checks import PATTERN_DTYPES, pattern_shape, scan_problems
+from ptycho_core.measurement.plausibility import position_problems
 from ptycho_core.measurement.scan import MeasurementDomain, Scan, ScanMetadata
 
 if TYPE_CHECKING:
@@ -106,6 +109,8 @@ def read_npz_scan(path: Path, request: ReadRequest) -> Scan:
     verdict = _verdict(members, found, request.domain, problems)
     problems += _check_detector(found, members, request, verdict)
     problems += [_in_file_terms(problem, found, request) for problem in scan_problems(found.parts)]
+    if METADATA_KEY not in members.texts:
+        problems += [_in_file_terms(problem, found, request) for problem in _position_problems(found)]
     metadata = _metadata(members, problems)
     if isinstance(verdict, Problem):
         # What is wrong with the numbers themselves comes first.
@@ -135,6 +140,14 @@ def _check_detector(
     found.parts = checked.parts
     found.notes.update(checked.notes)
     return [_in_file_terms(problem, found, request) for problem in checked.problems]
+
+
+def _position_problems(found: NpzParts) -> tuple[Problem, ...]:
+    """Say why the positions of others' files cannot be in pixels; what they are not, the checks of a scan say."""
+    positions, known = found.parts.positions_px, pattern_shape(found.parts.patterns)
+    if positions is None or known is None or positions.dtype != np.float64 or not np.isfinite(positions).all():
+        return ()
+    return position_problems(cast("npt.NDArray[np.float64]", positions), size_px=known[1])
 
 
 def _note(found: NpzParts, members: _Members, verdict: Verdict, path: Path) -> None:

@@ -13,7 +13,8 @@ import numpy as np
 
 from ptycho_adapters.files.evidence.recognition import gather_evidence
 from ptycho_adapters.files.formats.ptychodus.parts import PtychodusParts, own_metadata, pair_by_index, scan_of
-from ptycho_adapters.files.hdf5.members import find_node, open_h5, read_array, read_number, read_patterns
+from ptycho_adapters.files.hdf5.members import read_array, read_number, read_patterns
+from ptycho_adapters.files.hdf5.nodes import find_node, open_h5
 from ptycho_adapters.files.in_place import keep_frames
 from ptycho_adapters.files.npz.members import member_keys, open_archive, read_member
 from ptycho_adapters.files.products.contents import OWN, ProductContents

@@ -8,15 +8,8 @@ import numpy as np
 
 from ptycho_adapters.files.formats.ptychodus.parts import PtychodusParts, own_metadata, scan_of
 from ptycho_adapters.files.formats.ptychodus.reader import BAD_PIXELS, MASK_KNOWN, PATTERNS
-from ptycho_adapters.files.hdf5.members import (
-    find_node,
-    names_in,
-    open_h5,
-    read_array,
-    read_long_text,
-    read_number,
-    read_patterns,
-)
+from ptycho_adapters.files.hdf5.members import read_array, read_long_text, read_number, read_patterns
+from ptycho_adapters.files.hdf5.nodes import find_node, names_in, open_h5
 from ptycho_adapters.files.products.contents import OWN
 from ptycho_adapters.files.reading import ArrayFacts, Evidence, ReadRequest, refuse_product
 from ptycho_core.any_array import AnyArray, describe

@@ -1,0 +1,1 @@
+"""Frames and positions as they lie in files, before anything is asked of them."""

@@ -1,0 +1,206 @@
+"""Stacks of detector frames in files of any kind, of any size and rectangular ones too, read a few at a time."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import attrs
+import numpy as np
+import numpy.typing as npt
+
+from ptycho_adapters.files.evidence.recognition import gather_evidence
+from ptycho_adapters.files.hdf5.collect import collecting
+from ptycho_adapters.files.hdf5.members import read_frames
+from ptycho_adapters.files.hdf5.nodes import DAMAGE as HDF5_DAMAGE
+from ptycho_adapters.files.npz.members import DAMAGE as NPZ_DAMAGE
+from ptycho_adapters.files.npz.members import member_keys, open_archive, read_pieces
+from ptycho_adapters.files.reading import Container
+from ptycho_core.errors import Problem, ScanFileError
+
+if TYPE_CHECKING:
+    from ptycho_adapters.files.reading import ArrayFacts, Evidence
+    from ptycho_core.any_array import AnyArray
+
+_KNOWN = ("entry_1/data_1/data", "entry_1/instrument_1/detector_1/data", "diff3d", "diffraction", "dp", "patterns")
+_NUMPY_START = b"\x93NUMPY"
+_NUMBERED = re.compile(r"entry/data/data_\d{6}")
+_BYTES_AT_ONCE = 1 << 25
+Pieces = Callable[[], Iterator["AnyArray"]]
+
+
+@attrs.frozen(kw_only=True, eq=False)
+class RawFrames:
+    """A stack of frames that is read when its pieces are asked for.
+
+    Attributes:
+        path: the file.
+        key: where in the file.
+        shape: (n, H, W); a raster (ny, nx, H, W) is gone through row by row.
+        dtype: number format.
+        raster: (ny, nx) where the file has the frames in rows and columns.
+        read: gives all frames in order, some at a time, (m, H, W) each; anew at every call.
+    """
+
+    path: Path
+    key: str
+    shape: tuple[int, int, int]
+    dtype: np.dtype[np.generic]
+    raster: tuple[int, int] | None
+    read: Pieces
+
+    def pieces(self, kept: npt.NDArray[np.int64]) -> Iterator[AnyArray]:
+        """Give the frames that are kept, ascending, some at a time."""
+        first = 0
+        for piece in self.read():
+            inside = kept[(kept >= first) & (kept < first + len(piece))] - first
+            if inside.size:
+                yield piece if inside.size == len(piece) else piece[inside]
+            first += len(piece)
+
+
+def raw_frames(path: Path, key: str | None = None) -> RawFrames:
+    """Find the frames in a file.
+
+    Args:
+        path: an HDF5 or NPZ file, or a single .npy array.
+        key: their name in it; by default the known ones of the formats, then the largest stack that there is.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ScanFileError: the file cannot be read, or holds no stack of frames.
+    """
+    evidence = gather_evidence(path)
+    if (
+        evidence.head.startswith(_NUMPY_START[: len(evidence.head)])
+        and evidence.container is Container.OTHER
+        and evidence.head
+    ):
+        return _of_npy(path)
+    series = _series(evidence) if key is None else ()
+    if series:
+        return _of_series(path, evidence, series)
+    name = _chosen(evidence, key)
+    facts = evidence.arrays[name]
+    shape, raster = _as_stack(facts)
+    read = _of_hdf5 if evidence.container is Container.HDF5 else _of_npz
+    return RawFrames(path=path, key=name, shape=shape, dtype=facts.dtype, raster=raster, read=read(path, name, facts))
+
+
+def _series(evidence: Evidence) -> tuple[str, ...]:
+    """Give the numbered stacks of a detector's master file in order; none where there is one stack, or they differ."""
+    found = sorted(filter(_NUMBERED.fullmatch, evidence.arrays if evidence.container is Container.HDF5 else ()))
+    kinds = {(facts.shape[1:], facts.dtype) for facts in (evidence.arrays[name] for name in found)}
+    alike = len(kinds) == 1 and len(next(iter(kinds))[0]) == 2
+    return tuple(found) if alike and len(found) > 1 else ()
+
+
+def _of_series(path: Path, evidence: Evidence, names: tuple[str, ...]) -> RawFrames:
+    facts = [evidence.arrays[name] for name in names]
+    readers = [_of_hdf5(path, name, one) for name, one in zip(names, facts, strict=True)]
+
+    def read() -> Iterator[AnyArray]:
+        for reader in readers:
+            yield from reader()
+
+    _, height, width = facts[0].shape
+    return RawFrames(
+        path=path,
+        key=f"{names[0]} to {names[-1].rpartition('/')[2]}",
+        shape=(sum(one.shape[0] for one in facts), height, width),
+        dtype=facts[0].dtype,
+        raster=None,
+        read=read,
+    )
+
+
+def _chosen(evidence: Evidence, key: str | None) -> str:
+    stacks = {
+        name: facts
+        for name, facts in evidence.arrays.items()
+        if len(facts.shape) in (3, 4) and facts.nbytes and facts.dtype.kind in "iuf"
+    }
+    if key is not None and key.strip("/") in stacks:
+        return key.strip("/")
+    if key is None and stacks:
+        known = next((name for name in _KNOWN if name in stacks), None)
+        return known or max(stacks, key=lambda name: stacks[name].nbytes)
+    found = ", ".join(f"{name} {facts.shape}" for name, facts in list(evidence.arrays.items())[:12]) or "none"
+    expected = "a stack of frames (n, H, W) of real numbers" if key is None else f"a stack of frames under {key}"
+    fix = "name it with --frames" if key is None else ""
+    raise ScanFileError(
+        str(evidence.path), [*evidence.problems, Problem(path="frames", expected=expected, found=found, fix=fix)]
+    )
+
+
+def _as_stack(facts: ArrayFacts) -> tuple[tuple[int, int, int], tuple[int, int] | None]:
+    *scan, height, width = facts.shape
+    raster = (scan[0], scan[1]) if len(scan) == 2 else None
+    return (int(np.prod(scan)), height, width), raster
+
+
+def _of_hdf5(path: Path, name: str, facts: ArrayFacts) -> Pieces:
+    def read() -> Iterator[AnyArray]:
+        with collecting(path) as file:
+            found = read_frames(file.file, name)
+            if isinstance(found, Problem):
+                raise ScanFileError(str(path), [found])
+            yield from _guarded(found, path, facts, HDF5_DAMAGE)
+
+    return read
+
+
+def _guarded(
+    pieces: Iterator[AnyArray], path: Path, facts: ArrayFacts, damage: tuple[type[BaseException], ...]
+) -> Iterator[AnyArray]:
+    """Pass pieces on as stacks of frames, and name a file whose damage shows half way."""
+    try:
+        for piece in pieces:
+            yield piece.reshape(-1, *facts.shape[-2:])
+    except damage as error:
+        text = " ".join(str(error).split()) or type(error).__name__
+        problem = Problem(path="frames", expected="an undamaged array", found=f"damaged data ({text})")
+        raise ScanFileError(str(path), [problem]) from error
+
+
+def _of_npz(path: Path, name: str, facts: ArrayFacts) -> Pieces:
+    def read() -> Iterator[AnyArray]:
+        archive = open_archive(path)
+        if isinstance(archive, Problem):
+            raise ScanFileError(str(path), [archive])
+        with archive:
+            infos = member_keys(archive)
+            found = infos if isinstance(infos, Problem) else read_pieces(archive, infos[name])
+            if isinstance(found, Problem):
+                raise ScanFileError(str(path), [found])
+            yield from _guarded(found, path, facts, NPZ_DAMAGE)
+
+    return read
+
+
+def _of_npy(path: Path) -> RawFrames:
+    try:
+        array = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (ValueError, EOFError, OSError) as error:
+        problem = Problem(path="file", expected="an undamaged .npy array", found=str(error))
+        raise ScanFileError(str(path), [problem]) from None
+    if array.ndim not in (3, 4) or array.dtype.kind not in "iuf" or not array.size:
+        problem = Problem(
+            path="frames",
+            expected="a stack of frames (n, H, W) of real numbers",
+            found=f"{array.shape} of {array.dtype}",
+        )
+        raise ScanFileError(str(path), [problem])
+    raster = (array.shape[0], array.shape[1]) if array.ndim == 4 else None
+    stack = array.reshape(-1, *array.shape[-2:])
+
+    def read() -> Iterator[AnyArray]:
+        step = max(1, _BYTES_AT_ONCE // stack[0].nbytes)
+        for first in range(0, len(stack), step):
+            yield np.asarray(stack[first : first + step])
+
+    return RawFrames(
+        path=path, key="", shape=(len(stack), *array.shape[-2:]), dtype=array.dtype, raster=raster, read=read
+    )

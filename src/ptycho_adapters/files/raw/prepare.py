@@ -1,0 +1,392 @@
+"""A preparation from file to file: frames go through a few at a time, everything else at once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import attrs
+import numpy as np
+import numpy.typing as npt
+
+from ptycho_adapters.atomic import atomic_path
+from ptycho_adapters.files.formats.npz.streaming import PreparedScan, write_prepared
+from ptycho_adapters.files.raw.frames import RawFrames, raw_frames
+from ptycho_adapters.files.raw.own_parts import OwnParts, own_parts
+from ptycho_adapters.files.raw.tables import read_columns, read_picture
+from ptycho_adapters.files.units import factor_to
+from ptycho_core.errors import Problem, ScanError, ScanFileError, raise_if_any
+from ptycho_core.measurement.geometry import object_pixel_m, wavelength_from_energy, wavelength_from_voltage
+from ptycho_core.measurement.plausibility import geometry_problems, position_problems
+from ptycho_core.measurement.preparation.darks import mean_dark
+from ptycho_core.measurement.preparation.frames import (
+    Corrections,
+    FramePlan,
+    beam_centre,
+    plan_frames,
+    prepared_frames,
+)
+from ptycho_core.measurement.preparation.positions import moved_positions
+from ptycho_core.measurement.preparation.probes import prepared_probe
+from ptycho_core.measurement.preparation.selection import frame_ranges, kept_frames, odd_frames
+from ptycho_core.measurement.preparation.settings import Flip, PreparationSettings
+from ptycho_core.measurement.scan import MeasurementDomain, ScanMetadata
+
+if TYPE_CHECKING:
+    from ptycho_core.any_array import AnyArray
+
+Real = npt.NDArray[np.float64]
+Progress = Callable[[int], object]
+
+_LOOKED_AT = 64  # frames from which beam and bad pixels are found
+PIXELS = "px"
+
+
+@attrs.frozen(kw_only=True)
+class SourceFiles:
+    """The files of a preparation.
+
+    Attributes:
+        frames: file with the frames.
+        key: where in it; None looks for them.
+        mask: file with a mask, anything but 0 where bad.
+        dark: file with one or more dark frames.
+        flat: file with a flat field.
+        positions: file with positions.
+        columns: names or numbers of the columns of x and y in it.
+        unit: of the positions in it: "px" or a unit of length.
+    """
+
+    frames: Path
+    key: str | None = None
+    mask: Path | None = None
+    dark: Path | None = None
+    flat: Path | None = None
+    positions: Path | None = None
+    columns: tuple[str, str] = ("x", "y")
+    unit: str = "m"
+
+
+@attrs.frozen(kw_only=True, eq=False)
+class Prepared:
+    """What went in, what was done and what came out.
+
+    Attributes:
+        came_in: figures of the input.
+        done: what was done, in words.
+        came_out: figures of the output.
+        before: (H, W) mean of the first frames of the input.
+        after: (N, N) mean of all frames of the output.
+        probe: whether the output holds one.
+    """
+
+    came_in: Mapping[str, object]
+    done: Sequence[str]
+    came_out: Mapping[str, object]
+    before: Real
+    after: Real
+    probe: bool
+
+
+@attrs.frozen(kw_only=True, eq=False)
+class _Job:
+    """Everything that is settled before the frames go through."""
+
+    source: RawFrames
+    own: OwnParts
+    plan: FramePlan
+    centre: tuple[float, float]
+    kept: npt.NDArray[np.int64]
+    positions_px: Real
+    metadata: ScanMetadata
+    probe: npt.NDArray[np.complex64] | None
+    before: Real
+    done: tuple[str, ...]
+
+
+def prepare_scan(
+    files: SourceFiles, target: Path, settings: PreparationSettings, progress: Progress = lambda _: None
+) -> Prepared:
+    """Bring measured frames and positions into an NPZ scan.
+
+    Args:
+        files: what is read.
+        target: NPZ file to write; what is there is replaced at the end.
+        settings: what is to be done.
+        progress: told how many frames have come through, after each piece.
+
+    Returns:
+        What was done, with figures.
+
+    Raises:
+        FileNotFoundError: a file is not there.
+        ScanFileError: a file cannot be read, or what is asked for cannot be done with it, with every problem there is.
+        OSError: from the file system.
+    """
+    try:
+        job = _settled(files, settings)
+        with atomic_path(target) as partial:
+            after = write_prepared(_prepared(job), partial, _frames(job, progress))
+    except ScanError as error:
+        raise ScanFileError(str(files.frames), error.problems) from None
+    return Prepared(
+        came_in=_figures_in(job),
+        done=job.done,
+        came_out=_figures_out(job, after),
+        before=job.before,
+        after=after,
+        probe=job.probe is not None,
+    )
+
+
+def _settled(files: SourceFiles, settings: PreparationSettings) -> _Job:
+    source = raw_frames(files.frames, files.key)
+    own = own_parts(files.frames, source.shape[0])
+    _check_domain(own, settings)
+    looked_at = _first_frames(source)
+    corrections, done = _corrections(files, source, own, settings, looked_at)
+    before = looked_at.mean(axis=0, dtype=np.float64)
+    given = settings.centre_y is not None and settings.centre_x is not None
+    centre = (float(settings.centre_y or 0.0), float(settings.centre_x or 0.0))
+    if not given:
+        light = before if corrections.dark is None else before - corrections.dark
+        centre = beam_centre(light, corrections.bad)
+    plan = plan_frames(source.shape[1:], source.dtype, settings, corrections, centre)
+    kept = _kept(source, settings, corrections, done)
+    metadata = _metadata(own, source, plan)
+    positions = _positions_px(files, source, own, plan, metadata)
+    done += _what_is_done(plan, centre, found=not given)
+    probe = _probe(own, source, plan, done)
+    return _Job(
+        source=source,
+        own=own,
+        plan=plan,
+        centre=centre,
+        kept=kept,
+        positions_px=positions[kept],
+        metadata=metadata,
+        probe=probe,
+        before=before,
+        done=tuple(done),
+    )
+
+
+def _check_domain(own: OwnParts, settings: PreparationSettings) -> None:
+    """Refuse to sum or correct amplitudes, which are no counts."""
+    if own.domain != MeasurementDomain.AMPLITUDE or (settings.bin == 1 and not settings.background):
+        return
+    fix = "square them first: ptycho convert IN OUT --as-counts"
+    raise ScanError("preparation", [Problem(path="bin", expected="counts to sum", found="amplitudes", fix=fix)])
+
+
+def _first_frames(source: RawFrames) -> AnyArray:
+    some: list[AnyArray] = []
+    for piece in source.pieces(np.arange(min(_LOOKED_AT, source.shape[0]))):
+        some.append(piece)
+        if sum(map(len, some)) >= min(_LOOKED_AT, source.shape[0]):
+            break
+    return np.concatenate(some)
+
+
+def _corrections(
+    files: SourceFiles,
+    source: RawFrames,
+    own: OwnParts,
+    settings: PreparationSettings,
+    looked_at: AnyArray,
+) -> tuple[Corrections, list[str]]:
+    shape, done = source.shape[1:], []
+    bad = np.zeros(shape, dtype=bool)
+    if own.bad is not None and own.bad.shape == shape:
+        bad |= own.bad
+    if files.mask is not None:
+        mask = read_picture(files.mask, "mask", shape).astype(np.bool_)
+        bad |= np.asarray(mask.any(axis=0)) if mask.ndim == 3 else mask
+        done.append(f"mask of {files.mask.name}")
+    bad |= _never_good(looked_at, settings)
+    dark = own.dark if own.dark is not None and own.dark.shape == shape else None
+    if files.dark is not None:
+        dark = mean_dark(read_picture(files.dark, "dark", shape))
+    if dark is not None:
+        done.append(f"dark frame, {float(dark.mean()):.4g} a pixel, taken off")
+    flat = None if files.flat is None else mean_dark(read_picture(files.flat, "flat", shape))
+    if flat is not None:
+        bad |= ~(np.isfinite(flat) & (flat > 0.0))
+        usual = float(np.mean(flat[~bad])) if not bad.all() else 1.0
+        flat = np.where(bad, np.float32(1.0), flat / np.float32(usual)).astype(np.float32)
+        done.append("divided by the flat field")
+    if settings.background:
+        done.append(f"background of {settings.background:g} a pixel taken off")
+    if bad.any():
+        done.append(f"{int(np.count_nonzero(bad))} pixels masked")
+    return Corrections(bad=bad, dark=dark, flat=flat), done
+
+
+def _never_good(frames: AnyArray, settings: PreparationSettings) -> npt.NDArray[np.bool_]:
+    """Tell the pixels that hold the largest number of their type in all frames, or are beyond a threshold in all."""
+    low, high = np.nanmin(frames, axis=0), np.nanmax(frames, axis=0)
+    bad: npt.NDArray[np.bool_] = np.asarray(~np.isfinite(frames).any(axis=0))
+    if frames.dtype.kind == "u":
+        bad |= low == np.iinfo(frames.dtype.name).max
+    if settings.mask_above is not None:
+        bad |= low >= settings.mask_above
+    if settings.mask_below is not None:
+        bad |= high <= settings.mask_below
+    return bad
+
+
+def _kept(
+    source: RawFrames, settings: PreparationSettings, corrections: Corrections, done: list[str]
+) -> npt.NDArray[np.int64]:
+    n_frames = source.shape[0]
+    kept = kept_frames(n_frames, frame_ranges(settings.drop) or ())
+    if settings.drop_odd:
+        good = ~corrections.bad
+        sums = [piece[:, good].sum(axis=1, dtype=np.float64) for piece in source.pieces(np.arange(n_frames))]
+        odd = odd_frames(np.concatenate(sums))
+        kept = np.setdiff1d(kept, odd)
+        listed = ", ".join(map(str, odd[:8])) + (", …" if len(odd) > 8 else "")
+        done.append(f"{len(odd)} dark or glitched frames left out" + (f": {listed}" if len(odd) else ""))
+    if not len(kept):
+        raise ScanError("preparation", [Problem(path="drop", expected="a frame that is left", found="none")])
+    if len(kept) < n_frames:
+        done.insert(0, f"{n_frames - len(kept)} of {n_frames} frames left out")
+    return kept
+
+
+def _metadata(own: OwnParts, source: RawFrames, plan: FramePlan) -> ScanMetadata:
+    """Settle the lengths at the end: what is typed, then what the file says."""
+    settings, geometry = plan.settings, own.geometry
+    wavelength = settings.wavelength_m or geometry.wavelength_m
+    if settings.energy_ev is not None:
+        wavelength = wavelength_from_energy(energy_ev=settings.energy_ev)
+    if settings.voltage_v is not None:
+        wavelength = wavelength_from_voltage(voltage_v=settings.voltage_v)
+    distance = settings.distance_m or geometry.distance_m
+    stated = geometry.detector_pixel_m
+    detector = settings.detector_pixel_m or (None if stated is None else stated[1])
+    raise_if_any(ScanError, "preparation", geometry_problems(distance_m=distance, detector_pixel_m=detector))
+    pixel = settings.pixel_m
+    if pixel is None and wavelength and distance and detector:
+        binned = abs(detector) * settings.bin
+        pixel = object_pixel_m(
+            wavelength_m=wavelength, distance_m=abs(distance), detector_pixel_m=binned, size_px=plan.size
+        )
+    elif pixel is None and geometry.pixel_m is not None:
+        pixel = geometry.pixel_m / _zoom(source, plan)
+    raise_if_any(ScanError, "preparation", geometry_problems(pixel_m=pixel))
+    return ScanMetadata(
+        name=source.path.stem, pixel_size_m=pixel, wavelength_m=wavelength, distance_m=distance, extra=own.notes
+    )
+
+
+def _zoom(source: RawFrames, plan: FramePlan) -> float:
+    """Give how many pixels of the object at the end go on one of those before: the window over the frame."""
+    return plan.size * plan.settings.bin / source.shape[2]
+
+
+def _positions_px(
+    files: SourceFiles, source: RawFrames, own: OwnParts, plan: FramePlan, metadata: ScanMetadata
+) -> Real:
+    if files.positions is not None:
+        columns, unit = read_columns(files.positions, files.columns), files.unit
+        positions = columns[:, ::-1].copy()
+    elif own.positions is not None:
+        positions, unit = own.positions, own.unit
+    else:
+        fix = "give a file with --positions FILE --columns X,Y --unit UNIT"
+        raise ScanError(
+            "preparation", [Problem(path="positions", expected="a position a frame", found="none", fix=fix)]
+        )
+    if len(positions) != source.shape[0]:
+        found = f"{len(positions)} positions for {source.shape[0]} frames"
+        raise ScanError("preparation", [Problem(path="positions", expected="a position a frame", found=found)])
+    if unit == PIXELS:
+        in_px = positions if files.positions is not None else positions * _zoom(source, plan)
+    else:
+        factor = factor_to("m", unit, "--unit")
+        if isinstance(factor, Problem):
+            raise ScanError("preparation", [factor])
+        if metadata.pixel_size_m is None:
+            found = "positions in lengths, and no object pixel"
+            fix = "give --energy-ev (or --wavelength-m, --voltage-v), --distance-m and --detector-pixel-m, or --pixel-m"
+            problem = Problem(path="pixel_m", expected="the object pixel", found=found, fix=fix)
+            raise ScanError("preparation", [problem])
+        in_px = positions * factor / metadata.pixel_size_m
+    if not np.isfinite(in_px).all():
+        raise ScanError(
+            "preparation", [Problem(path="positions", expected="finite numbers", found="NaN or infinite ones")]
+        )
+    moved = moved_positions(in_px, plan.settings)
+    raise_if_any(ScanError, "preparation", position_problems(moved, size_px=plan.size))
+    return moved
+
+
+def _what_is_done(plan: FramePlan, centre: tuple[float, float], *, found: bool) -> list[str]:
+    settings = plan.settings
+    turned = [f"turned by {settings.turn_deg} degrees"] if settings.turn_deg else []
+    turned += [f"{settings.flip} flipped"] if settings.flip is not Flip.NONE else []
+    turned += ["rows and columns exchanged"] if settings.transpose else []
+    how = "found as the centre of mass of the bright light" if found else "as given"
+    done = [f"frames {', '.join(turned)}"] if turned else []
+    window = plan.size * settings.bin
+    done.append(f"window of {window} x {window} px about the beam at ({centre[0]:.2f}, {centre[1]:.2f}), {how}")
+    return done + ([f"blocks of {settings.bin} x {settings.bin} px summed"] if settings.bin > 1 else [])
+
+
+def _probe(own: OwnParts, source: RawFrames, plan: FramePlan, done: list[str]) -> npt.NDArray[np.complex64] | None:
+    if own.probe is None:
+        return None
+    settings = plan.settings
+    turned = bool(settings.turn_deg) or settings.flip is not Flip.NONE or settings.transpose
+    if turned or own.probe.shape[1:] != source.shape[1:]:
+        done.append("the probe of the file left out: " + ("the frames are turned" if turned else "it has another size"))
+        return None
+    return prepared_probe(own.probe, plan)
+
+
+def _frames(job: _Job, progress: Progress) -> Iterator[AnyArray]:
+    through = 0
+    for piece in job.source.pieces(job.kept):
+        yield prepared_frames(piece, job.plan)
+        through += len(piece)
+        progress(through)
+
+
+def _prepared(job: _Job) -> PreparedScan:
+    mask = job.plan.mask
+    return PreparedScan(
+        n_patterns=len(job.kept),
+        size=job.plan.size,
+        dtype=job.plan.result_dtype,
+        positions_px=job.positions_px,
+        bad_pixels=mask if mask.any() else None,
+        probe=job.probe,
+        domain=job.own.domain,
+        metadata=job.metadata,
+    )
+
+
+def _figures_in(job: _Job) -> dict[str, object]:
+    n_frames, height, width = job.source.shape
+    return {
+        "frames": n_frames,
+        "frame_px": f"{height} x {width}",
+        "number_format": str(job.source.dtype),
+        "frames_in": job.source.key or job.source.path.name,
+    }
+
+
+def _figures_out(job: _Job, after: Real) -> dict[str, object]:
+    extent = np.ptp(job.positions_px, axis=0)
+    return {
+        "patterns": len(job.kept),
+        "pattern_px": job.plan.size,
+        "number_format": str(job.plan.result_dtype),
+        "bad_pixels": int(np.count_nonzero(job.plan.mask)),
+        "counts_per_pattern": float(after.sum()),
+        "object_pixel_m": job.metadata.pixel_size_m,
+        "extent_px": f"{extent[0]:.4g} x {extent[1]:.4g}",
+        "probe": "none: give one with --probe or --probe-model" if job.probe is None else str(job.probe.shape),
+    }

@@ -1,0 +1,46 @@
+"""One picture of a preparation: the mean frame as it came and as it left."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ptycho_adapters.atomic import atomic_path
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import numpy.typing as npt
+
+_SIZE_IN, _DPI, _SMALLEST_SHARE = (10.0, 5.0), 130, 1e-5
+
+
+def write_before_after_png(
+    before: npt.NDArray[np.float64], after: npt.NDArray[np.float64], path: Path, *, title: str
+) -> None:
+    """Draw both mean frames side by side, logarithmically; the middle of the second is marked.
+
+    Args:
+        before: (H, W) mean of frames as they came.
+        after: (N, N) mean of the patterns.
+        path: PNG file; written atomically.
+        title: above the picture.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg  # noqa: PLC0415 - matplotlib takes half a second
+    from matplotlib.colors import LogNorm  # noqa: PLC0415
+    from matplotlib.figure import Figure  # noqa: PLC0415
+
+    figure = Figure(figsize=_SIZE_IN, dpi=_DPI, layout="constrained")
+    FigureCanvasAgg(figure)
+    for axes, image, name in zip(figure.subplots(1, 2), (before, after), ("before", "after"), strict=True):
+        high = float(np.nanpercentile(image, 99.9))
+        top = high if high > 0.0 else 1.0
+        shown = axes.imshow(np.clip(image, _SMALLEST_SHARE * top, None), norm=LogNorm(_SMALLEST_SHARE * top, top))
+        figure.colorbar(shown, ax=axes, shrink=0.8, label="mean counts")
+        axes.set_title(f"{name}: {image.shape[0]} x {image.shape[1]} px")
+    middle = after.shape[0] // 2
+    axes.plot([middle], [middle], marker="+", color="white", markersize=12)
+    figure.suptitle(title, fontsize=12)
+    with atomic_path(path) as partial:
+        figure.savefig(partial, format="png")
