@@ -26,6 +26,11 @@ _TRAIN = f"ptycho train --train-data-file SCAN --output-dir FOLDER --n-groups IN
 CONFIG_NAME = "config.json"
 
 
+def archive_file(path: Path) -> Path:
+    """File that a path stands for: itself if it names a zip file, else `wts.h5.zip` in that folder."""
+    return path if path.suffix == ".zip" else path / ARCHIVE_NAME
+
+
 def find_archive(model_path: Path) -> Path:
     """Return the archive that a model path stands for.
 
