@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ptycho_core.errors import DependencyError
 
-INSTALL = "pip install 'tensorflow>=2.18', or 'tensorflow-cpu>=2.18' on a machine without a GPU"
+INSTALL = "pip install 'tensorflow>=2.21', or on a machine without a GPU: pip install 'tensorflow-cpu>=2.21'"
 
 
 def missing(error: ModuleNotFoundError) -> Exception:

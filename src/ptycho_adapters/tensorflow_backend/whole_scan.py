@@ -53,10 +53,10 @@ class PassRunner:
 
     def __init__(self, generator: Generator) -> None:
         self.generator = generator
-        self.contribute = tf.function(self._contribute, reduce_retracing=True)
-        self.combine = tf.function(self._combine, reduce_retracing=True)
-        self.moved = tf.function(shift_probe, reduce_retracing=True)
-        self.judged = tf.function(_judged, reduce_retracing=True)
+        self.contribute = tf.function(self._contribute, autograph=False, reduce_retracing=True)
+        self.combine = tf.function(self._combine, autograph=False, reduce_retracing=True)
+        self.moved = tf.function(shift_probe, autograph=False, reduce_retracing=True)
+        self.judged = tf.function(_judged, autograph=False, reduce_retracing=True)
 
     def _contribute(self, weights: Weights, view_parts: _View, object_: tf.Tensor, total: tf.Tensor) -> tf.Tensor:
         """Add what the patterns of a view ask for under an object (1, pixels) to a total (1, pixels)."""

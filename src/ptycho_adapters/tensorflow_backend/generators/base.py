@@ -115,7 +115,7 @@ class Steps:
 
     def __init__(self, generator: Generator) -> None:
         self._generator = generator
-        self._step = tf.function(self._one, reduce_retracing=True, experimental_attributes=_KEPT_WHOLE)
+        self._step = tf.function(self._one, autograph=False, reduce_retracing=True, experimental_attributes=_KEPT_WHOLE)
 
     def run(self, weights: Weights, view: View, weight: tf.Tensor) -> Iterator[tuple[Draft, tf.Tensor]]:
         """Run all steps on one view that holds every pattern of its groups.

@@ -57,8 +57,8 @@ class Learner:
         self._drafts = bool(config.draft_weight)
         self._variables = {name: tf.Variable(np.array(from_torch(value))) for name, value in generator.weights.items()}
         self._optimizer = Optimizer(list(self._variables.values()), config)
-        self._learn = tf.function(self._learn_once, reduce_retracing=True)
-        self._judge = tf.function(self._judge_once, reduce_retracing=True)
+        self._learn = tf.function(self._learn_once, autograph=False, reduce_retracing=True)
+        self._judge = tf.function(self._judge_once, autograph=False, reduce_retracing=True)
 
     def learn(self, arm: Arm, groups: NDArray[np.integer], rate: float) -> float:
         """Take a step on groups (B, C) of scan indices; gives the main term of the loss before it."""
@@ -70,7 +70,7 @@ class Learner:
 
     def gradient(self, arm: Arm, groups: NDArray[np.integer]) -> dict[str, NDArray[Any]]:
         """Give the gradient of the loss for groups (B, C), by names and in the layout of torch."""
-        found, _ = tf.function(self._gradients)(*_inputs(arm, groups))
+        found, _ = tf.function(self._gradients, autograph=False)(*_inputs(arm, groups))
         return {name: to_torch(each.numpy()) for name, each in zip(self._variables, found, strict=True)}
 
     def weights(self) -> dict[str, NDArray[Any]]:
