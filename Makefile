@@ -74,7 +74,7 @@ endif
 $(TF_READY): $(READY) constraints-tensorflow.txt
 	@echo "==> setting up $(TF_VENV) (first time: a minute and 1.5 GB)"
 	@$(PYTHON) -m venv $(TF_VENV)
-	@$(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))' \
+	@$(BIN)/python -c 'import sysconfig; print("import site; site.addsitedir(%r)" % sysconfig.get_path("purelib"))' \
 		>"$$($(TF_VENV)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/base.pth"
 	@$(TF_VENV)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints-tensorflow.txt \
 		tensorflow-cpu h5py

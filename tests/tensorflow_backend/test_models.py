@@ -45,10 +45,15 @@ SMALL_NETWORKS: dict[str, dict[str, Any]] = {
 
 def first_weights(payload: TrainingPayload) -> Weights:
     """Weights that do something in every layer."""
-    wanted = weights_for(payload.pt_model_config, payload.pt_data_config)
+    return noisy(started(weights_for(payload.pt_model_config, payload.pt_data_config), 3))
+
+
+def noisy(weights: Weights) -> Weights:
+    """The same weights and a little of everything."""
     random = np.random.default_rng(1)
-    made = started(wanted, 3)
-    return {name: value + 0.02 * random.standard_normal(value.shape).astype(np.float32) for name, value in made.items()}
+    return {
+        name: value + 0.02 * random.standard_normal(value.shape).astype(np.float32) for name, value in weights.items()
+    }
 
 
 def torch_generator(payload: TrainingPayload, weights: Weights) -> torch_generators.Generator:
@@ -230,7 +235,7 @@ def test_a_cnn_of_any_structure_gives_the_patches_of_its_twin(structure: CnnStru
 
     payload = payload_for("tensorflow", Path(), architecture="cnn", amp_activation=structure.activation)
     wanted = weights_for(payload.pt_model_config, payload.pt_data_config, structure)
-    weights = {name: value + np.float32(0.01) for name, value in started(wanted, 5).items()}
+    weights = noisy(started(wanted, 5))
     twin = LegacyCnn(structure)
     twin.load_state_dict({name: torch.tensor(value) for name, value in weights.items()})
     scan = tiny_scan()

@@ -23,14 +23,18 @@ class Pace:
         config: names the scheduler and its numbers, and the epochs.
         limit: of the run; the schedule passes in what is left of it now.
         steps_per_epoch: optimiser steps of one epoch.
+        tail_s: seconds to leave for what comes after the last step.
 
     Attributes:
         steps: that are done.
     """
 
-    def __init__(self, config: TorchTrainingConfig, limit: TimeLimit, *, steps_per_epoch: int) -> None:
+    def __init__(
+        self, config: TorchTrainingConfig, limit: TimeLimit, *, steps_per_epoch: int, tail_s: float = 0.0
+    ) -> None:
         self._config, self._per_epoch = config, steps_per_epoch
-        self._max_time_s, self._clock = limit.left_s, Clock(limit.now)
+        self._max_time_s = None if limit.left_s is None else max(1e-3, limit.left_s - tail_s)
+        self._clock = Clock(limit.now)
         self._steps_s: deque[float] = deque(maxlen=_RECENT_STEPS)
         self.steps = 0
 

@@ -12,7 +12,7 @@ from ptycho_adapters.common.groups import batches_of_epoch, random_of_epoch, tra
 from ptycho_adapters.common.model import EpochLosses, ScanProbe, Selection
 from ptycho_adapters.common.monitoring import Patience, Plateau, start_is_kept, watched_loss
 from ptycho_adapters.common.pace import Pace
-from ptycho_adapters.common.schedule import TimeLimit
+from ptycho_adapters.common.schedule import Clock, TimeLimit
 from ptycho_adapters.common.step_means import StepMeans
 from ptycho_adapters.tensorflow_backend.execution import device_of, prepare_process
 from ptycho_adapters.tensorflow_backend.generators.build import build_generator
@@ -93,7 +93,8 @@ class _Run:
         self._plateau, self._steps = Plateau(self._config), StepMeans()
         self._history: list[EpochLosses] = []
         self._start_loss = self._look() if data.validates else None
-        self._pace = Pace(self._config, limit, steps_per_epoch=math.ceil(len(self._groups.train) / self._batch_size))
+        steps = math.ceil(len(self._groups.train) / self._config.batch_size)
+        self._pace = Pace(self._config, limit, steps_per_epoch=steps, tail_s=self._look_s(limit))
 
     def model(self) -> TrainedModel:
         """Run the epochs and give what they leave."""
@@ -145,6 +146,14 @@ class _Run:
         parts = [groups[first : first + self._batch_size] for first in range(0, len(groups), self._batch_size)]
         losses = [self._learner.judge(self._arms.validation, part) for part in parts]
         return float(np.average(losses, weights=[len(part) for part in parts]))
+
+    def _look_s(self, limit: TimeLimit) -> float:
+        """Seconds that a look at what is held out takes, where time is limited; the first one traced a graph."""
+        if limit.seconds is None or not self._held_out:
+            return 0.0
+        clock = Clock(limit.now)
+        self._look()
+        return clock.elapsed_s
 
     def _trained(self) -> TrainedModel:
         payload, selection = self._payload, self._selection()
