@@ -1,8 +1,12 @@
 # Two commands for a fresh machine with Python >= 3.11: `make demo` and `make test`.
+# `make test TENSORFLOW=no` leaves the TensorFlow backend out, on a machine that shall not have it (1.5 GB).
 PYTHON ?= python3
+TENSORFLOW ?= yes
 VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
+TF_VENV  := .venv-tensorflow
+TF_READY := $(TF_VENV)/.ready
 export PYTHONHASHSEED ?= 0
 export HYPOTHESIS_PROFILE ?= ci
 
@@ -11,7 +15,7 @@ CLIENT       := .venv-ptychodus
 CLIENT_READY := $(CLIENT)/.ready
 CLIENT_NEEDS := httpx watchdog colorcet pyyaml "pydantic-ai-slim[openai]<3"
 
-.PHONY: help install demo test check lint mypy pyright imports tests test-ptychodus clean
+.PHONY: help install demo test check lint mypy pyright imports tests test-ptychodus test-tensorflow clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 18
@@ -29,9 +33,10 @@ $(READY): pyproject.toml constraints.txt
 demo: $(READY)  ## simulate, train, reconstruct an unseen object, evaluate (about 3 minutes on 2 cores)
 	@$(BIN)/python -m ptycho_adapters.demo --output-dir demo_output
 
-test: $(READY)  ## everything CI runs
+test: $(READY)  ## everything CI runs; TENSORFLOW=no leaves out what needs TensorFlow
 	@$(MAKE) --no-print-directory --jobs 2 check
 	@$(MAKE) --no-print-directory tests
+	@$(MAKE) --no-print-directory test-tensorflow
 	@echo "==> all checks passed"
 
 check: mypy pyright lint imports
@@ -75,5 +80,24 @@ test-ptychodus: $(CLIENT_READY)  ## all four reconstructors inside the released 
 	@OMP_NUM_THREADS=1 $(CLIENT)/bin/python -m pytest -q shims/ptychodus/tests -p no:cacheprovider -W default \
 		-o pythonpath="shims/ptychodus/tests" --durations=10
 
-clean:  ## remove the environment and everything generated
-	rm -rf $(VENV) $(CLIENT) demo_output .mypy_cache .ruff_cache .pytest_cache .hypothesis
+ifeq ($(TENSORFLOW),no)
+test-tensorflow:
+	@echo "==> the TensorFlow backend is left out: TENSORFLOW=no"
+else
+test-tensorflow: $(TF_READY)  ## the tests of the TensorFlow backend, in an environment and a process of their own
+	@echo "==> pytest tests/tensorflow_backend (make test TENSORFLOW=no leaves it out)"
+	@$(TF_VENV)/bin/python -m pytest -q tests/tensorflow_backend
+endif
+
+# On top of the other environment: what differs lies in this one alone, above all TensorFlow and the h5py that it wants.
+$(TF_READY): $(READY) constraints-tensorflow.txt
+	@echo "==> setting up $(TF_VENV) (first time: a minute and 1.5 GB)"
+	@$(PYTHON) -m venv $(TF_VENV)
+	@$(BIN)/python -c 'import sysconfig; print("import site; site.addsitedir(%r)" % sysconfig.get_path("purelib"))' \
+		>"$$($(TF_VENV)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/base.pth"
+	@$(TF_VENV)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints-tensorflow.txt \
+		tensorflow-cpu h5py
+	@touch $@
+
+clean:  ## remove the environments and everything generated
+	rm -rf $(VENV) $(CLIENT) $(TF_VENV) demo_output .mypy_cache .ruff_cache .pytest_cache .hypothesis

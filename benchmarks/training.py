@@ -132,7 +132,7 @@ def _network_calls(scan: Scan, case: Case) -> list[Call]:
     import torch  # noqa: PLC0415
     from networks import watched  # noqa: PLC0415
 
-    from ptycho_adapters.torch_backend.data.groups import training_set  # noqa: PLC0415
+    from ptycho_adapters.common.groups import training_set  # noqa: PLC0415
     from ptycho_adapters.torch_backend.training.trainer import build_module  # noqa: PLC0415
 
     payload = _payload(scan, case, Path("unused"), epochs=1)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
-from ptycho_adapters.torch_backend.data.groups import training_set
+from ptycho_adapters.common.groups import training_set
 from ptycho_core.config.overrides import Layer
 from ptycho_core.config.payload import ScanFacts, TrainingPayload, resolve_training
 from ptycho_core.config.small_scan import suited_to

@@ -19,7 +19,8 @@ import h5py
 import numpy as np
 import torch
 
-from ptycho_adapters.torch_backend.generators.cnn import CnnStructure, LegacyCnn
+from ptycho_adapters.common.cnn_structure import CnnStructure
+from ptycho_adapters.torch_backend.generators.cnn import LegacyCnn
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

@@ -13,10 +13,10 @@ import pytest
 import torch
 from lightning import Callback, LightningModule, Trainer
 
-from ptycho_adapters.torch_backend.data.groups import GroupBatch, training_set
+from ptycho_adapters.common.groups import training_set
+from ptycho_adapters.common.schedule import TimeLimit
 from ptycho_adapters.torch_backend.trained_model import TrainedModel
 from ptycho_adapters.torch_backend.training.checkpoints import checkpoint_callbacks
-from ptycho_adapters.torch_backend.training.schedule import TimeLimit
 from ptycho_adapters.torch_backend.training.trainer import build_module, train
 from ptycho_core.config import PyTorchExecutionConfig
 from ptycho_core.config.payload import ScanFacts, TrainingPayload, resolve_training
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     from torch.optim import Optimizer
 
+    from ptycho_adapters.torch_backend.data.groups import GroupBatch
     from ptycho_adapters.torch_backend.training.module import PtychoModule
     from ptycho_core.measurement.scan import Scan
 

@@ -24,6 +24,12 @@ if TYPE_CHECKING:
 ARCHIVE_NAME = "wts.h5.zip"
 _TRAIN = f"ptycho train --train-data-file SCAN --output-dir FOLDER --n-groups INTEGER writes {ARCHIVE_NAME} there"
 CONFIG_NAME = "config.json"
+_SUFFIXES = (".zip", ".ckpt")  # the Ptychodus client knows models by the latter
+
+
+def archive_file(path: Path) -> Path:
+    """File that a path stands for: itself if it is named like an archive, else `wts.h5.zip` in that folder."""
+    return path if path.suffix in _SUFFIXES else path / ARCHIVE_NAME
 
 
 def find_archive(model_path: Path) -> Path:

@@ -22,7 +22,7 @@ INSTALL: Mapping[str, str] = MappingProxyType(
 
 def needs(package: str) -> DependencyError:
     """Return the error about a package that is not installed."""
-    return DependencyError(f"training and reconstruction need the package {package}: {INSTALL[package]}")
+    return DependencyError(f"PyTorch backend selected, and the package {package} is not installed: {INSTALL[package]}")
 
 
 def missing(error: ModuleNotFoundError) -> Exception:

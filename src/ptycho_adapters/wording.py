@@ -17,6 +17,7 @@ _SOURCES: Mapping[Layer, str] = MappingProxyType(
         Layer.FILE: "configuration file",
         Layer.ARCHIVE: "model archive",
         Layer.SCAN: "scan",
+        Layer.BACKEND: "backend",
         Layer.TORCH_DEFAULT: "default",
         Layer.CANONICAL_DEFAULT: "canonical default",
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import importlib
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,10 +14,10 @@ import pytest
 from cli_samples import tiny_scan
 from ptycho_adapters import factory, legacy, scan_facts
 from ptycho_adapters.cli import main
+from ptycho_adapters.common import groups
 from ptycho_adapters.files import read_product, read_scan
 from ptycho_adapters.files import scans as scan_reader
 from ptycho_adapters.torch_backend import save_archive
-from ptycho_adapters.torch_backend.data import groups
 from ptycho_adapters.torch_backend.inference import consistency, reconstruct
 from ptycho_adapters.torch_backend.training import trainer
 from ptycho_core.config import payload as core_payload
@@ -66,6 +67,8 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def walked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The stops of a road as they are called, under whatever name a module knows them."""
     calls: list[str] = []
+    # A module that is first imported while another one is watched would keep the watched names.
+    importlib.import_module("ptycho_adapters.torch_backend.framework")
     ours = [module for name, module in sys.modules.items() if name.startswith(("ptycho_core", "ptycho_adapters"))]
     for stop in STOPS:
         watched = _noting(stop, calls)

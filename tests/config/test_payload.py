@@ -150,7 +150,7 @@ def test_a_number_of_groups_that_is_not_valid_is_one_problem(name: str, layer: s
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("architecture", "fno"), ("backend", "tensorflow"), ("cbam_encoder", False), ("middle_trim", 32), ("window", 5)],
+    [("architecture", "fno"), ("cbam_encoder", False), ("middle_trim", 32), ("window", 5)],
 )
 def test_what_no_run_can_honour_is_refused(name: str, value: object) -> None:
     """The message says why."""

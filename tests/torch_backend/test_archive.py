@@ -222,7 +222,7 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
         (_with("manifest.json", b"[]"), r"manifest\.json\.format: expected 'ptycho-core-model', found None"),
         (_with("manifest.json", b"\xff"), r"manifest\.json: expected JSON"),
         (_with_manifest(format_version=3), r"manifest\.json\.format_version: expected 1 or 2, found 3"),
-        (_with_manifest(backend="tensorflow"), r"manifest\.json\.backend: expected 'pytorch', found 'tensorflow'"),
+        (_with_manifest(backend="jax"), r"manifest\.json\.backend: expected 'pytorch' or 'tensorflow', found 'jax'"),
         (
             _with_manifest(generator="fno"),
             r"manifest\.json\.generator: expected 'unrolled', as config\.json, found 'fno'",

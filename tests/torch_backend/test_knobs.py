@@ -14,6 +14,8 @@ from ptycho_core.config.table import INFERENCE, OF_ARCHIVE, TRAINING, FieldInfo,
 TESTS = Path(__file__).parents[1]
 
 SHOWN: dict[str, tuple[str, ...]] = {
+    "test_run.py::test_a_training_gives_its_model": ("backend",),
+    "test_run.py::test_a_reconstruction_gives_amplitude_and_phase": ("backend",),
     "torch_backend/test_knobs_optimisation.py::test_the_setting_changes_the_training": (
         "learning_rate",
         "optimizer",
@@ -198,6 +200,7 @@ OF_RECONSTRUCTION = {
     "torch_backend/test_reconstruct.py",
     "torch_backend/test_faulty_scans.py",
     "command_line/test_run.py",
+    "test_run.py::test_a_reconstruction_gives_amplitude_and_phase",
 }
 
 
@@ -221,7 +224,11 @@ def test_every_setting_of_a_run_is_shown_to_work(info: FieldInfo) -> None:
 @pytest.mark.parametrize("info", _chosen(), ids=lambda info: info.key)
 def test_it_is_shown_in_every_kind_of_run_that_reads_it(info: FieldInfo) -> None:
     """A setting that a training reads changes one, and so with a reconstruction; what comes with a model is apart."""
-    showing = {name.partition("::")[0] in OF_RECONSTRUCTION for name, keys in SHOWN.items() if info.key in keys}
+    showing = {
+        not OF_RECONSTRUCTION.isdisjoint((name, name.partition("::")[0]))
+        for name, keys in SHOWN.items()
+        if info.key in keys
+    }
 
     if info.key in TRAINING and TRAINING.reads(info):
         assert False in showing

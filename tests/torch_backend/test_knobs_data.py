@@ -9,15 +9,9 @@ import numpy as np
 import pytest
 import torch
 
+from ptycho_adapters.common.groups import TrainingGroups, training_groups, training_set
 from ptycho_adapters.torch_backend import train
-from ptycho_adapters.torch_backend.data.groups import (
-    EpochBatches,
-    GroupBatch,
-    TrainingGroups,
-    group_loader,
-    training_groups,
-    training_set,
-)
+from ptycho_adapters.torch_backend.data.groups import EpochBatches, GroupBatch, group_loader
 from ptycho_adapters.torch_backend.data.resident import ResidentScan
 from ptycho_adapters.torch_backend.training.trainer import build_module
 from ptycho_core.errors import ConfigError, ScanError

@@ -11,10 +11,10 @@ import torch
 from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
 
+from ptycho_adapters.common.schedule import TimeLimit
 from ptycho_adapters.torch_backend import reconstruct, train
 from ptycho_adapters.torch_backend.execution import accelerator_name, pick_device
 from ptycho_adapters.torch_backend.training.callbacks import LossHistory
-from ptycho_adapters.torch_backend.training.schedule import TimeLimit
 from ptycho_adapters.torch_backend.training.trainer import build_trainer
 from ptycho_core.config import PyTorchExecutionConfig, TorchInferenceConfig
 from ptycho_core.errors import ConfigError, DependencyError

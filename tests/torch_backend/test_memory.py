@@ -13,9 +13,10 @@ import torch
 from cli_samples import tiny_scan as scan_file
 from ptycho_adapters import legacy
 from ptycho_adapters.cli import main
+from ptycho_adapters.common.groups import training_set
+from ptycho_adapters.common.patterns import mean_flux
 from ptycho_adapters.torch_backend import reconstruct, save_archive, train
-from ptycho_adapters.torch_backend.data.groups import training_set
-from ptycho_adapters.torch_backend.data.resident import ResidentScan, mean_flux
+from ptycho_adapters.torch_backend.data.resident import ResidentScan
 from ptycho_adapters.torch_backend.generators import build_generator
 from ptycho_adapters.torch_backend.inference.memory import check_reconstruction, check_residency, kept_per_pixel
 from ptycho_adapters.torch_backend.memory import size_of

@@ -12,9 +12,9 @@ import torch
 
 from cli_samples import tiny_scan as scan_file
 from ptycho_adapters.cli import main
+from ptycho_adapters.common.groups import training_groups, training_set
 from ptycho_adapters.files import read_product, read_scan, write_scan
 from ptycho_adapters.torch_backend import reconstruct, train
-from ptycho_adapters.torch_backend.data.groups import training_groups, training_set
 from ptycho_adapters.torch_backend.data.resident import ResidentScan
 from ptycho_adapters.torch_backend.inference.memory import check_residency
 from ptycho_adapters.torch_backend.training.memory import check_patterns

@@ -8,8 +8,7 @@ import time
 import attrs
 import pytest
 
-from ptycho_adapters.torch_backend.training.callbacks import Schedule
-from ptycho_adapters.torch_backend.training.schedule import (
+from ptycho_adapters.common.schedule import (
     Clock,
     Pieces,
     Progress,
@@ -17,6 +16,7 @@ from ptycho_adapters.torch_backend.training.schedule import (
     learning_rate_factor,
     parse_duration_s,
 )
+from ptycho_adapters.torch_backend.training.callbacks import Schedule
 from ptycho_core.config import TorchTrainingConfig
 from torch_sample import FakeClock
 

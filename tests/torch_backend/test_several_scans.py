@@ -12,9 +12,10 @@ import pytest
 import torch
 
 from ptycho_adapters.commands.train import probe_change
+from ptycho_adapters.common.groups import training_groups, training_set
+from ptycho_adapters.common.patterns import mean_flux
 from ptycho_adapters.torch_backend import load_archive, reconstruct, save_archive, train
-from ptycho_adapters.torch_backend.data.groups import group_loader, training_groups, training_set
-from ptycho_adapters.torch_backend.data.resident import mean_flux
+from ptycho_adapters.torch_backend.data.groups import group_loader
 from ptycho_adapters.torch_backend.memory import size_of
 from ptycho_adapters.torch_backend.physics.probe import TrainableProbe
 from ptycho_adapters.torch_backend.training.memory import check_patterns, check_training, kept_for_gradient

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import torch
 
-from ptycho_adapters.torch_backend.data.groups import training_groups
+from ptycho_adapters.common.groups import training_groups
+from ptycho_adapters.common.schedule import TimeLimit
 from ptycho_adapters.torch_backend.training.held_out import Start, look_at_start
-from ptycho_adapters.torch_backend.training.schedule import TimeLimit
 from torch_sample import FakeClock, module_of, payload_for, quick_training, tiny_scan, weights
 
 if TYPE_CHECKING:

@@ -11,8 +11,9 @@ import pytest
 import scipy.signal
 import torch
 
+from ptycho_adapters.common.cnn_structure import CnnStructure
 from ptycho_adapters.torch_backend.generators import build_generator
-from ptycho_adapters.torch_backend.generators.cnn import CnnStructure, LegacyCnn
+from ptycho_adapters.torch_backend.generators.cnn import LegacyCnn
 from ptycho_adapters.torch_backend.generators.ffno import AxisMixer, FactorisedFourierOperator, SpectralMixer
 from ptycho_core.config import DataConfig, TorchModelConfig
 from ptycho_core.errors import ConfigError

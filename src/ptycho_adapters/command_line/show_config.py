@@ -13,6 +13,7 @@ import numpy as np
 from ptycho_adapters.command_line import console
 from ptycho_adapters.setting_sections import SECTIONS, section_of
 from ptycho_adapters.wording import shown_value, source_in_words
+from ptycho_core.config.backend_limits import for_backend
 from ptycho_core.config.bridge import settings_of
 from ptycho_core.config.overrides import Layer, resolve
 from ptycho_core.config.payload import refusals
@@ -65,7 +66,8 @@ def show_settings(
     if payload is not None:
         values, provenance = settings_of(*payload.records), payload.provenance
     else:
-        resolution = resolve({Layer.CLI: request.cli, Layer.FILE: request.file, **(facts or {})}, request.table)
+        layers = {Layer.CLI: request.cli, Layer.FILE: request.file, **(facts or {})}
+        resolution = for_backend(resolve(layers, request.table), request.table)
         raise_if_any(ConfigError, "settings", refusals(resolution, request.table))
         values, provenance = resolution.values, resolution.provenance
     found = []

@@ -14,23 +14,26 @@ from ptycho_adapters.command_line import console
 from ptycho_adapters.command_line.run_request import RunRequest, add_run_options
 from ptycho_adapters.command_line.scan_input import existing, read_measured, say_findings, warn_of
 from ptycho_adapters.command_line.show_config import show_settings
-from ptycho_adapters.factory import commit, plan_inference, with_all_patterns
+from ptycho_adapters.factory import plan_inference, with_all_patterns
 from ptycho_adapters.legacy_archives import LEGACY_NOTICE
+from ptycho_adapters.run import framework
+from ptycho_adapters.run import run as run_on_backend
 from ptycho_adapters.shipped_weights import weights_path
 from ptycho_core.config.knob import Effect
 from ptycho_core.config.overrides import Layer
 from ptycho_core.config.payload import ArchiveFacts
 from ptycho_core.config.table import INFERENCE, OF_ARCHIVE
+from ptycho_core.results.reconstruction import Reconstruction
 
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Iterator, Mapping, Sequence
 
-    from ptycho_adapters.torch_backend import ScanProbe, TrainedModel
+    from ptycho_adapters.common.backend import Framework
+    from ptycho_adapters.common.model import ModelRecord, ScanProbe
     from ptycho_core.config.payload import InferencePayload
     from ptycho_core.config.table import FieldInfo
     from ptycho_core.measurement.scan import Scan
-    from ptycho_core.results.reconstruction import Reconstruction
 
 HELP = "reconstruct a scan, with a trained model or the package's own"
 USAGE = "ptycho infer --test-data FILE --output-dir FOLDER [--model-path FOLDER] [flags]"
@@ -131,22 +134,17 @@ def _show(request: RunRequest) -> None:
 def _reconstruct(request: RunRequest, payload: InferencePayload, scan: Scan, archive: Path | None) -> None:
     from ptycho_adapters.report.results import product_of, write_reconstruction  # noqa: PLC0415 - h5py
     from ptycho_adapters.report.summary import Summary  # noqa: PLC0415
-    from ptycho_adapters.torch_backend import reconstruct  # noqa: PLC0415 - torch takes seconds
 
-    model, path = _model(archive, scan)
-    commit(payload)
+    model, path = _model(framework(payload.tf_inference_config.backend), archive, scan)
     source = request.required_path("test_data_file")
     found = say_findings(source, scan)
     settings = payload.pt_inference_config
     if payload.execution_config.enable_progress_bar:
         console.note(f"reconstructing {scan.n_patterns} patterns of {scan.N} px")
-    result = reconstruct(
-        model,
-        scan,
-        execution_config=payload.execution_config,
-        inference_config=settings,
-        data_config=payload.pt_data_config,
-    )
+    _, _, results = run_on_backend(payload, scan, model=model)
+    result = results["reconstruction"]
+    if not isinstance(result, Reconstruction):
+        raise TypeError(f"expected a reconstruction, found a {type(result).__name__}")
     warn_of(result.findings, source)
     summary = Summary(
         command="infer",
@@ -161,16 +159,14 @@ def _reconstruct(request: RunRequest, payload: InferencePayload, scan: Scan, arc
     console.tell(console.summary(summary.title, summary.figures, files))
 
 
-def _model(archive: Path | None, scan: Scan) -> tuple[TrainedModel, Path]:
+def _model(backend: Framework, archive: Path | None, scan: Scan) -> tuple[ModelRecord, Path]:
     """Load the model that was named, or the package's own for the scan; and its file."""
-    from ptycho_adapters.torch_backend import generalist_for, load_archive  # noqa: PLC0415 - torch takes seconds
-
     if archive is None:
-        return generalist_for(scan), weights_path()
+        return backend.generalist_for(scan), weights_path()
     with warnings.catch_warnings():
         # The plan has said it.
         warnings.filterwarnings("ignore", message=f".*{re.escape(LEGACY_NOTICE)}", category=UserWarning)
-        return load_archive(archive), archive
+        return backend.load_archive(archive), archive
 
 
 def figures(result: Reconstruction, probes: Sequence[ScanProbe]) -> dict[str, object]:

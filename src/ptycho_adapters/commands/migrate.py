@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ptycho_adapters.archive_facts import ARCHIVE_NAME, find_model
+from ptycho_adapters.archive_facts import ARCHIVE_NAME, archive_file, find_model
 from ptycho_adapters.command_line import console
 from ptycho_adapters.command_line.usage import UsageError
 from ptycho_adapters.legacy_archives import is_legacy_archive
@@ -46,7 +46,7 @@ def run(typed: Mapping[str, object]) -> None:
         fix = "ptycho infer takes a model of this library as it is"
         problem = Problem(path="OLD", expected="a model of the legacy software", found="another file", fix=fix)
         raise ArchiveError(str(source), [problem])
-    from ptycho_adapters.torch_backend.archive import archive_file, save_archive  # noqa: PLC0415 - torch takes seconds
+    from ptycho_adapters.torch_backend import save_archive  # noqa: PLC0415 - torch takes seconds
     from ptycho_adapters.torch_backend.legacy_models import read_legacy_model  # noqa: PLC0415 - as above
 
     if archive_file(target).exists() and archive_file(target).samefile(source):

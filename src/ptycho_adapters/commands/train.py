@@ -16,7 +16,11 @@ from ptycho_adapters.command_line.run_request import RunRequest, add_run_options
 from ptycho_adapters.command_line.scan_input import existing, say_findings
 from ptycho_adapters.command_line.show_config import show_settings
 from ptycho_adapters.command_line.training_scans import read_training_scans, read_validation_scan, training_files
-from ptycho_adapters.factory import commit, plan_training
+from ptycho_adapters.common.groups import held_out_fraction, training_set_for
+from ptycho_adapters.common.model import ModelRecord
+from ptycho_adapters.factory import plan_training
+from ptycho_adapters.run import framework
+from ptycho_adapters.run import run as run_on_backend
 from ptycho_adapters.scan_facts import read_scan_facts
 from ptycho_core.config.overrides import Layer
 from ptycho_core.config.table import TRAINING
@@ -28,7 +32,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from ptycho_adapters.command_line.training_scans import TrainingFiles
-    from ptycho_adapters.torch_backend import TrainedModel, TrainingSet
+    from ptycho_adapters.common.groups import TrainingSet
     from ptycho_core.config.payload import TrainingPayload
     from ptycho_core.measurement.findings import Finding
     from ptycho_core.measurement.scan import Scan
@@ -70,7 +74,6 @@ def run(typed: Mapping[str, object]) -> None:
     scans = read_training_scans(files, request, payload)
     found = _findings(files, scans)
     data = _grouped(request, payload, files, scans)
-    commit(payload)
     model, seconds = _train(request, payload, data)
     _report(model, seconds, files, scans, found)
 
@@ -119,29 +122,27 @@ def _findings(files: TrainingFiles, scans: Sequence[Scan]) -> tuple[Finding, ...
 
 def _grouped(request: RunRequest, payload: TrainingPayload, files: TrainingFiles, scans: Sequence[Scan]) -> TrainingSet:
     """Draw the groups before anything is written; a scan that is too small for them is the user's to mend."""
-    from ptycho_adapters.torch_backend import training_set_for  # noqa: PLC0415 - torch takes seconds
-
     validation = read_validation_scan(files, request, payload)
     with request.resolving():
         return training_set_for(payload, scans, validation=validation, names=files.names)
 
 
-def _train(request: RunRequest, payload: TrainingPayload, data: TrainingSet) -> tuple[TrainedModel, float]:
-    from ptycho_adapters.torch_backend import train_on  # noqa: PLC0415 - torch takes seconds
-
+def _train(request: RunRequest, payload: TrainingPayload, data: TrainingSet) -> tuple[ModelRecord, float]:
+    framework(payload.tf_training_config.backend)  # one that is missing is the first thing to say
     if payload.execution_config.enable_progress_bar:
         several = f" in {len(data.scans)} scans" if len(data.scans) > 1 else ""
         console.note(f"training on {_size(data.scans)}{several}{_suited(payload, data)}")
     started = time.perf_counter()
     with request.resolving():
-        model = train_on(payload, data)
+        _, _, results = run_on_backend(payload, data)
+    model = results["model"]
+    if not isinstance(model, ModelRecord):
+        raise TypeError(f"expected a trained model, found a {type(model).__name__}")
     return model, time.perf_counter() - started
 
 
 def _suited(payload: TrainingPayload, data: TrainingSet) -> str:
     """Say what was suited to a scan that is too small for the usual groups or the usual region held out."""
-    from ptycho_adapters.torch_backend.data.groups import held_out_fraction  # noqa: PLC0415 - see above
-
     if data.validation is not None:
         return ""
     set_to = payload.pt_training_config.validation_fraction
@@ -162,11 +163,10 @@ def _size(scans: Sequence[Scan]) -> str:
 
 
 def _report(
-    model: TrainedModel, seconds: float, files: TrainingFiles, scans: Sequence[Scan], found: tuple[Finding, ...]
+    model: ModelRecord, seconds: float, files: TrainingFiles, scans: Sequence[Scan], found: tuple[Finding, ...]
 ) -> None:
     from ptycho_adapters.report.results import write_training_pictures  # noqa: PLC0415 - see above
     from ptycho_adapters.report.summary import Summary  # noqa: PLC0415 - see above
-    from ptycho_adapters.torch_backend import save_archive  # noqa: PLC0415
 
     first, *further = files.train
     folder = Path(model.payload.pt_training_config.output_dir)
@@ -179,12 +179,12 @@ def _report(
         settings=dict(model.payload.overrides_applied),
         findings=found,
     )
-    archive = save_archive(model, folder)
+    archive = framework(model.payload.tf_training_config.backend).save_archive(model, folder)
     written = [archive, *write_training_pictures(model, summary, folder)]
     console.tell(console.summary(summary.title, summary.figures, written))
 
 
-def figures(model: TrainedModel, seconds: float) -> dict[str, object]:
+def figures(model: ModelRecord, seconds: float) -> dict[str, object]:
     """Return what a training reports about itself."""
     history = model.history
     config, execution = model.payload.pt_training_config, model.payload.execution_config

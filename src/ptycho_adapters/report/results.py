@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from ptycho_adapters.common.model import ModelRecord
     from ptycho_adapters.report.summary import Summary
-    from ptycho_adapters.torch_backend import TrainedModel
     from ptycho_core.config.payload import InferencePayload
     from ptycho_core.measurement.findings import Finding
     from ptycho_core.measurement.scan import Scan
@@ -51,7 +51,7 @@ _LOSS_UNIT = {
 }
 
 
-def write_training_pictures(model: TrainedModel, summary: Summary, folder: Path) -> list[Path]:
+def write_training_pictures(model: ModelRecord, summary: Summary, folder: Path) -> list[Path]:
     """Write `probe.png` of the first scan, `loss.png` and `summary.json` of a training.
 
     Returns:
@@ -73,7 +73,7 @@ def write_training_pictures(model: TrainedModel, summary: Summary, folder: Path)
 
 def product_of(
     reconstruction: Reconstruction,
-    model: TrainedModel,
+    model: ModelRecord,
     scan: Scan,
     payload: InferencePayload,
     *,
@@ -97,7 +97,7 @@ def product_of(
     )
 
 
-def _run_details(reconstruction: Reconstruction, model: TrainedModel, payload: InferencePayload) -> RunDetails:
+def _run_details(reconstruction: Reconstruction, model: ModelRecord, payload: InferencePayload) -> RunDetails:
     number = reconstruction.probe_number
     first = None if number is None else _at_flux_of(reconstruction.probe, model.probes[number].start_probe)
     return RunDetails(

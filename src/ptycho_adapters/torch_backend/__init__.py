@@ -7,13 +7,14 @@ Raises:
 from ptycho_adapters.torch_requirements import missing
 
 try:
+    from ptycho_adapters.common.groups import TrainingSet, training_set_for
+    from ptycho_adapters.common.model import EpochLosses, ScanProbe, StepLoss
     from ptycho_adapters.torch_backend.archive import load_archive, save_archive
-    from ptycho_adapters.torch_backend.data.groups import TrainingSet
     from ptycho_adapters.torch_backend.generalist import generalist_for
     from ptycho_adapters.torch_backend.generators import Generator, register_generator
     from ptycho_adapters.torch_backend.inference.reconstruct import reconstruct
-    from ptycho_adapters.torch_backend.trained_model import EpochLosses, ScanProbe, StepLoss, TrainedModel
-    from ptycho_adapters.torch_backend.training.trainer import train, train_on, training_set_for
+    from ptycho_adapters.torch_backend.trained_model import TrainedModel
+    from ptycho_adapters.torch_backend.training.trainer import train, train_on
 except ModuleNotFoundError as error:
     raise missing(error) from None
 

@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from ptycho_adapters.common.cnn_structure import CnnStructure
+from ptycho_adapters.common.model import ScanProbe
 from ptycho_adapters.legacy_archives import legacy_payload, light_of, read_legacy_archive
-from ptycho_adapters.torch_backend.generators.cnn import CnnStructure, LegacyCnn
-from ptycho_adapters.torch_backend.trained_model import ScanProbe, TrainedModel
+from ptycho_adapters.torch_backend.generators.cnn import LegacyCnn
+from ptycho_adapters.torch_backend.trained_model import TrainedModel
 from ptycho_core.errors import ArchiveError, Problem, raise_if_any
 
 if TYPE_CHECKING:

@@ -44,6 +44,7 @@ class Layer(StrEnum):
     FILE = "file"
     ARCHIVE = "archive"
     SCAN = "scan"
+    BACKEND = "backend"
     TORCH_DEFAULT = "torch_default"
     CANONICAL_DEFAULT = "canonical_default"
 
@@ -55,7 +56,7 @@ class Layer(StrEnum):
     @property
     def default(self) -> bool:
         """Whether this layer holds what nobody set."""
-        return self in {Layer.TORCH_DEFAULT, Layer.CANONICAL_DEFAULT}
+        return self in {Layer.BACKEND, Layer.TORCH_DEFAULT, Layer.CANONICAL_DEFAULT}
 
 
 class Settings(Mapping[str, V_co]):
@@ -134,8 +135,13 @@ def merge(layers: Mapping[Layer, Mapping[str, object]], table: Table, problems: 
 
 
 def _default_layers(table: Table) -> dict[Layer, dict[str, object]]:
-    """Return the two default layers; where records of one family differ, the first one of the table speaks."""
-    layers: dict[Layer, dict[str, object]] = {Layer.TORCH_DEFAULT: {}, Layer.CANONICAL_DEFAULT: {}}
+    """Return the default layers; where records of one family differ, the first one of the table speaks."""
+    # What a backend puts in the place of a default is known once all layers are merged.
+    layers: dict[Layer, dict[str, object]] = {
+        Layer.BACKEND: {},
+        Layer.TORCH_DEFAULT: {},
+        Layer.CANONICAL_DEFAULT: {},
+    }
     for record in table.records:
         family = layers[Layer.CANONICAL_DEFAULT if record in CANONICAL else Layer.TORCH_DEFAULT]
         for key, value in DEFAULTS[record].items():

@@ -10,6 +10,7 @@ import attrs
 import numpy as np
 
 from ptycho_core.callers import warn_caller
+from ptycho_core.config.backend_limits import beyond_backend, for_backend
 from ptycho_core.config.bridge import disagreements, settings_of
 from ptycho_core.config.canonical import InferenceConfig, ModelConfig, TrainingConfig
 from ptycho_core.config.execution import PyTorchExecutionConfig
@@ -241,7 +242,7 @@ def refusals(resolution: Resolution, table: Table) -> list[Problem]:
             fix = f"{info.key} belongs to a {info.phase}, a {table.phase} does not read it: leave it out"
             expected = f"{info.default!r}, the default"
             problems.append(Problem(path=path, expected=expected, found=shown(value), fix=fix))
-    return problems
+    return [*problems, *beyond_backend(resolution, table)]
 
 
 def _asks_in_vain(info: FieldInfo, value: object, table: Table) -> bool:
@@ -272,7 +273,7 @@ def _resolve(
     """Merge the layers under the caller's arguments and raise everything that is wrong at once."""
     problems = _said_twice(layers[Layer.EXPLICIT], arguments, table)
     resolution = merge(layers | {Layer.EXPLICIT: {**layers[Layer.EXPLICIT], **arguments}}, table, problems)
-    resolution = _with_mask(_with_speakers(resolution, arguments, layers, table), table, problems)
+    resolution = for_backend(_with_mask(_with_speakers(resolution, arguments, layers, table), table, problems), table)
     problems += _missing(resolution, layers, table) + refusals(resolution, table)
     problems += _foreign(resolution, archived, table) + _contradictions(resolution, table)
     raise_if_any(ConfigError, "settings", problems)

@@ -156,8 +156,6 @@ BACKEND = Knob(
     "framework that trains and reconstructs",
     key="backend",
     complaint="Invalid backend",
-    effect=Effect.FIXED,
-    why=NOT_BUILT,
 )
 INTENSITY_SCALE_TRAINABLE = Knob(
     "learn one factor on the expected counts, starting at 1",

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from ptycho_adapters.torch_backend.data.groups import in_scan
+from ptycho_adapters.common.groups import in_scan
 from ptycho_adapters.torch_backend.data.resident import Canvas, ResidentScan, group_canvas
 from ptycho_core.errors import ScanError
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from ptycho_adapters.torch_backend.data.groups import TrainingGroups, TrainingSet
+    from ptycho_adapters.common.groups import TrainingGroups, TrainingSet
 
 
 @attrs.frozen(kw_only=True, eq=False)

@@ -10,21 +10,18 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ptycho_adapters.common.patterns import mean_counts
 from ptycho_adapters.torch_backend.physics.canvas import extract, pixel_indices
 from ptycho_adapters.torch_backend.physics.optics import detector_order, shift_probe, split_positions
 from ptycho_core.errors import Problem, ScanError
 from ptycho_core.measurement.arrays import as_complex
 from ptycho_core.measurement.beam import beam_offset_px
-from ptycho_core.measurement.frames import frame_slices
 from ptycho_core.measurement.scan import MeasurementDomain
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from ptycho_core.measurement.scan import Scan
-
-
-_CONVERTED_AT_ONCE = 64
 
 
 @attrs.frozen(kw_only=True, eq=False)
@@ -257,16 +254,3 @@ def _beam_order(patterns: Tensor, beam_px: tuple[int, int]) -> Tensor:
     """Detector order for a beam that is off the middle by whole pixels (y, x): it comes to lie at index 0."""
     ordered = detector_order(patterns)
     return ordered if beam_px == (0, 0) else torch.roll(ordered, (-beam_px[0], -beam_px[1]), dims=(-2, -1))
-
-
-def mean_flux(scan: Scan) -> float:
-    """Mean photons per frame over good pixels, float64."""
-    return float(mean_counts(scan).sum())
-
-
-def mean_counts(scan: Scan) -> NDArray[np.float64]:
-    """Mean pattern (N, N), 0 at bad pixels; a few patterns are converted at a time."""
-    total: NDArray[np.float64] = np.zeros((scan.N, scan.N))
-    for some in frame_slices(scan.patterns, values=_CONVERTED_AT_ONCE * scan.N**2):
-        total += scan.counts(some).sum(axis=0, dtype=np.float64)
-    return (total if scan.bad_pixels is None else np.where(scan.bad_pixels, 0.0, total)) / scan.n_patterns

@@ -10,13 +10,20 @@ from __future__ import annotations
 
 import itertools
 import math
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
-import attrs
 import torch
 from torch import nn
 from torch.nn import functional
 
+from ptycho_adapters.common.cnn_structure import (
+    ATTENTION_PX,
+    IMAGINARY_RANGE,
+    INVERSE_OF_ONE,
+    REAL_OFFSET,
+    REDUCTION,
+    structure_of,
+)
 from ptycho_adapters.torch_backend.generators.base import Generator, register_generator
 from ptycho_adapters.torch_backend.physics.optics import exit_waves, light_of
 
@@ -25,80 +32,15 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
+    from ptycho_adapters.common.cnn_structure import Activation, CnnStructure
     from ptycho_core.config import DataConfig, TorchModelConfig
 
-Activation = Literal["silu", "sigmoid", "softplus", "relu"]
-Combination = Literal["polar", "cartesian", "real_imag"]
-
-_DEEPEST = 128  # channels of the encoder's last block, before scaling
-_LAST = 32  # channels of the decoders' last block, before scaling
-_BOTTLENECK_PX = 8
-_REDUCTION = 16  # of the attention's hidden layer
-_ATTENTION_PX = 7
-_REAL_OFFSET, _IMAGINARY_RANGE = 0.2, 1.2
 _ACTIVATIONS: dict[Activation, Callable[[Tensor], Tensor]] = {
     "silu": functional.silu,
     "sigmoid": torch.sigmoid,
     "softplus": functional.softplus,
     "relu": functional.relu,
 }
-# What each activation needs to give 1, or nearly so where it cannot: the network starts from a transparent object.
-_INVERSE_OF_ONE: dict[Activation, float] = {
-    "silu": 1.2784645,
-    "sigmoid": 4.0,
-    "softplus": math.log(math.e - 1.0),
-    "relu": 1.0,
-}
-
-
-@attrs.frozen(kw_only=True)
-class CnnStructure:
-    """What the weights of the autoencoder depend on, and what its outputs mean.
-
-    Attributes:
-        size: side of a pattern, 64, 128 or 256 px.
-        channels: patterns seen together, and patches given; 1 takes each pattern on its own.
-        filters_scale: factor on the number of channels.
-        block_attention: channel and spatial attention (Woo et al., ECCV 2018) after each encoder block.
-        amplitude_channels: channels of the amplitude head: `channels`, or 1 that all patches share.
-        outer_channels: decoder channels given to the ring of the patch.
-        outer_width: channels of the ring's convolutions.
-        activation: of the amplitude in the centre of the patch; the ring has SiLU in both heads.
-        combination: what the heads mean. `polar`: amplitude and phase; `cartesian`: the same numbers taken as real and
-            imaginary part; `real_imag`: bounded real part in (-0.8, 1.2) and imaginary part in (-1.2, 1.2).
-        input_rms: root mean square of a pattern's amplitude, as the network sees it, under a transparent object.
-        object_scale: factor on what the heads mean that makes a transparent object 1; None takes for each patch the one
-            that lets it pass on as much light as its pattern holds.
-    """
-
-    size: int
-    channels: int = 1
-    filters_scale: int = 2
-    block_attention: bool = True
-    amplitude_channels: int = 1
-    outer_channels: int = 1
-    outer_width: int = 64
-    activation: Activation = "silu"
-    combination: Combination = "polar"
-    input_rms: float = 0.5
-    object_scale: float | None = 1.0
-
-    @property
-    def encoder_channels(self) -> tuple[int, ...]:
-        """Channels into the encoder and out of each of its blocks."""
-        depth = self._depth
-        return (self.channels, *(self.filters_scale * _DEEPEST // 2 ** (depth - 1 - i) for i in range(depth)))
-
-    @property
-    def decoder_channels(self) -> tuple[int, ...]:
-        """Channels into each decoder and out of each of its blocks."""
-        widest = _LAST * 2 ** (self._depth - 2)
-        blocks = (widest // 2**i for i in range(self._depth - 1))
-        return (self.filters_scale * _DEEPEST, *(self.filters_scale * width for width in blocks))
-
-    @property
-    def _depth(self) -> int:
-        return round(math.log2(self.size // _BOTTLENECK_PX))
 
 
 class _ConvPair(nn.Module):
@@ -119,7 +61,7 @@ class _ChannelGate(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        hidden = channels // _REDUCTION
+        hidden = channels // REDUCTION
         first = nn.Linear(channels, hidden)
         # What comes in has passed a ReLU: a unit of negative weights would never fire, nor ever learn to.
         first.weight.data.abs_()
@@ -136,7 +78,7 @@ class _SpatialGate(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.compress = nn.Conv2d(2, 1, _ATTENTION_PX, padding=_ATTENTION_PX // 2, bias=False)
+        self.compress = nn.Conv2d(2, 1, ATTENTION_PX, padding=ATTENTION_PX // 2, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
         """Weigh (B, C, h, w)."""
@@ -240,16 +182,16 @@ class Autoencoder(nn.Module):
                 nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
                 nn.init.zeros_(layer.bias)
         bounded = structure.combination == "real_imag"
-        centre = math.atanh(1.0 - _REAL_OFFSET) if bounded else _INVERSE_OF_ONE[structure.activation]
-        self.decoder_amp.head.start_at(centre, _INVERSE_OF_ONE["silu"])
+        centre = math.atanh(1.0 - REAL_OFFSET) if bounded else INVERSE_OF_ONE[structure.activation]
+        self.decoder_amp.head.start_at(centre, INVERSE_OF_ONE["silu"])
         self.decoder_phase.head.start_at(0.0, 0.0)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Map amplitudes (B, channels, N, N) to both heads' output, the first with one channel or all, as asked for."""
         code = self.encoder.get_submodule("blocks")(x)
         if self._combination == "real_imag":
-            real = self.decoder_amp(code, lambda value: _REAL_OFFSET + torch.tanh(value))
-            return real, self.decoder_phase(code, lambda value: _IMAGINARY_RANGE * torch.tanh(value))
+            real = self.decoder_amp(code, lambda value: REAL_OFFSET + torch.tanh(value))
+            return real, self.decoder_phase(code, lambda value: IMAGINARY_RANGE * torch.tanh(value))
         return self.decoder_amp(code, self._activation), self.decoder_phase(
             code, lambda value: math.pi * torch.tanh(value)
         )
@@ -313,18 +255,6 @@ def _energy_factor(patches: Tensor, amplitude: Tensor, probes: Tensor) -> Tensor
 
 def _chain(block: Callable[[int, int], nn.Module], channels: tuple[int, ...]) -> nn.Sequential:
     return nn.Sequential(*(block(inputs, outputs) for inputs, outputs in itertools.pairwise(channels)))
-
-
-def structure_of(model: TorchModelConfig, data: DataConfig) -> CnnStructure:
-    """Structure that a configuration asks for: every pattern on its own, as a reconstruction shows them."""
-    return CnnStructure(
-        size=data.N,
-        filters_scale=model.n_filters_scale,
-        block_attention=model.cbam_encoder,
-        outer_width=_LAST * model.n_filters_scale,
-        activation=model.amp_activation,
-        combination="real_imag" if model.cnn_output_mode == "real_imag" else "polar",
-    )
 
 
 @register_generator("cnn")

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ptycho_adapters.common.findings import beam_moved, poor_fit
 from ptycho_adapters.torch_backend.physics.optics import light_of
 from ptycho_core.measurement.findings import Finding, Suspicion
 
@@ -14,14 +15,7 @@ if TYPE_CHECKING:
 
     from ptycho_adapters.torch_backend.inference.preparation import Prepared
 
-POOR_FIT_RATIO = 3.0
-"""Deviance over what shot noise leaves, above which a fit is called poor."""
-
 _WORTH_SAYING = 0.1  # counts per pixel
-_CAUSES = (
-    "positions (scale, orientation, pairing with the frames), the probe (focus, modes), the mask, light that does "
-    "not come from the sample"
-)
 
 
 def findings_of(prepared: Prepared, metrics: Mapping[str, float]) -> Iterator[Finding]:
@@ -31,14 +25,7 @@ def findings_of(prepared: Prepared, metrics: Mapping[str, float]) -> Iterator[Fi
         prepared: the pass and what was changed.
         metrics: of the reconstruction.
     """
-    ratio = metrics["deviance_per_px"] / metrics["expected_deviance_per_px"]
-    if ratio > POOR_FIT_RATIO:
-        text = (
-            f"poor fit: the deviance is {ratio:.1f} times what shot noise leaves "
-            f"({metrics['deviance_per_px']:.3g}, {metrics['expected_deviance_per_px']:.3g} per pixel; R "
-            f"{metrics['r_factor']:.3g}, {metrics['expected_r_factor']:.3g}). Likely causes: {_CAUSES}"
-        )
-        yield Finding(kind=Suspicion.POOR_FIT, text=text)
+    yield from poor_fit(metrics)
     yield from _of_the_positions(prepared)
     yield from _of_the_light(prepared)
 
@@ -60,9 +47,7 @@ def _of_the_positions(prepared: Prepared) -> Iterator[Finding]:
 
 def _of_the_light(prepared: Prepared) -> Iterator[Finding]:
     run = prepared.run
-    if run.scan.beam_px != (0, 0):
-        text = "the direct beam is off the middle of the patterns by ({}, {}) px (y, x), which was taken out"
-        yield Finding(kind=Suspicion.BEAM_MOVED, text=text.format(*run.scan.beam_px))
+    yield from beam_moved(run.scan.beam_px)
     if prepared.probe_replaced:
         text = (
             "the probe explains nothing; it was replaced by one made out of the mean pattern, with the focus that "

@@ -3,33 +3,34 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import attrs
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
+from ptycho_adapters.common.candidates import COVERED, CandidateProbe, Judgement, candidate_probes, chosen_patterns
 from ptycho_adapters.torch_backend.data.resident import ResidentScan
 from ptycho_adapters.torch_backend.execution import check_hardware, cpu_threads, pick_device
 from ptycho_adapters.torch_backend.inference.findings import findings_of
 from ptycho_adapters.torch_backend.inference.memory import check_reconstruction, check_residency
 from ptycho_adapters.torch_backend.inference.preparation import Preparation, Prepared, prepare
 from ptycho_adapters.torch_backend.inference.turns import ROUNDS_BEFORE_A_RECONSTRUCTION
-from ptycho_adapters.torch_backend.inference.whole_scan import Judgement, PassFactory, WholeScan
+from ptycho_adapters.torch_backend.inference.whole_scan import PassFactory, WholeScan
 from ptycho_adapters.torch_backend.physics.optics import beam_slope, light_of
 from ptycho_core.config import DataConfig, PyTorchExecutionConfig, TorchInferenceConfig
 from ptycho_core.errors import Problem, ScanError, raise_if_any
 from ptycho_core.results.reconstruction import Reconstruction
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from ptycho_adapters.torch_backend.trained_model import TrainedModel
     from ptycho_core.measurement.scan import Scan
 
 _STAGES = ("prepare", "network and stitching", "judge")
 _JUDGED_PATTERNS, _FOCUS_PATTERNS = 64, 64
-_COVERED = 3e-2  # of the largest coverage: below it, a pixel has seen too little light for a value worth showing
 
 
 def reconstruct(
@@ -93,50 +94,6 @@ def _first_pass(
     probes = [each for each in candidate_probes(model, scan, resident.flux) if wanted in ("auto", each.source)]
     taken = _best_of(probes, make_pass)
     return make_pass(taken.probe, chosen), taken
-
-
-def chosen_patterns(scan: Scan, settings: TorchInferenceConfig, subsample_seed: int | None = None) -> NDArray[np.int64]:
-    """Scan indices that take part, sorted: all, unless a subsample or a number of groups asks for fewer.
-
-    Args:
-        scan: patterns to choose from.
-        settings: how many, and the seed of the run.
-        subsample_seed: seed of the choice; None takes that of the run.
-    """
-    wanted = min(scan.n_patterns, settings.n_subsample or scan.n_patterns, settings.n_groups or scan.n_patterns)
-    if wanted == scan.n_patterns:
-        return np.arange(scan.n_patterns)
-    seed = settings.seed if subsample_seed is None else subsample_seed
-    chosen: NDArray[np.int64] = np.random.default_rng(seed).permutation(scan.n_patterns)[:wanted]
-    return np.sort(chosen)
-
-
-@attrs.frozen(kw_only=True, eq=False)
-class CandidateProbe:
-    """A probe that a scan may have been taken with.
-
-    Attributes:
-        source: whose it is.
-        number: of the probe among those of the model; None for the scan's own.
-        probe: (modes, N, N) complex64, at the scan's flux.
-    """
-
-    source: Literal["model", "scan"]
-    number: int | None
-    probe: NDArray[np.complex64]
-
-
-def candidate_probes(model: TrainedModel, scan: Scan, flux: float) -> list[CandidateProbe]:
-    """All probes at the scan's flux: the refined ones of the model, and the scan's own."""
-    own = float(np.square(np.abs(scan.probe)).sum(dtype=np.float64))
-    refined = [
-        CandidateProbe(
-            source="model", number=number, probe=(each.probe * np.sqrt(flux / each.flux)).astype(np.complex64)
-        )
-        for number, each in enumerate(model.probes)
-    ]
-    measured = (scan.probe * np.sqrt(flux / own)).astype(np.complex64)
-    return [*refined, CandidateProbe(source="scan", number=None, probe=measured)]
 
 
 def _check(model: TrainedModel, scan: Scan, n_patterns: int) -> None:
@@ -216,7 +173,7 @@ def _outward(
 
 def _where_lit(object_: Tensor, coverage: Tensor) -> tuple[Tensor, Tensor]:
     """Transparency and no coverage where too little light fell, in the network's scale, which is that of every scan."""
-    lit = coverage > _COVERED * coverage.max()
+    lit = coverage > COVERED * coverage.max()
     return torch.where(lit, object_, torch.ones_like(object_)), torch.where(lit, coverage, torch.zeros_like(coverage))
 
 

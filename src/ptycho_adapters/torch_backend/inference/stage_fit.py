@@ -13,7 +13,7 @@ import attrs
 import torch
 from torch import Tensor
 
-from ptycho_adapters.torch_backend.inference.whole_scan import Judgement
+from ptycho_adapters.common.candidates import Judgement
 from ptycho_adapters.torch_backend.physics.optics import light_of
 from ptycho_adapters.torch_backend.physics.probe import aberration_basis
 

@@ -8,14 +8,15 @@ from typing import TYPE_CHECKING
 import attrs
 import torch
 
-from ptycho_adapters.torch_backend.bars import counted
+from ptycho_adapters.common.bars import counted
 from ptycho_adapters.torch_backend.inference.position_refinement import single_moves
 from ptycho_adapters.torch_backend.inference.probe_refinement import background_step, probe_step
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from ptycho_adapters.torch_backend.inference.whole_scan import Judgement, WholeScan
+    from ptycho_adapters.common.candidates import Judgement
+    from ptycho_adapters.torch_backend.inference.whole_scan import WholeScan
 
 ROUNDS_BEFORE_A_RECONSTRUCTION, ROUNDS_BEFORE_A_TRAINING = 8, 30
 _FEW_PATTERNS, _PATTERNS = 128, 256  # say most, and all about probe and background, however large the scan

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 import attrs
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
+from ptycho_adapters.common.candidates import Judgement
 from ptycho_adapters.torch_backend.data.resident import Canvas, ResidentScan
 from ptycho_adapters.torch_backend.execution import network_precision
 from ptycho_adapters.torch_backend.generators import Generator, View, run_steps
@@ -28,35 +28,14 @@ from ptycho_core.measurement.grouping import Grouping, group_positions
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+    from numpy.typing import NDArray
+
     from ptycho_core.config import PyTorchExecutionConfig, TorchInferenceConfig
 
 _BATCH_ON_CPU = 8  # patterns whose fields stay in the processor's cache
 _BATCH_ON_GPU = 256
 _KEPT_BYTES = 2**30  # views up to this much are made once, not anew for each step
 _LIT = 1e-3  # of a probe's peak intensity: darker pixels have no say in an even average
-
-
-@attrs.frozen(kw_only=True, eq=False)
-class Judgement:
-    """How well an object explains the patterns: figures over all of them, and the R-factor of each, (n,) float64."""
-
-    metrics: dict[str, float]
-    r_factors: NDArray[np.float64]
-
-    @property
-    def deviance(self) -> float:
-        """Of the counts, per pixel."""
-        return self.metrics["deviance_per_px"]
-
-    @property
-    def misfit_ratio(self) -> float:
-        """Deviance over what shot noise leaves; 1 is a perfect fit."""
-        return self.deviance / self.metrics["expected_deviance_per_px"]
-
-    @property
-    def excess(self) -> float:
-        """Deviance above what shot noise leaves."""
-        return self.deviance - self.metrics["expected_deviance_per_px"]
 
 
 @attrs.frozen(kw_only=True, eq=False)

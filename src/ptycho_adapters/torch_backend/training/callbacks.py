@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 from lightning import Callback, LightningModule, Trainer
 
-from ptycho_adapters.torch_backend.bars import fraction_bar
+from ptycho_adapters.common.bars import fraction_bar
+from ptycho_adapters.common.monitoring import Plateau, PlateauState
+from ptycho_adapters.common.schedule import Clock, Progress, TimeLimit, learning_rate_factor
 from ptycho_adapters.torch_backend.training.module import MAIN
-from ptycho_adapters.torch_backend.training.schedule import Clock, Progress, TimeLimit, learning_rate_factor
 from ptycho_adapters.torch_backend.training.step_losses import StepLosses
 
 if TYPE_CHECKING:
@@ -86,7 +87,8 @@ class Schedule(Callback):
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Log the learning rate and look for a plateau."""
-        self._plateau.watch(trainer)
+        losses = {key.split("_")[1]: float(v) for key, v in trainer.callback_metrics.items() if key.endswith("_loss")}
+        self._plateau.watch(train=losses.get("train"), held_out=losses.get("val"))
         pl_module.log("learning_rate", float(trainer.optimizers[0].param_groups[0]["lr"]))
 
     @property
@@ -142,56 +144,6 @@ class TimeUp(Callback):
         # Where several processes train together, the first one's clock counts for all.
         if trainer.strategy.broadcast(self._schedule.out_of_time):
             trainer.should_stop = True
-
-
-class PlateauState:
-    """What a plateau detector remembers."""
-
-    def __init__(self, best: float = float("inf"), waited: int = 0, factor: float = 1.0) -> None:
-        self.best = best
-        self.waited = waited
-        self.factor = factor
-
-
-class Plateau:
-    """Lowers the learning rate when an epoch's loss stops falling.
-
-    `ReduceLROnPlateau` watches the validation loss where there is one; `Adaptive` watches the training loss.
-    """
-
-    def __init__(self, config: TorchTrainingConfig) -> None:
-        self._config = config
-        self.state = PlateauState()
-
-    def watch(self, trainer: Trainer) -> None:
-        """Take one epoch into account."""
-        loss = self._watched(trainer)
-        if loss is None:
-            return
-        if loss < self.state.best - self._config.plateau_threshold:
-            self.state.best, self.state.waited = loss, 0
-            return
-        self.state.waited += 1
-        if self.state.waited > self._config.plateau_patience:
-            self.state.factor *= self._config.plateau_factor
-            self.state.waited = 0
-
-    def floored(self, base: float, factor: float) -> float:
-        """Learning rate of a group, not below `plateau_min_lr` because of plateaus."""
-        if self.state.factor == 1.0:
-            return base * factor
-        return max(base * factor, min(base, self._config.plateau_min_lr))
-
-    def _watched(self, trainer: Trainer) -> float | None:
-        metrics = trainer.callback_metrics
-        by_kind = {key.split("_")[1]: value for key, value in metrics.items() if key.endswith("_loss")}
-        if self._config.scheduler == "ReduceLROnPlateau":
-            value = by_kind.get("val", by_kind.get("train"))
-        elif self._config.scheduler == "Adaptive":
-            value = by_kind.get("train")
-        else:
-            return None
-        return None if value is None else float(value)
 
 
 class ProgressBar(Callback):

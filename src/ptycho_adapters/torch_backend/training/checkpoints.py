@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 
-from ptycho_adapters.torch_backend.trained_model import Selection
+from ptycho_adapters.common.model import Selection
+from ptycho_adapters.common.monitoring import watched_loss
 from ptycho_core.config.main_term import main_term_name
 from ptycho_core.errors import ConfigError, Problem, raise_if_any
 
@@ -20,38 +21,11 @@ if TYPE_CHECKING:
 
     from ptycho_adapters.torch_backend.training.held_out import Start
     from ptycho_adapters.torch_backend.training.module import PtychoModule
-    from ptycho_core.config import PyTorchExecutionConfig
     from ptycho_core.config.payload import TrainingPayload
 
 CHECKPOINT_FOLDER, LAST = "checkpoints", "last.ckpt"
 _LISTED_WEIGHTS = 5
 _PROBES = "illumination."
-
-
-def monitored_metric(execution: PyTorchExecutionConfig, loss_name: str, *, validates: bool) -> str:
-    """Metric that ranks checkpoints and ends runs.
-
-    Args:
-        execution: names it: 'val_loss' or 'train_loss', or in full with the loss in front. Where nothing is held out,
-            the held-out loss is the training loss.
-        loss_name: what the main term of the loss is, the start of the metrics' names.
-        validates: whether something is held out.
-
-    Raises:
-        ConfigError: there is no metric of that name.
-    """
-    known = {
-        "train_loss": f"{loss_name}_train_loss",
-        "val_loss": f"{loss_name}_val_loss" if validates else f"{loss_name}_train_loss",
-    }
-    names = known | {f"{loss_name}_{name}": metric for name, metric in known.items()}
-    asked = execution.checkpoint_monitor_metric
-    if asked not in names:
-        problem = Problem(
-            path="checkpoint_monitor_metric", expected="one of " + ", ".join(sorted(names)), found=repr(asked)
-        )
-        raise ConfigError("training", [problem])
-    return names[asked]
 
 
 def checkpoint_callbacks(payload: TrainingPayload, *, validates: bool) -> list[Callback]:
@@ -61,7 +35,9 @@ def checkpoint_callbacks(payload: TrainingPayload, *, validates: bool) -> list[C
         ConfigError: the metric to watch does not exist.
     """
     execution, config = payload.execution_config, payload.pt_training_config
-    metric = monitored_metric(execution, main_term_name(payload), validates=validates)
+    name = main_term_name(payload)
+    kind = {"train": "train", "held out": "val"}[watched_loss(execution, name, validates=validates)]
+    metric = f"{name}_{kind}_loss"
     stopping = EarlyStopping(
         monitor=metric,
         mode=execution.checkpoint_mode,

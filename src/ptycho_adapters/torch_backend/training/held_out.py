@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING
 
 import attrs
@@ -11,15 +10,16 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ptycho_adapters.common.monitoring import start_is_kept
+from ptycho_adapters.common.schedule import Clock
 from ptycho_adapters.torch_backend.execution import network_precision, pick_device
-from ptycho_adapters.torch_backend.training.schedule import Clock
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from ptycho_adapters.torch_backend.data.groups import TrainingGroups
+    from ptycho_adapters.common.groups import TrainingGroups
+    from ptycho_adapters.common.schedule import TimeLimit
     from ptycho_adapters.torch_backend.training.module import PtychoModule
-    from ptycho_adapters.torch_backend.training.schedule import TimeLimit
     from ptycho_core.config.payload import TrainingPayload
 
 _MOST_FOR_ONE_LOOK = 0.08  # of the time of the run
@@ -52,9 +52,7 @@ class Start:
         Args:
             end_loss: of the end, on the same groups; None where it was not measured.
         """
-        if self.loss is None or end_loss is None or not math.isfinite(self.loss):
-            return False
-        return not end_loss < self.loss
+        return self.loss is not None and end_loss is not None and start_is_kept(self.loss, end_loss)
 
 
 @torch.no_grad()

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from ptycho_adapters.torch_backend.data.groups import grouping_of
+from ptycho_adapters.common.groups import grouping_of
 from ptycho_adapters.torch_backend.execution import pick_device
 from ptycho_adapters.torch_backend.memory import FEWER_PATTERNS, Kept, free_bytes, mapping, resident
 from ptycho_core.memory import MemoryDemand, Remedy, check_memory, training_demand
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from ptycho_adapters.torch_backend.data.groups import TrainingSet
+    from ptycho_adapters.common.groups import TrainingSet
     from ptycho_adapters.torch_backend.training.module import PtychoModule
     from ptycho_core.config.payload import TrainingPayload
 

@@ -9,8 +9,10 @@ import attrs
 import numpy as np
 import torch
 
+from ptycho_adapters.common.schedule import Clock, Pieces, TimeLimit
+from ptycho_adapters.common.shipped import fits_generalist
 from ptycho_adapters.torch_backend.data.resident import ResidentScan
-from ptycho_adapters.torch_backend.generalist import fits_generalist, pretrained_generator
+from ptycho_adapters.torch_backend.generalist import pretrained_generator
 from ptycho_adapters.torch_backend.generators import Generator, build_generator
 from ptycho_adapters.torch_backend.inference.preparation import Preparation, prepare
 from ptycho_adapters.torch_backend.inference.turns import ROUNDS_BEFORE_A_TRAINING, moves_of_the_stage
@@ -18,7 +20,6 @@ from ptycho_adapters.torch_backend.inference.whole_scan import PassFactory, Whol
 from ptycho_adapters.torch_backend.physics.optics import light_of
 from ptycho_adapters.torch_backend.physics.probe import TrainableProbe, soft_disc
 from ptycho_adapters.torch_backend.training.probe_work import ROUND_PASSES, ProbeWork, work_within
-from ptycho_adapters.torch_backend.training.schedule import Clock, Pieces, TimeLimit
 from ptycho_core.errors import ConfigError, Problem
 
 if TYPE_CHECKING:

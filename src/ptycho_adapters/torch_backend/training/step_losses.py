@@ -1,4 +1,4 @@
-"""The losses of a training step by step, in a bounded number of means."""
+"""The losses of a training step by step, which wait on their device until they are read."""
 
 from __future__ import annotations
 
@@ -6,32 +6,21 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from ptycho_adapters.torch_backend.trained_model import StepLoss
+from ptycho_adapters.common.step_means import MOST_ROWS, Row, StepMeans
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from torch import Tensor
 
-MOST_ROWS = 512
 _WAITING = 1024  # tensors that wait on the device before they become one
 
-Row = tuple[int, float, int]
 
-
-class StepLosses:
-    """Means of the losses of consecutive batches; when there are too many, neighbours are joined.
-
-    Losses wait on their device until `fetch` reads them all at once.
-
-    Attributes:
-        rows: (optimiser steps of the run by the last batch, mean loss, number of batches), in order; plain numbers, so
-            that they can be stored.
-    """
+class StepLosses(StepMeans):
+    """Means of the losses of consecutive batches. Losses wait on their device until `fetch` reads them all at once."""
 
     def __init__(self, rows: Iterable[Row] = (), *, most: int = MOST_ROWS) -> None:
-        self.rows = [(int(step), float(loss), int(batches)) for step, loss, batches in rows]
-        self._most = most
+        super().__init__(rows, most=most)
         self._steps: list[int] = []
         self._losses: list[Tensor] = []
 
@@ -47,23 +36,5 @@ class StepLosses:
         if not self._losses:
             return
         for step, loss in zip(self._steps, torch.cat(self._losses).tolist(), strict=True):
-            self._append((step, loss, 1))
+            self.append((step, loss, 1))
         self._steps, self._losses = [], []
-
-    def means(self) -> tuple[StepLoss, ...]:
-        """Give what was fetched."""
-        return tuple(StepLoss(step=step, train=loss) for step, loss, _ in self.rows)
-
-    def _append(self, row: Row) -> None:
-        # The first row is as full as any.
-        if self.rows and self.rows[-1][2] < self.rows[0][2]:
-            self.rows[-1] = _joined(self.rows[-1], row)
-            return
-        if len(self.rows) >= self._most:
-            self.rows = [_joined(*pair) for pair in zip(self.rows[::2], self.rows[1::2], strict=True)]
-        self.rows.append(row)
-
-
-def _joined(one: Row, other: Row) -> Row:
-    batches = one[2] + other[2]
-    return other[0], (one[1] * one[2] + other[1] * other[2]) / batches, batches

@@ -14,8 +14,11 @@ import torch
 from lightning import Callback, Trainer
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 
+from ptycho_adapters.common.groups import training_set_for
+from ptycho_adapters.common.model import EpochLosses, ScanProbe
+from ptycho_adapters.common.schedule import TimeLimit
 from ptycho_adapters.torch_backend.data.arms import arms_of, as_found_out
-from ptycho_adapters.torch_backend.data.groups import TrainingSet, group_loader, training_set
+from ptycho_adapters.torch_backend.data.groups import group_loader
 from ptycho_adapters.torch_backend.execution import (
     check_hardware,
     cpu_threads,
@@ -23,7 +26,7 @@ from ptycho_adapters.torch_backend.execution import (
     run_logger,
     trainer_arguments,
 )
-from ptycho_adapters.torch_backend.trained_model import EpochLosses, ScanProbe, TrainedModel
+from ptycho_adapters.torch_backend.trained_model import TrainedModel
 from ptycho_adapters.torch_backend.training.callbacks import GradientNorm, LossHistory, ProgressBar, Schedule, TimeUp
 from ptycho_adapters.torch_backend.training.checkpoints import (
     check_resumable,
@@ -35,18 +38,18 @@ from ptycho_adapters.torch_backend.training.collapse import PATTERNS_OF_A_LOOK, 
 from ptycho_adapters.torch_backend.training.held_out import look_at_start
 from ptycho_adapters.torch_backend.training.memory import check_patterns, check_training
 from ptycho_adapters.torch_backend.training.module import PtychoModule
-from ptycho_adapters.torch_backend.training.schedule import TimeLimit
 from ptycho_adapters.torch_backend.training.starting_point import ProbeTime, starting_network, starting_scan
 from ptycho_core.config.main_term import main_term_name
-from ptycho_core.errors import ConfigError, Problem, ScanError, raise_if_any
-from ptycho_core.measurement.scan import Scan
+from ptycho_core.errors import ConfigError, Problem
 from ptycho_core.version import VERSION
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from ptycho_adapters.common.groups import TrainingSet
     from ptycho_adapters.torch_backend.training.held_out import Start
     from ptycho_core.config.payload import TrainingPayload
+    from ptycho_core.measurement.scan import Scan
 
 _MOST_FOR_PROBES = 0.5  # of the time that a run may take
 # Warnings that ask nothing of the caller: group indices need no loader processes, a rerun into a folder and a run that
@@ -92,31 +95,6 @@ def train(
     return train_on(payload, training_set_for(payload, scan, validation=validation), callbacks=callbacks)
 
 
-def training_set_for(
-    payload: TrainingPayload,
-    scan: Scan | Sequence[Scan],
-    *,
-    validation: Scan | None = None,
-    names: Sequence[str] = (),
-) -> TrainingSet:
-    """Check that scans and machine suit a training, and draw its groups. Nothing is written.
-
-    Args:
-        payload: resolved settings.
-        scan: patterns to learn from; a sequence of scans is learned from together.
-        validation: another scan of the same instrument to validate on; by default a region of every scan is held out.
-        names: what messages are to call the scans, such as their files, that to validate on last; empty for numbers.
-
-    Raises:
-        ScanError: a scan does not fit the payload; every misfit is listed.
-        ConfigError: the payload asks for what cannot be done, such as more groups than a scan can give.
-        DependencyError: the accelerator is not there.
-    """
-    scans = (scan,) if isinstance(scan, Scan) else tuple(scan)
-    _check(payload, scans, validation)
-    return training_set(payload, scans, validation, names=names)
-
-
 def train_on(payload: TrainingPayload, data: TrainingSet, *, callbacks: Sequence[Callback] = ()) -> TrainedModel:
     """Train as `train` does, on groups that have been drawn already.
 
@@ -130,9 +108,10 @@ def train_on(payload: TrainingPayload, data: TrainingSet, *, callbacks: Sequence
 
     Raises:
         ConfigError: the payload asks for what cannot be done.
-        DependencyError: a logger's package is not installed.
+        DependencyError: the accelerator is not there, or a logger's package is not installed.
         MemoryShortageError: the patterns or a batch do not fit into the memory that is free.
     """
+    check_hardware(payload.execution_config)
     limit = TimeLimit(payload.execution_config.max_time)
     with process_state_restored(), _quiet_lightning(), cpu_threads(payload.execution_config.num_threads):
         torch.manual_seed(payload.pt_training_config.seed)
@@ -199,26 +178,6 @@ def _fit(trainer: Trainer, module: PtychoModule, payload: TrainingPayload, data:
     )
     if trainer.interrupted:
         raise KeyboardInterrupt
-
-
-def _check(payload: TrainingPayload, scans: Sequence[Scan], validation: Scan | None) -> None:
-    expected = f"{payload.pt_data_config.N} px patterns, as the payload says"
-    several = len(scans) != 1
-    named = {f"scans[{number}]" if several else "scan": one for number, one in enumerate(scans)}
-    problems = [
-        Problem(path=f"{name}.N", expected=expected, found=f"{one.N} px")
-        for name, one in (named if validation is None else named | {"validation": validation}).items()
-        if payload.pt_data_config.N != one.N
-    ]
-    if not scans:
-        problems.append(Problem(path="scans", expected="at least one", found="none"))
-    raise_if_any(ScanError, "training", problems)
-    devices = payload.execution_config.devices
-    if several and devices != 1:
-        # Each device would wait for gradients of probes that only another one's patterns were seen under.
-        problem = Problem(path="devices", expected="1 for a training on several scans", found=repr(devices))
-        raise ConfigError("training", [problem])
-    check_hardware(payload.execution_config)
 
 
 def build_trainer(

@@ -7,25 +7,24 @@ from typing import TYPE_CHECKING, get_args
 
 import attrs
 
-from ptycho_adapters.torch_backend.generators.cnn import Activation, CnnStructure, Combination, LegacyCnn, structure_of
+from ptycho_adapters.common.cnn_structure import Activation, CnnStructure, Combination, structure_of
 from ptycho_core.errors import Problem
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-    from ptycho_adapters.torch_backend.generators import Generator
     from ptycho_core.config.payload import TrainingPayload
 
 _MOST_CHANNELS, _WIDEST = 256, 4096
 _NAMES = tuple(field.name for field in attrs.fields(CnnStructure))
 
 
-def structure_to_json(generator: Generator, payload: TrainingPayload) -> dict[str, object] | None:
-    """Give the structure of a network that is another one than its settings would build; else None."""
-    if not isinstance(generator, LegacyCnn):
+def structure_to_json(structure: CnnStructure | None, payload: TrainingPayload) -> dict[str, object] | None:
+    """Give a structure that is another one than its settings would build; else None."""
+    if structure is None:
         return None
     usual = structure_of(payload.pt_model_config, payload.pt_data_config)
-    return None if generator.structure == usual else attrs.asdict(generator.structure)
+    return None if structure == usual else attrs.asdict(structure)
 
 
 def structure_problems(found: object, payload: TrainingPayload, path: str) -> Iterator[Problem]:

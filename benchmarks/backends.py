@@ -1,0 +1,136 @@
+"""Torch and TensorFlow side by side: a training step, a whole pass, and the first call, which traces, apart.
+
+One thread each, in turns, in one process; processor seconds, which other work on the machine hardly lengthens. Prints
+the table of `docs/backends.md`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+os.environ["OMP_NUM_THREADS"] = "1"
+
+import numpy as np
+
+from ptycho_adapters import tensorflow_backend, torch_backend
+from ptycho_adapters.common.groups import training_set_for
+from ptycho_adapters.tensorflow_backend.execution import prepare_process
+from ptycho_adapters.tensorflow_backend.training.start import arms_of, starting_generator
+from ptycho_adapters.tensorflow_backend.training.step import Learner
+from ptycho_core.config import PyTorchExecutionConfig, TorchInferenceConfig
+from ptycho_core.config.payload import ScanFacts, resolve_training
+from ptycho_core.simulation.simulate import SimulationConfig, simulate
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ptycho_core.config.payload import TrainingPayload
+    from ptycho_core.config.shared import Backend
+    from ptycho_core.measurement.scan import Scan
+
+EXECUTION = PyTorchExecutionConfig(
+    accelerator="cpu", num_threads=1, enable_progress_bar=False, enable_checkpointing=False, logger_backend=None
+)
+AS_GIVEN = TorchInferenceConfig(
+    probe_rounds=0, background_counts=0.0, position_refinement="none", orientation_search="never", probe_search="never"
+)
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--repeats", type=int, default=5)
+    repeats = parser.parse_args().repeats
+    prepare_process(EXECUTION)
+    scan = simulate(SimulationConfig(object_size_px=160, step_px=8.0, jitter_px=1.0, photons=1e5))
+    print(f"{scan.n_patterns} patterns of {scan.N} px; least processor seconds of {repeats}")
+    print("| | torch | TensorFlow | ratio | TensorFlow, first call |\n|---|---|---|---|---|")
+    for name, torch_work, tensorflow_work in (
+        ("training step, 2 groups of 4", torch_step(scan), tensorflow_step(scan)),
+        (f"whole pass of the shipped network, {scan.n_patterns} patterns", *passes(scan)),
+    ):
+        first, ours = measured(tensorflow_work, repeats)
+        _, theirs = measured(torch_work, repeats)
+        print(f"| {name} | {theirs:.2f} s | {ours:.2f} s | {ours / theirs:.2f} | {first:.1f} s |")
+
+
+def measured(work: Callable[[], object], repeats: int) -> tuple[float, float]:
+    """Give the processor seconds of the first call, and the least of the others."""
+    taken = []
+    for _ in range(repeats + 1):
+        before = time.process_time()
+        work()
+        taken.append(time.process_time() - before)
+    return taken[0], min(taken[1:])
+
+
+def payload_for(backend: Backend) -> TrainingPayload:
+    """Settings of a training with the shipped weights under a probe that stays."""
+    said = {"n_groups": 40, "gridsize": 2, "batch_size": 2, "probe_trainable": False, "backend": backend}
+    said |= {"probe_rounds": 0, "probe_autofocus": False, "background_counts": 0.0, "position_refinement": "none"}
+    said |= {"orientation_search": "never", "probe_search": "never"}
+    return resolve_training(ScanFacts(path=Path("scan.npz"), N=64), said, EXECUTION, output_dir=Path("out"))
+
+
+def tensorflow_step(scan: Scan) -> Callable[[], object]:
+    """A step on always the same groups."""
+    payload = payload_for("tensorflow")
+    data = training_set_for(payload, scan)
+    learner, arm = Learner(starting_generator(payload), payload.pt_training_config), arms_of(payload, data).training
+    return lambda: learner.learn(arm, data.groups[0].train[:2], 1e-5)
+
+
+def torch_step(scan: Scan) -> Callable[[], object]:
+    """The same step."""
+    import torch  # noqa: PLC0415 - TensorFlow takes its threads first
+
+    from ptycho_adapters.torch_backend.training.trainer import build_module  # noqa: PLC0415 - see above
+
+    torch.set_num_threads(1)
+    payload = payload_for("pytorch")
+    data = training_set_for(payload, scan)
+    module = build_module(payload, data)
+    optimizer = module.configure_optimizers()
+    indices = torch.tensor(data.groups[0].train[:2].astype(np.int64))
+
+    def step() -> None:
+        optimizer.zero_grad()
+        loss, _ = module.objective.total(module.predict_groups(indices, module.arms.training[0]))
+        loss.backward()
+        module.configure_gradient_clipping(optimizer)
+        optimizer.step()
+
+    return step
+
+
+def passes(scan: Scan) -> tuple[Callable[[], object], Callable[[], object]]:
+    """A reconstruction on each backend; that of TensorFlow traces once more whenever it is called."""
+    from ptycho_adapters.tensorflow_backend.patterns import Patterns  # noqa: PLC0415 - of this part alone
+    from ptycho_adapters.tensorflow_backend.whole_scan import BATCH, PassRunner, WholeScan  # noqa: PLC0415
+
+    model = torch_backend.generalist_for(scan)
+    runner = PassRunner(tensorflow_backend.generalist_for(scan).generator)
+
+    def ours() -> object:
+        run = WholeScan(
+            runner=runner,
+            patterns=Patterns(scan),
+            probe=model.probe,
+            indices=np.arange(scan.n_patterns),
+            batch_size=BATCH,
+            uniform=False,
+        )
+        return run.judge(run.stitch().object)
+
+    def theirs() -> object:
+        return torch_backend.reconstruct(model, scan, execution_config=EXECUTION, inference_config=AS_GIVEN)
+
+    return theirs, ours
+
+
+if __name__ == "__main__":
+    main()

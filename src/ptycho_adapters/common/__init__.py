@@ -1,0 +1,1 @@
+"""What every backend needs around its network, without any framework."""

@@ -1,0 +1,107 @@
+"""What the losses of a training decide: the learning rate at plateaus, an early end, and which state is kept."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Literal
+
+from ptycho_core.errors import ConfigError, Problem
+
+if TYPE_CHECKING:
+    from ptycho_core.config import PyTorchExecutionConfig, TorchTrainingConfig
+
+
+def watched_loss(execution: PyTorchExecutionConfig, loss_name: str, *, validates: bool) -> Literal["train", "held out"]:
+    """Loss that ranks checkpoints and ends runs.
+
+    Args:
+        execution: names it: 'val_loss' or 'train_loss', or in full with the loss in front. Where nothing is held out,
+            the held-out loss is the training loss.
+        loss_name: what the main term of the loss is, the start of the metrics' names.
+        validates: whether something is held out.
+
+    Raises:
+        ConfigError: there is no metric of that name.
+    """
+    known: dict[str, Literal["train", "held out"]] = {
+        "train_loss": "train",
+        "val_loss": "held out" if validates else "train",
+    }
+    names = known | {f"{loss_name}_{name}": which for name, which in known.items()}
+    asked = execution.checkpoint_monitor_metric
+    if asked not in names:
+        problem = Problem(
+            path="checkpoint_monitor_metric", expected="one of " + ", ".join(sorted(names)), found=repr(asked)
+        )
+        raise ConfigError("training", [problem])
+    return names[asked]
+
+
+class Patience:
+    """Ends a training that makes no progress.
+
+    Args:
+        execution: says how long that may go on, and what progress is.
+    """
+
+    def __init__(self, execution: PyTorchExecutionConfig) -> None:
+        self._sign = 1.0 if execution.checkpoint_mode == "min" else -1.0
+        self._patience = execution.early_stop_patience
+        self._best, self._waited = math.inf, 0
+
+    def ends(self, loss: float) -> bool:
+        """Take an epoch's loss into account, and tell whether it is to be the last one."""
+        if self._sign * loss < self._best:
+            self._best, self._waited = self._sign * loss, 0
+            return False
+        self._waited += 1
+        return self._waited >= self._patience
+
+
+def start_is_kept(start_loss: float, end_loss: float) -> bool:
+    """Tell whether the start of a training explains what is held out at least as well as its end."""
+    return math.isfinite(start_loss) and not end_loss < start_loss
+
+
+class PlateauState:
+    """What a plateau detector remembers."""
+
+    def __init__(self, best: float = float("inf"), waited: int = 0, factor: float = 1.0) -> None:
+        self.best = best
+        self.waited = waited
+        self.factor = factor
+
+
+class Plateau:
+    """Lowers the learning rate when an epoch's loss stops falling.
+
+    `ReduceLROnPlateau` watches the validation loss where there is one; `Adaptive` watches the training loss.
+    """
+
+    def __init__(self, config: TorchTrainingConfig) -> None:
+        self._config = config
+        self.state = PlateauState()
+
+    def watch(self, *, train: float | None, held_out: float | None) -> None:
+        """Take one epoch into account; a loss that was not measured is None."""
+        loss = self._watched(train, held_out)
+        if loss is None:
+            return
+        if loss < self.state.best - self._config.plateau_threshold:
+            self.state.best, self.state.waited = loss, 0
+            return
+        self.state.waited += 1
+        if self.state.waited > self._config.plateau_patience:
+            self.state.factor *= self._config.plateau_factor
+            self.state.waited = 0
+
+    def floored(self, base: float, factor: float) -> float:
+        """Learning rate of a group, not below `plateau_min_lr` because of plateaus."""
+        if self.state.factor == 1.0:
+            return base * factor
+        return max(base * factor, min(base, self._config.plateau_min_lr))
+
+    def _watched(self, train: float | None, held_out: float | None) -> float | None:
+        if self._config.scheduler == "ReduceLROnPlateau":
+            return train if held_out is None else held_out
+        return train if self._config.scheduler == "Adaptive" else None

@@ -1,0 +1,29 @@
+"""Figures about the patterns of a scan."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ptycho_core.measurement.frames import frame_slices
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from ptycho_core.measurement.scan import Scan
+
+_CONVERTED_AT_ONCE = 64
+
+
+def mean_flux(scan: Scan) -> float:
+    """Mean photons per frame over good pixels, float64."""
+    return float(mean_counts(scan).sum())
+
+
+def mean_counts(scan: Scan) -> NDArray[np.float64]:
+    """Mean pattern (N, N), 0 at bad pixels; a few patterns are converted at a time."""
+    total: NDArray[np.float64] = np.zeros((scan.N, scan.N))
+    for some in frame_slices(scan.patterns, values=_CONVERTED_AT_ONCE * scan.N**2):
+        total += scan.counts(some).sum(axis=0, dtype=np.float64)
+    return (total if scan.bad_pixels is None else np.where(scan.bad_pixels, 0.0, total)) / scan.n_patterns

@@ -1,0 +1,45 @@
+"""The shipped weights as arrays, and what is known about a model that has them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from safetensors.numpy import load
+
+from ptycho_adapters.common.model import ModelRecord, ScanProbe
+from ptycho_adapters.common.patterns import mean_flux
+from ptycho_adapters.shipped_weights import generalist_payload, weights_path
+from ptycho_core.config import TorchModelConfig
+from ptycho_core.version import VERSION
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from ptycho_core.measurement.scan import Scan
+
+
+def generalist_record(scan: Scan) -> ModelRecord:
+    """Give all but the network of the shipped model for a scan, with the scan's own probe."""
+    flux = mean_flux(scan)
+    energy = float(np.square(np.abs(scan.probe)).sum(dtype=np.float64))
+    probe = (scan.probe * np.sqrt(flux / energy)).astype(np.complex64)
+    return ModelRecord(
+        payload=generalist_payload(scan.N),
+        probes=(ScanProbe(name=scan.metadata.name, probe=probe, start_probe=probe, flux=flux),),
+        history=(),
+        code_version=VERSION,
+        probe_refined=False,
+    )
+
+
+def fits_generalist(model: TorchModelConfig) -> bool:
+    """Tell whether a network of this configuration can take the shipped weights, however often it repeats steps."""
+    default = TorchModelConfig()
+    names = ("architecture", "unrolled_steps", "n_filters_scale")
+    return all(getattr(model, name) == getattr(default, name) for name in names)
+
+
+def shipped_weights() -> dict[str, NDArray[Any]]:
+    """Read the shipped weights as float32, by their names in torch, in torch's layout."""
+    return {name: value.astype(np.float32) for name, value in load(weights_path().read_bytes()).items()}

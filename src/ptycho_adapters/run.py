@@ -1,0 +1,109 @@
+"""One run on either backend: what the payload asks for, with the framework that it names."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ptycho_adapters.common.groups import TrainingSet, training_set_for
+from ptycho_adapters.factory import commit, populate_legacy_params
+from ptycho_adapters.shipped_weights import weights_path
+from ptycho_core.config.payload import InferencePayload, TrainingPayload
+from ptycho_core.measurement.scan import Scan
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from ptycho_adapters.common.backend import Framework
+    from ptycho_adapters.common.model import ModelRecord
+
+    Image = NDArray[np.float32]
+
+
+def framework(name: str) -> Framework:
+    """Return a backend.
+
+    Args:
+        name: 'pytorch' or 'tensorflow'. The other one is not imported.
+
+    Raises:
+        ValueError: there is no backend of that name.
+        DependencyError: its packages are not installed; with the command to install them.
+    """
+    match name:
+        case "pytorch":
+            from ptycho_adapters.torch_backend.framework import Torch  # noqa: PLC0415 - torch takes seconds
+
+            return Torch()
+        case "tensorflow":
+            from ptycho_adapters.tensorflow_backend.framework import TensorFlow  # noqa: PLC0415 - as torch
+
+            return TensorFlow()
+        case _:
+            message = f"backend: expected 'pytorch' or 'tensorflow', found {name!r}"
+            raise ValueError(message)
+
+
+def run(
+    payload: TrainingPayload | InferencePayload,
+    scan: Scan | Sequence[Scan] | TrainingSet,
+    *,
+    model: ModelRecord | None = None,
+    validation: Scan | None = None,
+) -> tuple[Image | None, Image | None, dict[str, object]]:
+    """Run what a payload asks for: project it into the legacy parameters, pick the backend, train or reconstruct.
+
+    Args:
+        payload: of a training or a reconstruction.
+        scan: patterns; a training takes several scans, or groups that were drawn already, as well.
+        model: to reconstruct with, of the payload's backend; by default the payload's archive is loaded.
+        validation: another scan that a training validates on.
+
+    Returns:
+        Amplitude and phase (H, W) of the object, both None for a training; and the results: `backend`, its name;
+        `model`, the trained or the loaded one; and of a reconstruction `reconstruction`, all of it.
+
+    Raises:
+        ValueError: the payload, scan or model cannot be used; there is no such backend.
+        DependencyError: the packages of the backend are not installed, or the device is not there.
+        OSError: from the file system.
+    """
+    if isinstance(payload, TrainingPayload):
+        populate_legacy_params(payload.tf_training_config, force=True)
+        return None, None, _trained(payload, scan, validation)
+    populate_legacy_params(payload.tf_inference_config, force=True)
+    return _reconstructed(payload, scan, model)
+
+
+def _trained(
+    payload: TrainingPayload, scan: Scan | Sequence[Scan] | TrainingSet, validation: Scan | None
+) -> dict[str, object]:
+    backend = framework(payload.tf_training_config.backend)
+    backend.check(payload.execution_config)
+    data = scan if isinstance(scan, TrainingSet) else training_set_for(payload, scan, validation=validation)
+    commit(payload)
+    return {"backend": backend.name, "model": backend.train_on(payload, data)}
+
+
+def _reconstructed(
+    payload: InferencePayload, scan: Scan | Sequence[Scan] | TrainingSet, model: ModelRecord | None
+) -> tuple[Image, Image, dict[str, object]]:
+    if not isinstance(scan, Scan):
+        message = f"expected one scan to reconstruct, found a {type(scan).__name__}"
+        raise TypeError(message)
+    backend = framework(payload.tf_inference_config.backend)
+    used = model or model_for(backend, payload.tf_inference_config.model_path, scan)
+    backend.check(payload.execution_config)
+    commit(payload)
+    found = backend.reconstruct(used, scan, payload)
+    results: dict[str, object] = {"backend": backend.name, "model": used, "reconstruction": found}
+    return np.abs(found.object), np.angle(found.object), results
+
+
+def model_for(backend: Framework, path: Path, scan: Scan) -> ModelRecord:
+    """Load the model of a reconstruction: an archive, or for the package's own weights the network for the scan."""
+    return backend.generalist_for(scan) if path == weights_path() else backend.load_archive(path)

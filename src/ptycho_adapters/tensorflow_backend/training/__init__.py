@@ -1,0 +1,1 @@
+"""The step, and what happens around it."""

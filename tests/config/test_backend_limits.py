@@ -1,0 +1,130 @@
+"""What each backend honours: the table of settings, cell by cell."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from ptycho_core.config.backend_limits import LIMITS, Limit
+from ptycho_core.config.backend_table import backend_table
+from ptycho_core.config.overrides import Layer
+from ptycho_core.config.payload import (
+    ArchiveFacts,
+    InferenceFacts,
+    InferencePayload,
+    ScanFacts,
+    TrainingPayload,
+    resolve_inference,
+    resolve_training,
+)
+from ptycho_core.config.table import ALL, INFERENCE, OF_ARCHIVE, TRAINING
+from ptycho_core.errors import ConfigError
+
+SCAN = ScanFacts(path=Path("scan.npz"), N=64, n_patterns=500)
+PAGE = Path(__file__).parents[2] / "docs" / "backends.md"
+BEYOND: dict[str, object] = {
+    "architecture": "unet",
+    "model_type": "supervised",
+    "probe_trainable": True,
+    "probe_learning_rate": 0.5,
+    "aberration_learning_rate": 0.5,
+    "probe_rounds": 3,
+    "probe_autofocus": True,
+    "probe_search": "auto",
+    "probe_mask": True,
+    "probe_mask_sigma": 2.0,
+    "probe_mask_diameter": 20.0,
+    "probe_modes": 2,
+    "position_refinement": "each",
+    "orientation_search": "auto",
+    "background_counts": None,
+    "intensity_scale_trainable": True,
+    "training_directories": (Path("more"),),
+    "accelerator": "mps",
+    "devices": 2,
+    "strategy": "ddp",
+    "precision": "bf16-mixed",
+    "deterministic": "warn",
+    "accum_steps": 2,
+    "num_workers": 2,
+    "pin_memory": True,
+    "logger_backend": "csv",
+    "log_grad_norm": True,
+    "grad_norm_log_freq": 2,
+    "enable_checkpointing": True,
+    "checkpoint_save_top_k": 2,
+    "resume": Path("last.ckpt"),
+}
+# These are wrong without loader processes, or need an array.
+NEED_COMPANY = {"persistent_workers", "prefetch_factor", "probe_mask_tensor"}
+
+
+def trained(**settings: object) -> TrainingPayload:
+    return resolve_training(SCAN, {"n_groups": 4, "architecture": "cnn", **settings}, output_dir=Path("out"))
+
+
+def inferred(**settings: object) -> InferencePayload:
+    facts = InferenceFacts(scan=SCAN, archive=ArchiveFacts(path=Path("model"), training=trained()))
+    return resolve_inference(facts, {"n_groups": 4, **settings}, output_dir=Path("out"))
+
+
+def test_every_limit_has_a_value_beyond_it() -> None:
+    """So that no cell of the table goes unproved, and no limit is about nothing."""
+    assert {*BEYOND} | NEED_COMPANY == {*LIMITS["tensorflow"]}
+    assert LIMITS["pytorch"] == {}
+    assert {*LIMITS["tensorflow"]} <= {info.key for info in ALL}
+
+
+@pytest.mark.parametrize("key", sorted(BEYOND))
+def test_a_value_beyond_the_limit_is_refused_by_name_with_the_reason(key: str) -> None:
+    """In whatever kind of run reads it; and the other backend takes it."""
+    limit, value = LIMITS["tensorflow"][key], BEYOND[key]
+    makers = [
+        make for make, table in ((trained, TRAINING), (inferred, INFERENCE)) if key in table and table.reads(table[key])
+    ]
+    assert makers
+    for make in makers:
+        if make is inferred and key in OF_ARCHIVE:
+            continue  # held against the archive
+        make(backend="pytorch", **{key: value})
+        with pytest.raises(ConfigError, match=rf"\.{key}: .*backend tensorflow cannot honour it: ") as caught:
+            make(backend="tensorflow", **{key: value})
+        assert limit.why in str(caught.value)
+
+
+@pytest.mark.parametrize("make", [trained, inferred])
+def test_what_nobody_chose_is_as_the_backend_can(make: object) -> None:
+    """A run that asks for TensorFlow and nothing else can be planned, and says what it will not do."""
+    payload = trained(backend="tensorflow") if make is trained else inferred(backend="tensorflow")
+
+    assert payload.pt_inference_config.probe_rounds == 0
+    assert payload.pt_inference_config.background_counts == 0.0
+    assert payload.provenance["probe_rounds"] is Layer.BACKEND
+    assert payload.provenance["probe_rounds"].default
+    assert "probe_rounds" not in payload.overrides_applied
+
+
+def test_a_chosen_value_within_the_limit_stays() -> None:
+    """A number of background counts is honoured, whatever it is."""
+    assert inferred(backend="tensorflow", background_counts=0.3).pt_inference_config.background_counts == 0.3
+
+
+def test_a_limit_tells_true_from_one() -> None:
+    """Equal values of different types are different values."""
+    limit = Limit(only=(1,), why="")
+
+    assert (limit.honours(1), limit.honours(True)) == (True, False)
+
+
+def test_the_page_is_the_table() -> None:
+    """`python -m ptycho_core.config.backend_table` writes it."""
+    assert backend_table() in PAGE.read_text()
+
+
+def test_the_table_has_a_row_for_every_setting() -> None:
+    """And says of each what either backend does with it."""
+    rows = [line for line in backend_table().splitlines() if line.startswith("| `")]
+
+    assert [row.split("`")[1] for row in rows] == sorted(info.key for info in ALL)
+    assert all(len(row.split(" | ")) == 3 for row in rows)
