@@ -45,6 +45,7 @@ SMALL: Mapping[str, object] = {
     "validation_fraction": 0.12,
     "learning_rate": 2e-3,
     "probe_learning_rate": None,
+    "probe_autofocus": False,
     "gradient_clip_val": None,
     "scheduler": "Default",
 }

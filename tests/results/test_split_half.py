@@ -134,7 +134,7 @@ def test_halves_that_do_not_meet_are_refused() -> None:
 def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model, hardly trained."""
     folder = tmp_path_factory.mktemp("model")
-    return save_archive(quick_training(folder, {"architecture": "unrolled"}), folder)
+    return save_archive(quick_training(folder, {"architecture": "unrolled", "unrolled_steps": 2}), folder)
 
 
 def test_a_model_s_halves_agree_in_part(archive: Path) -> None:

@@ -100,10 +100,12 @@ def test_each_scan_finds_its_own_probe(tmp_path: Path, learned: Mapping[str, obj
     """Two scans under opposite defocus start from the same probe; each is led to its own truth, not to the other's."""
     (one, true_one), (two, true_two) = _bright_scan(0.5, 1), _bright_scan(-0.5, 2)
     assert np.array_equal(one.probe, two.probe)
-    network = {"architecture": "unrolled", "n_filters_scale": 2, "learning_rate": 2e-4, "gridsize": 2}
+    network = {"architecture": "unrolled", "unrolled_repeats": 0, "n_filters_scale": 2, "learning_rate": 2e-4}
     left = {"position_refinement": "none", "orientation_search": "never", "probe_search": "never", "probe_modes": 1}
 
-    model = train(payload_of(tmp_path, {**network, **left, "validation_fraction": 0.0, **learned}), [one, two])
+    model = train(
+        payload_of(tmp_path, {**network, **left, "gridsize": 2, "validation_fraction": 0.0, **learned}), [one, two]
+    )
 
     found = [each.probe for each in model.probes]
     for probe, own, other in ((found[0], true_one, true_two), (found[1], true_two, true_one)):
@@ -111,10 +113,12 @@ def test_each_scan_finds_its_own_probe(tmp_path: Path, learned: Mapping[str, obj
         assert probe_change(probe, own) < 0.8 * probe_change(one.probe, own)
 
 
-@pytest.mark.parametrize("architecture", ["unet", "unrolled"])
-def test_a_sequence_of_one_scan_is_that_scan(tmp_path: Path, architecture: str) -> None:
+@pytest.mark.parametrize(
+    "network", [{"architecture": "unet"}, {"architecture": "unrolled", "unrolled_steps": 2}], ids=["unet", "unrolled"]
+)
+def test_a_sequence_of_one_scan_is_that_scan(tmp_path: Path, network: Mapping[str, object]) -> None:
     """Bit for bit, whether it is given by itself or in a list."""
-    payload = payload_of(tmp_path, {"architecture": architecture, "epochs": 2})
+    payload = payload_of(tmp_path, {**network, "epochs": 2})
 
     assert same(train(payload, tiny_scan()), train(payload, [tiny_scan()]))
 

@@ -84,8 +84,9 @@ def _needed(run: WholeScan, focus: Tensor, errors: Tensor, most: float) -> Tenso
     """Leave out focus, scale, shear and rotation in turn, wherever the deviance stays low enough without."""
     for part in _PARTS:
         direction = torch.tensor(part, dtype=torch.float64)
-        without = errors - direction.T @ (direction @ errors)
-        if _changed(run, without, focus).judge_itself().deviance <= most:
+        share = direction @ errors
+        without = errors - direction.T @ share
+        if share.any() and _changed(run, without, focus).judge_itself().deviance <= most:
             errors = without
     return errors
 
