@@ -10,12 +10,14 @@ import torch
 from ptycho_adapters.torch_backend.data.resident import ResidentScan
 from ptycho_adapters.torch_backend.generators import build_generator
 from ptycho_adapters.torch_backend.inference import stage_fit
-from ptycho_adapters.torch_backend.inference.whole_scan import Judgement, PassFactory, WholeScan
+from ptycho_adapters.torch_backend.inference.whole_scan import PassFactory, WholeScan
 from ptycho_core.config import DataConfig, PyTorchExecutionConfig, TorchInferenceConfig, TorchModelConfig
 from torch_sample import tiny_scan
 
 if TYPE_CHECKING:
     import pytest
+
+    from ptycho_adapters.common.candidates import Judgement
 
 
 def _run() -> WholeScan:

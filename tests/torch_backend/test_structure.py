@@ -96,7 +96,8 @@ def _convolve(image: npt.NDArray[np.float64], layer: nn.Module) -> npt.NDArray[n
     surrounded = np.pad(image, ((0, 0), (1, 1), (1, 1)))
     windows = np.lib.stride_tricks.sliding_window_view(surrounded, (3, 3), axis=(1, 2))
     planes: npt.NDArray[np.float64] = np.tensordot(kernel, windows, axes=((1, 2, 3), (0, 3, 4)))
-    return planes + bias[:, None, None]
+    biased: npt.NDArray[np.float64] = planes + bias[:, None, None]
+    return biased
 
 
 def _pair(image: npt.NDArray[np.float64], block: nn.Module) -> npt.NDArray[np.float64]:
