@@ -416,8 +416,8 @@ def test_an_unreadable_file_has_no_size(scan_file: Writer, tmp_path: Path, damag
 
 def test_a_size_that_is_not_supported_is_an_error(scan_file: Writer, tmp_path: Path) -> None:
     """The file's fact is judged like any other setting."""
-    with pytest.raises(ConfigError, match=r"scan\.N.*37"):
-        create_training_payload(scan_file(size=37), tmp_path, {"n_groups": 1})
+    with pytest.raises(ConfigError, match=r"scan\.N.*12"):
+        create_training_payload(scan_file(size=12), tmp_path, {"n_groups": 1})
 
 
 def test_layers_below_the_overrides(scan_file: Writer, tmp_path: Path) -> None:

@@ -187,7 +187,7 @@ def test_the_legacy_parameters_follow_the_clients_settings() -> None:
     assert params.cfg is legacy.cfg
     assert (params.get("N"), params.get("gridsize"), params.get("probe.big")) == (64, 2, False)
     with pytest.raises(ConfigError, match="N"):
-        config.update_legacy_dict(params.cfg, _inference_config(63))
+        config.update_legacy_dict(params.cfg, _inference_config(15))
 
 
 def test_the_intensity_scale_is_there_once_a_model_is_loaded(bundle: Path) -> None:

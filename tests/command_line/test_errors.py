@@ -301,7 +301,8 @@ def test_advice_names_commands_and_flags_that_exist() -> None:
 
     assert {"--domain", "--memory-map", "--train-data-file", "--as-counts"} <= flags
     known = {flag for command in COMMANDS for flag in cli._parsers(command)[1]} | {"--test-data"}
-    assert flags <= known
+    of_pip = {"--force-reinstall", "--no-deps"}
+    assert flags <= known | of_pip
     assert {"train", "convert"} <= commands <= {*COMMANDS}
 
 

@@ -9,11 +9,11 @@ import attrs
 import numpy as np
 import pytest
 
-from ptycho_adapters import torch_backend
 from ptycho_adapters.cli import main
 from ptycho_adapters.command_line.usage import UsageError
 from ptycho_adapters.commands import evaluate
 from ptycho_adapters.files import read_product, read_scan, write_scan
+from ptycho_adapters.torch_backend import framework, reconstruct
 from ptycho_core.measurement.findings import Finding, Suspicion
 from ptycho_core.simulation.simulate import SimulationConfig, simulate
 
@@ -48,11 +48,11 @@ def inferred(spoiled: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[P
     from contextlib import redirect_stderr, redirect_stdout  # noqa: PLC0415
 
     folder: Path = tmp_path_factory.mktemp("inferred")
-    reconstruct, own = torch_backend.reconstruct, Finding(kind=Suspicion.BEAM_MOVED, text="the beam was moved by 3 px")
+    own = Finding(kind=Suspicion.BEAM_MOVED, text="the beam was moved by 3 px")
     err = io.StringIO()
     with pytest.MonkeyPatch.context() as patch, redirect_stderr(err), redirect_stdout(io.StringIO()):
         patch.setattr(
-            torch_backend,
+            framework,
             "reconstruct",
             lambda *given, **named: attrs.evolve(reconstruct(*given, **named), findings=(own,)),
         )

@@ -57,6 +57,7 @@ def test_the_help_of_a_reconstruction_lists_what_it_reads(capsys: pytest.Capture
         "subsample_seed",
         "seed",
         "accelerator",
+        "backend",
         "precision",
         "num_threads",
         "enable_progress_bar",
@@ -66,7 +67,7 @@ def test_the_help_of_a_reconstruction_lists_what_it_reads(capsys: pytest.Capture
     }
     assert not found & OF_ARCHIVE
     assert not found & {info.key for info in TRAINING if not INFERENCE.reads(info) or info.effect is Effect.LEGACY}
-    assert not found & {"num_workers", "learning_rate", "logger_backend", "backend", "window"}
+    assert not found & {"num_workers", "learning_rate", "logger_backend", "window"}
 
 
 def test_the_help_of_a_training_lists_what_it_reads(capsys: pytest.CaptureFixture[str]) -> None:

@@ -94,9 +94,9 @@ def test_a_training_looks_for_the_focus_if_asked(tmp_path: Path) -> None:
     probes = {
         name: module_of(payload_for(tmp_path / name, overrides), blurred).probes[0]().detach().numpy()
         for name, overrides in {
-            "on": {},
+            "on": {"probe_autofocus": True},
             "off": {"probe_autofocus": False},
-            "fixed": {"probe_trainable": False},
+            "fixed": {"probe_autofocus": True, "probe_trainable": False},
         }.items()
     }
 
