@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import attrs
 import numpy as np
 import pytest
 from hypothesis import given
@@ -14,8 +15,10 @@ from ptycho_adapters.ptychodus.mapping import (
     require_one_layer,
     scan_of_arrays,
     smallest_canvas,
+    with_room,
 )
 from ptycho_core.errors import ScanError
+from ptycho_core.physics.canvas import canvas_frame
 from ptychodus_sample import sample_scan
 
 
@@ -93,3 +96,40 @@ def test_an_object_of_several_layers_is_refused() -> None:
 def test_columns_become_rows_first() -> None:
     """The client's x and y are our (y, x)."""
     np.testing.assert_array_equal(positions_yx([1.0, 2.0], [3.0, 4.0]), [[1.0, 3.0], [2.0, 4.0]])
+
+
+@given(st.floats(-1.0, 1.0), st.floats(-1.0, 1.0))
+def test_a_known_object_has_room_for_patches_between_its_pixels(dy: float, dx: float) -> None:
+    """The client's object ends with the outermost patches; a rim repeats its edge, and what was where stays there."""
+    scan = sample_scan(with_object=False)
+    frame = canvas_frame(scan.positions_px, scan.N)
+    tight = attrs.evolve(
+        scan,
+        object=known_object(frame.origin_px, frame.shape),
+        positions_px=scan.positions_px - frame.origin_px + np.array([dy, dx]),
+    )
+
+    roomy = with_room(tight)
+
+    assert roomy.object is not None
+    assert tight.object is not None
+    within = canvas_frame(roomy.positions_px, roomy.N)
+    assert min(within.origin_px) >= 0
+    assert (np.add(within.origin_px, within.shape) <= roomy.object.shape).all()
+    moved = round(float((roomy.positions_px - tight.positions_px).max()))
+    height, width = tight.object.shape
+    np.testing.assert_array_equal(roomy.object[moved : moved + height, moved : moved + width], tight.object)
+    np.testing.assert_allclose(roomy.positions_px, tight.positions_px + moved)
+
+
+def test_an_object_with_room_is_left_as_it_is() -> None:
+    """As is a scan without one."""
+    scan = sample_scan(with_object=False)
+    frame = canvas_frame(scan.positions_px, scan.N)
+    wide = attrs.evolve(
+        scan,
+        object=known_object(frame.origin_px, (frame.shape[0] + 2, frame.shape[1] + 2)),
+        positions_px=scan.positions_px - frame.origin_px,
+    )
+    assert with_room(scan) is scan
+    assert with_room(wide) is wide

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import attrs
 import numpy as np
 
 from ptycho_core.errors import Problem, ScanError
 from ptycho_core.measurement.scan import MeasurementDomain, Scan, ScanMetadata
+from ptycho_core.physics.canvas import canvas_frame
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -87,6 +89,28 @@ def smallest_canvas(positions_px: npt.NDArray[np.floating]) -> tuple[int, int]:
     """
     height, width = np.round(positions_px.min(axis=0) + positions_px.max(axis=0)).astype(int) + 1
     return int(height), int(width)
+
+
+def with_room(scan: Scan) -> Scan:
+    """Give every patch room in the known object of a training, by a rim of a pixel that repeats its edge.
+
+    The client makes its object just as large as the positions ask for, so that a patch between two pixels sticks out.
+
+    Args:
+        scan: in the pixels of the client's object.
+
+    Returns:
+        The scan, moved by a pixel with its object where patches stick out; one without an object as it is.
+    """
+    if scan.object is None:
+        return scan
+    wanted = canvas_frame(scan.positions_px, scan.N)
+    ends = np.add(wanted.origin_px, wanted.shape)
+    if min(wanted.origin_px) >= 0 and bool((ends <= scan.object.shape).all()):
+        return scan
+    commanded = None if scan.commanded_positions_px is None else scan.commanded_positions_px + 1.0
+    wider = np.pad(scan.object, 1, mode="edge")
+    return attrs.evolve(scan, object=wider, positions_px=scan.positions_px + 1.0, commanded_positions_px=commanded)
 
 
 def require_one_layer(n_layers: int) -> None:

@@ -17,7 +17,7 @@ from ptycho_adapters import legacy
 from ptycho_adapters.ptychodus import tensorflow_configs as configs
 from ptycho_adapters.ptychodus.backend import tensorflow_or_torch
 from ptycho_adapters.ptychodus.client_logs import TENSORFLOW_LIBRARY, said_to
-from ptycho_adapters.ptychodus.mapping import on_canvas, positions_yx, scan_of_arrays, smallest_canvas
+from ptycho_adapters.ptychodus.mapping import on_canvas, positions_yx, scan_of_arrays, smallest_canvas, with_room
 from ptycho_adapters.ptychodus.models import ClientModel
 from ptycho_adapters.ptychodus.settings import tensorflow_settings
 from ptycho_adapters.ptychodus.work import load_model, reconstruct_scan, save_model, train_model, training_payload
@@ -65,7 +65,7 @@ class RawData:
             scan = read_scan(path)
         known = scan.object
         shape = smallest_canvas(scan.positions_px) if known is None else (known.shape[0], known.shape[1])
-        return cls(path=path, scan=scan, canvas_shape=shape)
+        return cls(path=path, scan=with_room(scan), canvas_shape=shape)
 
     @classmethod
     def from_coords_without_pc(

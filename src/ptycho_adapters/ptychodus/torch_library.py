@@ -16,7 +16,7 @@ import numpy as np
 
 from ptycho_adapters.ptychodus.backend import Backend
 from ptycho_adapters.ptychodus.client_logs import TORCH_LIBRARY, said_to
-from ptycho_adapters.ptychodus.mapping import on_canvas, scan_of_arrays, smallest_canvas
+from ptycho_adapters.ptychodus.mapping import on_canvas, scan_of_arrays, smallest_canvas, with_room
 from ptycho_adapters.ptychodus.models import ClientModel, stored_payload
 from ptycho_adapters.ptychodus.settings import torch_settings
 from ptycho_adapters.ptychodus.torch_configs import (
@@ -248,7 +248,7 @@ class Trainer:
         files, configs = self.dataloader.files(), self.dataloader.config_manager.configs
         with said_to(TORCH_LIBRARY) as log:
             settings = torch_settings(*configs)
-            scans = [read_scan(path) for path in files]
+            scans = [with_room(read_scan(path)) for path in files]
             _check_size(configs[0].N, scans, files)
             _say_device(configs[2].device, log)
             payload = training_payload(files[0], scans[0], settings, Backend.PYTORCH)
