@@ -14,6 +14,7 @@ from ptycho_adapters.ptychodus.backend import Backend
 from ptycho_adapters.ptychodus.settings import WITHOUT_EFFECT, tensorflow_settings, torch_settings
 from ptycho_adapters.ptychodus.torch_configs import DataConfig, InferenceConfig, ModelConfig, TrainingConfig
 from ptycho_adapters.ptychodus.work import training_payload
+from ptycho_core.config import TorchTrainingConfig
 from ptycho_core.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -69,10 +70,32 @@ def test_the_torch_defaults_make_a_training() -> None:
     payload = _payload(torch_settings(DataConfig(N=64), ModelConfig(), TrainingConfig(), InferenceConfig()))
 
     own = payload.pt_training_config
-    assert (own.epochs, own.batch_size, own.learning_rate) == (50, 16, 1e-3)
+    assert (own.epochs, own.batch_size) == (50, 16)
     assert payload.pt_data_config.grid_size == (2, 2)
     assert payload.execution_config.accelerator == "auto"
     assert payload.execution_config.strategy == "auto"
+
+
+def test_learning_keeps_its_own_pace_unless_somebody_changed_it() -> None:
+    """The client's default rate is meant for random weights; another one, or another course, is taken as it stands."""
+    own = TorchTrainingConfig()
+    changes: list[dict[str, Any]] = [{}, {"learning_rate": 5e-4, "scheduler": "Exponential"}, {"scheduler": "Cosine"}]
+    pace = []
+    for change in changes:
+        data, model, _, inference = _unchanged()
+        made = _payload(torch_settings(data, model, TrainingConfig(**change), inference)).pt_training_config
+        pace.append((made.learning_rate, made.scheduler))
+
+    assert pace == [(own.learning_rate, own.scheduler), (5e-4, "Exponential"), (own.learning_rate, "WarmupCosine")]
+
+
+def test_the_share_held_out_can_be_set() -> None:
+    """At the client's default it follows the size of the scan."""
+    data, model, _, inference = _unchanged()
+
+    settings = torch_settings(data, model, TrainingConfig(finetune_val_split=0.25), inference)
+
+    assert _payload(settings).pt_training_config.validation_fraction == 0.25
 
 
 def test_each_epoch_sees_each_pattern_about_once() -> None:

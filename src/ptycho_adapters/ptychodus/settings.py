@@ -2,7 +2,9 @@
 
 What the client's windows show and a run here can do is taken as it stands there. What the client always sends and no
 run here does is without effect as long as it has the client's default, and refused by name once somebody changed it.
-The client keeps probe and positions as it has them, so none of them is moved unless the probe is asked to be trained.
+Learning rate and its course at the client's default are those of this library: the client's are meant for random
+weights and spoil the ones in the package. The client keeps probe and positions as it has them, so none of them is moved
+unless the probe is asked to be trained.
 """
 
 from __future__ import annotations
@@ -51,11 +53,9 @@ _HONOURED: Final[Mapping[str, Mapping[str, str]]] = MappingProxyType(
             {
                 "epochs": "nepochs",
                 "batch_size": "batch_size",
-                "learning_rate": "learning_rate",
                 "n_devices": "devices",
                 "accum_steps": "accum_steps",
                 "gradient_clip_val": "gradient_clip_val",
-                "scheduler": "scheduler",
                 "warmup_epochs": "lr_warmup_epochs",
                 "min_lr_ratio": "lr_min_ratio",
                 "notes": "notes",
@@ -65,8 +65,9 @@ _HONOURED: Final[Mapping[str, Mapping[str, str]]] = MappingProxyType(
         "InferenceConfig": MappingProxyType({}),
     }
 )
+_OWN_UNLESS_CHANGED = ("learning_rate", "scheduler")
 _HANDLED = frozenset(
-    {"C", "grid_size", "C_model", "C_forward", "decoder_last_amp_channels", "device", "strategy", "nll"}
+    {*_OWN_UNLESS_CHANGED, "C", "grid_size", "C_model", "C_forward", "device", "nll", "finetune_val_split"}
 )
 WITHOUT_EFFECT: Final[Mapping[str, str]] = MappingProxyType(
     {
@@ -130,7 +131,7 @@ def torch_settings(
     for record in (data, model, training):
         names = _HONOURED[type(record).__name__]
         said |= {key: getattr(record, name) for name, key in names.items()}
-    said["scheduler"] = _SCHEDULERS.get(training.scheduler, training.scheduler)
+    said |= _course_of_learning(training)
     said["accelerator"] = _DEVICES.get(training.device, training.device)
     said["strategy"] = "auto" if training.n_devices == 1 else training.strategy
     if training.finetune_val_split != type(training)().finetune_val_split:
@@ -138,6 +139,14 @@ def torch_settings(
     if not training.nll:
         said |= {"nll_weight": 0.0, "mae_weight": 1.0, "loss_function": "MAE"}
     return said
+
+
+def _course_of_learning(training: torch_configs.TrainingConfig) -> dict[str, object]:
+    """Give learning rate and scheduler where somebody changed them."""
+    default = type(training)()
+    said = {name: getattr(training, name) for name in _OWN_UNLESS_CHANGED}
+    changed = {name: value for name, value in said.items() if value != getattr(default, name)}
+    return {name: _SCHEDULERS.get(value, value) for name, value in changed.items()}
 
 
 def _asked(record: attrs.AttrsInstance) -> Iterator[Problem]:

@@ -101,6 +101,8 @@ def train_model(
     """
     number = sum(scan.n_patterns for scan in scans)
     log.info("training on %d patterns of %d px with the %s backend", number, scans[0].N, backend)
+    settings = payload.pt_training_config
+    log.info("%d epochs, learning rate %g, %s", settings.epochs, settings.learning_rate, settings.scheduler)
     with tempfile.TemporaryDirectory(prefix="ptycho-core-training-") as scratch:
         own = _writing_to(payload, Path(scratch))
         trained: object
