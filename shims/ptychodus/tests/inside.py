@@ -140,14 +140,19 @@ def _uniform(product: Any) -> Any:
 
 
 def r_factor(product: Any, scan: Scan) -> float:
-    """The client's own R-factor, its probe put onto the scale of its simulator."""
+    """The client's own R-factor."""
+    measured, good = scan.patterns.astype(float), np.zeros(scan.patterns.shape[1:], dtype=bool)
+    return float(
+        np.nanmean(compute_reconstruction_residuals(as_simulated(product), measured, good).real_space_error_map)
+    )
+
+
+def as_simulated(product: Any) -> Any:
+    """Give a product whose probe is on the scale of the client's simulator, which gives irradiance and not counts."""
     metadata, probes = product.metadata, product.probes
     pixel = probes.get_pixel_geometry().width_m
     detector = metadata.photon_wavelength_m * metadata.detector_distance_m / (probes.width_px * pixel)
-    scaled = ProbeSequence(probes.get_array() * detector / pixel, None, probes.get_pixel_geometry())
-    residuals = compute_reconstruction_residuals(
-        dataclasses.replace(product, probes=scaled),
-        scan.patterns.astype(float),
-        np.zeros(scan.patterns.shape[1:], bool),
+    scaled = ProbeSequence(
+        probes.get_array() * detector / pixel, probes.get_opr_weights_or_none(), probes.get_pixel_geometry()
     )
-    return float(np.nanmean(residuals.real_space_error_map))
+    return dataclasses.replace(product, probes=scaled)
