@@ -6,8 +6,8 @@
     PYTHONPATH=shims/ptychodus/tests .venv-ptychodus/bin/python benchmarks/inside_ptychodus.py [--epochs 100]
 
 Seconds are those of the client's call, its child process and imports included. The R-factor is the client's own, of the
-product as it is and with its probe brought to the light that was measured: pty-chi hands back a probe on another scale. Both
-pictures go beside the figures.
+product as it is and with its probe brought to the light that was measured: pty-chi hands back a probe on another scale.
+Both pictures go beside the figures.
 """
 
 from __future__ import annotations

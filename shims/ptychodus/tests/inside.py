@@ -141,7 +141,7 @@ def _uniform(product: Any) -> Any:
 
 def r_factor(product: Any, scan: Scan) -> float:
     """The client's own R-factor."""
-    measured, good = scan.patterns.astype(float), np.zeros(scan.patterns.shape[1:], dtype=bool)
+    measured, good = scan.patterns.astype(float), np.zeros((scan.N, scan.N), dtype=bool)
     return float(
         np.nanmean(compute_reconstruction_residuals(as_simulated(product), measured, good).real_space_error_map)
     )

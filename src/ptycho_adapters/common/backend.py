@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -14,6 +14,21 @@ if TYPE_CHECKING:
     from ptycho_core.config.shared import Backend
     from ptycho_core.measurement.scan import Scan
     from ptycho_core.results.reconstruction import Reconstruction
+
+
+Own = TypeVar("Own")
+
+
+def own_model(model: object, kind: type[Own], name: Backend) -> Own:
+    """Give a model as the kind that a backend's own are of.
+
+    Raises:
+        TypeError: it is one of another backend.
+    """
+    if not isinstance(model, kind):
+        message = f"expected a model of backend {name}, found a {type(model).__module__}.{type(model).__name__}"
+        raise TypeError(message)
+    return model
 
 
 class Framework(Protocol):

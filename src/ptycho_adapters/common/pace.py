@@ -6,7 +6,7 @@ from collections import deque
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from ptycho_adapters.common.schedule import Clock, Progress, TimeLimit, learning_rate_factor
+from ptycho_adapters.common.schedule import Clock, Progress, TimeLimit, learning_rate_factor, out_of_time
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -56,10 +56,7 @@ class Pace:
     @property
     def out_of_time(self) -> bool:
         """Whether the limit is reached, or would be passed by a step as long as the longest of the last few."""
-        if self._max_time_s is None:
-            return False
-        left_s = self._max_time_s - self._clock.elapsed_s
-        return left_s <= 0.0 or max(self._steps_s, default=0.0) > left_s
+        return out_of_time(self._max_time_s, self._clock.elapsed_s, self._steps_s)
 
     @property
     def _progress(self) -> Progress:

@@ -13,6 +13,9 @@ if TYPE_CHECKING:
 
     from ptycho_core.measurement.scan import Scan
 
+LEAST_BEAM_SHARE = 0.05
+"""Of all light, for the beam, whatever is told of the background."""
+
 _CONVERTED_AT_ONCE = 64
 
 
@@ -27,3 +30,14 @@ def mean_counts(scan: Scan) -> NDArray[np.float64]:
     for some in frame_slices(scan.patterns, values=_CONVERTED_AT_ONCE * scan.N**2):
         total += scan.counts(some).sum(axis=0, dtype=np.float64)
     return (total if scan.bad_pixels is None else np.where(scan.bad_pixels, 0.0, total)) / scan.n_patterns
+
+
+def beam_photons(flux: float, background_counts: float, pixels: float) -> float:
+    """Photons per frame that come from the beam.
+
+    Args:
+        flux: all photons per frame, over good pixels.
+        background_counts: per pixel.
+        pixels: number of good ones.
+    """
+    return max(flux - background_counts * pixels, LEAST_BEAM_SHARE * flux)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, assert_never
 import attrs
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from ptycho_core.config import TorchTrainingConfig
 
@@ -42,6 +42,20 @@ class Progress:
         by_steps = self.step / self.total_steps
         by_time = 0.0 if self.max_time_s is None else self.elapsed_s / self.max_time_s
         return min(1.0, max(by_steps, by_time))
+
+
+def out_of_time(max_time_s: float | None, elapsed_s: float, steps_s: Iterable[float]) -> bool:
+    """Tell whether a limit is reached, or would be passed by a step as long as the longest of the last few.
+
+    Args:
+        max_time_s: seconds of the limit; None for no limit.
+        elapsed_s: seconds so far.
+        steps_s: seconds that the last few steps took.
+    """
+    if max_time_s is None:
+        return False
+    left_s = max_time_s - elapsed_s
+    return left_s <= 0.0 or max(steps_s, default=0.0) > left_s
 
 
 def learning_rate_factor(config: TorchTrainingConfig, progress: Progress) -> float:

@@ -11,11 +11,13 @@ from ptycho_adapters.common.model import ModelRecord, ScanProbe
 from ptycho_adapters.common.patterns import mean_flux
 from ptycho_adapters.shipped_weights import generalist_payload, weights_path
 from ptycho_core.config import TorchModelConfig
+from ptycho_core.errors import ConfigError, Problem
 from ptycho_core.version import VERSION
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from ptycho_core.config.payload import TrainingPayload
     from ptycho_core.measurement.scan import Scan
 
 
@@ -38,6 +40,21 @@ def fits_generalist(model: TorchModelConfig) -> bool:
     default = TorchModelConfig()
     names = ("architecture", "unrolled_steps", "n_filters_scale")
     return all(getattr(model, name) == getattr(default, name) for name in names)
+
+
+def starts_from_shipped(payload: TrainingPayload) -> bool:
+    """Tell whether a training starts from the shipped weights.
+
+    Raises:
+        ConfigError: they are asked for and do not fit the network.
+    """
+    model, wanted = payload.pt_model_config, payload.pt_training_config.initial_weights
+    fits = fits_generalist(model)
+    if wanted == "generalist" and not fits:
+        found = f"{model.architecture}, {model.unrolled_steps} steps, n_filters_scale {model.n_filters_scale}"
+        expected = "the default network, which the package's weights fit"
+        raise ConfigError("training", [Problem(path="initial_weights", expected=expected, found=found)])
+    return wanted != "random" and fits
 
 
 def shipped_weights() -> dict[str, NDArray[Any]]:

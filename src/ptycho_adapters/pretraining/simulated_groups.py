@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ptycho_adapters.common.patterns import LEAST_BEAM_SHARE
 from ptycho_adapters.pretraining.resident import objects, put, told_beams, true_beams
 from ptycho_adapters.torch_backend.generators import View
 from ptycho_adapters.torch_backend.physics.canvas import accumulate, extract, pixel_indices
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
 
 _DIM, _UNLIT = 0.05, 0.02  # of the brightest canvas pixel: weighted less, and not at all
 _FLAT_VARIANCE = 1e-3  # per pixel: an object without structure is not judged by its own nothing
-_LEAST_BEAM_SHARE = 0.05  # of all light, whatever is told of the background
 
 
 @attrs.frozen(kw_only=True, eq=False)
@@ -64,7 +64,7 @@ def expose(
     counts = torch.poisson(_rates(specimens, material, whole, margin), generator=photons)
     told = put([each.faults.told_background_counts for each in specimens], device)
     total = counts.sum(dim=(1, 2, 3)) / counts.shape[1]
-    flux = torch.maximum(total - told * size**2, _LEAST_BEAM_SHARE * total)
+    flux = torch.maximum(total - told * size**2, LEAST_BEAM_SHARE * total)
     dose_over_flux = put([each.dose for each in specimens], device) / flux
     good = _good_pixels(specimens, device)
     fractions = put([each.fractions_px for each in specimens], device)

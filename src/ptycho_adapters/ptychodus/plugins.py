@@ -96,16 +96,7 @@ class ScanProductReader(ProductFileReader):
         height, width = object_.shape
         places = positions_m_from_px(scan.positions_px, pixel_m=pixel_m)
         return Product(
-            metadata=ProductMetadata(
-                name=scan.metadata.name or file_path.stem,
-                comments="",
-                detector_distance_m=distance_m,
-                photon_energy_eV=energy_ev,
-                probe_photon_count=float(np.square(np.abs(scan.probe.astype(np.complex128))).sum()),
-                exposure_time_s=0.0,
-                mass_attenuation_m2_per_kg=0.0,
-                tomography_angle_deg=0.0,
-            ),
+            metadata=_product_metadata(scan, file_path.stem, distance_m, energy_ev),
             probe_positions=ProbePositionSequence(
                 [ProbePosition(index, float(x), float(y)) for index, (y, x) in enumerate(places)]
             ),
@@ -131,6 +122,20 @@ def register_plugins(registry: PluginRegistry) -> None:
     )
     registry.register_product_file_reader_with_adapters(
         ScanProductReader(), simple_name=SIMPLE_NAME, display_name=DISPLAY_NAME
+    )
+
+
+def _product_metadata(scan: Scan, stem: str, distance_m: float, energy_ev: float) -> ProductMetadata:
+    """Say what is known of a scan; the file's stem is the name of one that has none."""
+    return ProductMetadata(
+        name=scan.metadata.name or stem,
+        comments="",
+        detector_distance_m=distance_m,
+        photon_energy_eV=energy_ev,
+        probe_photon_count=float(np.square(np.abs(scan.probe.astype(np.complex128))).sum()),
+        exposure_time_s=0.0,
+        mass_attenuation_m2_per_kg=0.0,
+        tomography_angle_deg=0.0,
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
+from ptycho_adapters.common.backend import own_model
 from ptycho_adapters.tensorflow_backend.archive import load_archive, save_archive
 from ptycho_adapters.tensorflow_backend.execution import check_hardware
 from ptycho_adapters.tensorflow_backend.generalist import generalist_for
@@ -38,7 +39,7 @@ class TensorFlow:
     def reconstruct(self, model: ModelRecord, scan: Scan, payload: InferencePayload) -> Reconstruction:
         """Reconstruct a scan with a model of this backend."""
         return reconstruct(
-            _own(model),
+            own_model(model, TrainedModel, self.name),
             scan,
             execution_config=payload.execution_config,
             inference_config=payload.pt_inference_config,
@@ -55,11 +56,4 @@ class TensorFlow:
 
     def save_archive(self, model: ModelRecord, path: Path) -> Path:
         """Write a model of this backend."""
-        return save_archive(_own(model), path)
-
-
-def _own(model: ModelRecord) -> TrainedModel:
-    if not isinstance(model, TrainedModel):
-        message = f"expected a model of backend tensorflow, found a {type(model).__module__}.{type(model).__name__}"
-        raise TypeError(message)
-    return model
+        return save_archive(own_model(model, TrainedModel, self.name), path)

@@ -8,14 +8,13 @@ import attrs
 import numpy as np
 from numpy.typing import NDArray
 
-from ptycho_adapters.common.patterns import mean_counts
+from ptycho_adapters.common.patterns import beam_photons, mean_counts
 from ptycho_core.measurement.beam import beam_offset_px
 from ptycho_core.physics.subpixel import split_positions
 
 if TYPE_CHECKING:
     from ptycho_core.measurement.scan import Scan
 
-_LEAST_BEAM_SHARE = 0.05  # of all light
 Real = np.float32
 """Precision that everything is computed in; positions are split in float64 before."""
 
@@ -117,4 +116,4 @@ class Patterns:
 
 def beam_energy(patterns: Patterns, background: float) -> float:
     """Photons per frame that come from the beam, where so many counts per pixel do not."""
-    return max(patterns.flux - background * patterns.pixels, _LEAST_BEAM_SHARE * patterns.flux)
+    return beam_photons(patterns.flux, background, patterns.pixels)

@@ -97,9 +97,9 @@ def _fabio(path: Path, what: str) -> AnyArray:
     try:
         with fabio.open(str(path)) as image:
             return np.asarray(image.data)
-    except Exception as error:  # noqa: BLE001 - fabio raises whatever its many readers raise
+    except Exception as error:
         problem = Problem(path=what, expected="a picture that fabio reads", found=str(error))
-        raise ScanFileError(str(path), [problem]) from None
+        raise ScanFileError(str(path), [problem]) from error
 
 
 def _array(path: Path, evidence: Evidence, key: str) -> AnyArray:

@@ -7,13 +7,12 @@ from typing import TYPE_CHECKING
 import attrs
 import numpy as np
 
-from ptycho_adapters.common.shipped import fits_generalist
+from ptycho_adapters.common.shipped import starts_from_shipped
 from ptycho_adapters.tensorflow_backend.generalist import pretrained_generator
 from ptycho_adapters.tensorflow_backend.generators.build import build_generator, weights_for
 from ptycho_adapters.tensorflow_backend.generators.layers import started
 from ptycho_adapters.tensorflow_backend.patterns import Canvas, Patterns, beam_energy
 from ptycho_adapters.tensorflow_backend.training.step import Arm
-from ptycho_core.errors import ConfigError, Problem
 
 if TYPE_CHECKING:
     from ptycho_adapters.common.groups import TrainingSet
@@ -61,13 +60,8 @@ def starting_generator(payload: TrainingPayload) -> Generator:
     Raises:
         ConfigError: the shipped weights are asked for and do not fit, or the network is not built here.
     """
-    model, wanted = payload.pt_model_config, payload.pt_training_config.initial_weights
-    fits = fits_generalist(model)
-    if wanted == "generalist" and not fits:
-        found = f"{model.architecture}, {model.unrolled_steps} steps, n_filters_scale {model.n_filters_scale}"
-        expected = "the default network, which the package's weights fit"
-        raise ConfigError("training", [Problem(path="initial_weights", expected=expected, found=found)])
-    if wanted != "random" and fits:
+    model = payload.pt_model_config
+    if starts_from_shipped(payload):
         return pretrained_generator(model)
     first = started(weights_for(model, payload.pt_data_config), payload.pt_training_config.seed)
     return build_generator(model, payload.pt_data_config, first)

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ptycho_adapters.common.patterns import beam_photons
 from ptycho_adapters.torch_backend.inference.autofocus import look_for_focus, refocused
 from ptycho_adapters.torch_backend.inference.hypotheses import (
     Motion,
@@ -30,7 +31,6 @@ from ptycho_adapters.torch_backend.physics.probe import TrainableProbe
 
 _JUDGED_PATTERNS = 64
 _CLEAR_ERRORS = 3.0  # standard errors of the mean gain over the patterns
-_LEAST_BEAM_SHARE = 0.05  # of all light
 _POOR_RATIO, _MOTION_RATIO = 1.8, 1.2  # of the misfit to that of shot noise, from which on a cause is looked for
 _TRIAL_ROUNDS = 2
 _LITTLE_BETTER = 0.8  # of the misfit: a probe that is merely unrefined gets well below in those rounds
@@ -240,7 +240,7 @@ def with_background(run: WholeScan, background: float) -> WholeScan:
     """The same pass with a background, and the rest of the light in its probe."""
     good = run.scan.good_pixels
     pixels = run.scan.size**2 if good is None else float(good.sum())
-    beam = max(run.scan.flux - background * pixels, _LEAST_BEAM_SHARE * run.scan.flux)
+    beam = beam_photons(run.scan.flux, background, pixels)
     probe = run.probe * (beam / light_of(run.probe).sum()).sqrt()
     return attrs.evolve(run, probe=probe, background=background)
 

@@ -12,7 +12,7 @@ from lightning import Callback, LightningModule, Trainer
 
 from ptycho_adapters.common.bars import fraction_bar
 from ptycho_adapters.common.monitoring import Plateau, PlateauState
-from ptycho_adapters.common.schedule import Clock, Progress, TimeLimit, learning_rate_factor
+from ptycho_adapters.common.schedule import Clock, Progress, TimeLimit, learning_rate_factor, out_of_time
 from ptycho_adapters.torch_backend.training.module import MAIN
 from ptycho_adapters.torch_backend.training.step_losses import StepLosses
 
@@ -94,10 +94,7 @@ class Schedule(Callback):
     @property
     def out_of_time(self) -> bool:
         """Whether the limit is reached, or would be passed by a step as long as the longest of the last few."""
-        if self._max_time_s is None:
-            return False
-        left_s = self._max_time_s - self._clock.elapsed_s
-        return left_s <= 0.0 or max(self._steps_s, default=0.0) > left_s
+        return out_of_time(self._max_time_s, self._clock.elapsed_s, self._steps_s)
 
     def progress(self, trainer: Trainer) -> Progress:
         """Where the run stands."""

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from ptycho_adapters.common.schedule import Clock, Pieces, TimeLimit
-from ptycho_adapters.common.shipped import fits_generalist
+from ptycho_adapters.common.shipped import starts_from_shipped
 from ptycho_adapters.torch_backend.data.resident import ResidentScan
 from ptycho_adapters.torch_backend.generalist import pretrained_generator
 from ptycho_adapters.torch_backend.generators import Generator, build_generator
@@ -49,13 +49,8 @@ def starting_network(payload: TrainingPayload) -> StartingNetwork:
     Raises:
         ConfigError: the shipped weights are asked for and do not fit, or no generator of that name is registered.
     """
-    model, wanted = payload.pt_model_config, payload.pt_training_config.initial_weights
-    fits = fits_generalist(model)
-    if wanted == "generalist" and not fits:
-        found = f"{model.architecture}, {model.unrolled_steps} steps, n_filters_scale {model.n_filters_scale}"
-        expected = "the default network, which the package's weights fit"
-        raise ConfigError("training", [Problem(path="initial_weights", expected=expected, found=found)])
-    if wanted != "random" and fits:
+    model = payload.pt_model_config
+    if starts_from_shipped(payload):
         return StartingNetwork(generator=pretrained_generator(model).train(), pretrained=True)
     return StartingNetwork(generator=build_generator(model, payload.pt_data_config), pretrained=False)
 
