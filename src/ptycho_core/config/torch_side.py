@@ -338,6 +338,12 @@ class TorchInferenceConfig(Evaluation, Sampling):
     orientation_search: Literal["auto", "always", "never"] = ORIENTATION_SEARCH.field("auto")
     probe_search: Literal["auto", "always", "never"] = PROBE_SEARCH.field("auto")
     probe_modes: int | None = PROBE_MODES.field(None)
+    finish: int | Literal["auto", "none"] = Knob(
+        "steps from the network's object to the most likely one under the counts; auto makes them as long as pixels "
+        "left out of the fit agree",
+        rules=(at_least(0),),
+        phase=Phase.RECONSTRUCTION,
+    ).field("auto")
     experiment_number: int = _fixed("scan of a folder", "a reconstruction reads one scan", at_least(0)).field(0)
     window: int = _fixed("border left out of figures", "figures use the covered area", at_least(0)).field(20)
     patch_weighting: Literal["uniform", "probe"] = only_in(

@@ -13,6 +13,7 @@ from torch import Tensor
 from ptycho_adapters.common.candidates import COVERED, CandidateProbe, Judgement, candidate_probes, chosen_patterns
 from ptycho_adapters.torch_backend.data.resident import ResidentScan
 from ptycho_adapters.torch_backend.execution import check_hardware, cpu_threads, pick_device
+from ptycho_adapters.torch_backend.finish.finish import Work, finish
 from ptycho_adapters.torch_backend.inference.findings import findings_of
 from ptycho_adapters.torch_backend.inference.memory import check_reconstruction, check_residency
 from ptycho_adapters.torch_backend.inference.preparation import Preparation, Prepared, prepare
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from ptycho_adapters.torch_backend.trained_model import TrainedModel
     from ptycho_core.measurement.scan import Scan
 
-_STAGES = ("prepare", "network and stitching", "judge")
+_STAGES = ("prepare", "network and stitching", "finish", "judge")
 _JUDGED_PATTERNS, _FOCUS_PATTERNS = 64, 64
 
 
@@ -69,9 +70,13 @@ def reconstruct(
         run, taken = _first_pass(model, scan, chosen, execution, settings)
         prepared = prepare(run, preparation_for(model, execution, settings))
         clock.append(time.perf_counter())
-        made = _where_lit(*prepared.run.stitch())
+        object_, coverage = prepared.run.stitch()
+        clock.append(time.perf_counter())
+        prepared, object_, said = _finished(prepared, object_, settings, show_progress=execution.enable_progress_bar)
+        made = _where_lit(object_, coverage)
         clock.append(time.perf_counter())
         result = _outward(prepared, taken, scan, made, prepared.run.judge(made[0]))
+        result = attrs.evolve(result, metrics={**result.metrics, **said})
         clock.append(time.perf_counter())
     model.generator.to("cpu")
     return attrs.evolve(result, seconds=dict(zip(_STAGES, np.diff(clock).tolist(), strict=True)))
@@ -141,6 +146,31 @@ def preparation_for(
         modes=settings.probe_modes if rounds > 0 else None,
         show_progress=execution.enable_progress_bar,
     )
+
+
+def _finished(
+    prepared: Prepared, object_: Tensor, settings: TorchInferenceConfig, *, show_progress: bool
+) -> tuple[Prepared, Tensor, dict[str, float]]:
+    """Take an object (pixels,) further, and the probe with it where it was refined; say by how much."""
+    run = prepared.run
+    if settings.finish == "none" or settings.finish == 0:
+        return prepared, object_, {}
+    work = Work(
+        scan=run.scan,
+        indices=run.indices,
+        canvas=run.canvas,
+        origin=run.origin,
+        batch_size=run.batch_size,
+        background=run.background,
+        refine_probe=prepared.probe_refined,
+        show_progress=show_progress,
+    )
+    found = finish(work, object_, run.probe, settings.finish)
+    said = {"finish_steps": float(found.steps)}
+    if found.gain is not None:
+        said["finish_gain"] = found.gain
+    run = attrs.evolve(run, probe=found.probe)
+    return attrs.evolve(prepared, run=run), found.object, said
 
 
 def _outward(

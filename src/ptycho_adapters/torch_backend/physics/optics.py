@@ -116,13 +116,18 @@ def poisson_deviance(expected: Tensor, counts: Tensor, good_pixels: Tensor | Non
     Returns:
         Scalar tensor.
     """
+    return _good_mean(half_deviance(expected, counts), good_pixels)
+
+
+def half_deviance(expected: Tensor, counts: Tensor) -> Tensor:
+    """Half deviance of each pixel: rate - n + n log(n / rate), of positive rates and counts of the same shape."""
     gap = (counts - expected) / expected
     # Near a fit, log1p keeps the digits that the logarithm of a ratio near 1 has lost: a bright pixel's deviance is the
     # small difference of large terms. The clamps only keep what is not chosen, or is multiplied by n = 0, finite.
     log_ratio = torch.where(
         gap.abs() < _NEAR, torch.log1p(gap.clamp_min(-_NEAR)), (counts.clamp_min(_DARK) / expected).log()
     )
-    return _good_mean(expected - counts + counts * log_ratio, good_pixels)
+    return expected - counts + counts * log_ratio
 
 
 def amplitude_mae(expected: Tensor, counts: Tensor, good_pixels: Tensor | None = None) -> Tensor:

@@ -1,0 +1,165 @@
+"""From the network's object to the most likely one, a few steps, as long as pixels that have no say agree."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+import attrs
+import torch
+from torch import Tensor
+
+from ptycho_adapters.common.bars import counted
+from ptycho_adapters.torch_backend.data.resident import Canvas, ResidentScan
+from ptycho_adapters.torch_backend.finish.descent import Descent, Place, line_search
+from ptycho_adapters.torch_backend.finish.point import Point
+from ptycho_adapters.torch_backend.finish.posterior import Posterior, Prior
+from ptycho_adapters.torch_backend.finish.slow_waves import SlowWaves
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+_MOST_STEPS = 20
+_SETTLED = 2e-3  # of the misfit per unknown: a step that gains less is the last
+_CLEAR_ERRORS = 2.0  # of the change of what was left out: more than that to the worse is one
+_LIT = 0.1  # of the largest light: pixels that are counted as unknowns
+_DARK = 1e-3  # photons per pixel; keeps the prior's weight from vanishing
+_FIRST_RIDGE, _RIDGE = 1e-5, 0.1  # of the slow waves' matrix: by itself, and beside the one by pixels
+# The network's error on simulations it never saw: variance 0.1 over the root of the photons per pixel. It is smooth
+# where they are many, so that its waves would weigh more against the counts than they know: there the prior ends.
+_SURE, _BRIGHT = 10.0, 500.0
+
+
+@attrs.frozen(kw_only=True, eq=False)
+class Finished:
+    """Where a finish came to.
+
+    Attributes:
+        object: (pixels,) complex64.
+        probe: (modes, N, N) complex64.
+        steps: how many were made; the start is handed back where it is 0.
+        gain: by how much the half deviance of the pixels that were left out fell, in all; None if none were.
+    """
+
+    object: Tensor
+    probe: Tensor
+    steps: int
+    gain: float | None
+
+
+@attrs.frozen(kw_only=True, eq=False)
+class Work:
+    """The patterns that a finish is about.
+
+    Attributes:
+        scan: the patterns.
+        indices: (n,) int64, those that take part.
+        canvas: holds every patch.
+        origin: (2,) int64, object pixel of the canvas' corner.
+        batch_size: patterns at a time.
+        background: counts per pixel that do not come from the beam.
+        refine_probe: whether the probe is finished too.
+        show_progress: on standard error.
+    """
+
+    scan: ResidentScan
+    indices: Tensor
+    canvas: Canvas
+    origin: Tensor
+    batch_size: int
+    background: float
+    refine_probe: bool
+    show_progress: bool
+
+
+def finish(work: Work, object_: Tensor, probe: Tensor, steps: int | Literal["auto"]) -> Finished:
+    """Take a network's object to the most likely one under the counts, with itself as a prior.
+
+    Args:
+        work: the patterns.
+        object_: (pixels,) complex64, the network's.
+        probe: (modes, N, N) complex64, at the scan's flux.
+        steps: how many; auto leaves some pixels out of the fit and goes on until it is settled, or until they say that
+            it gets worse. A step that they refuse is not taken.
+    """
+    held_out = steps == "auto"
+    posterior = _posterior(work, object_, probe, held_out=held_out)
+    start = Place(Point(object_, probe), posterior.look(Point(object_, probe)))
+    course = _Course(posterior, start)
+    most = _MOST_STEPS if steps == "auto" else steps
+    for _ in counted(most, "finish", shown=work.show_progress):
+        if not course.step(judged=held_out):
+            break
+    before, after = start.look.left_out, course.place.look.left_out
+    return Finished(
+        object=course.place.point.object,
+        probe=course.place.point.probe,
+        steps=course.steps,
+        gain=float((before - after).sum()) if held_out else None,
+    )
+
+
+class _Course:
+    """Slow waves first, then everything.
+
+    Attributes:
+        place: the last place that was accepted.
+        steps: how many were.
+    """
+
+    def __init__(self, posterior: Posterior, start: Place) -> None:
+        self.place, self.steps = start, 0
+        self._posterior = posterior
+        self._light = posterior.light(start.point.probe)
+        self._unknowns = 2.0 * float((self._light > _LIT * self._light.max()).sum())
+        self._descent: Descent | None = None
+
+    def step(self, *, judged: bool) -> bool:
+        """Make a step; False if it was the last, or was not taken."""
+        if self._descent is None:
+            self._descent = self._after_the_slow_waves()
+        before = self.place
+        if not self._descent.step():
+            return False
+        after = self._descent.place
+        if judged and _worse(before, after):
+            return False
+        self.place, self.steps = after, self.steps + 1
+        return not judged or before.look.misfit - after.look.misfit > _SETTLED * self._unknowns
+
+    def _after_the_slow_waves(self) -> Descent:
+        waves = SlowWaves(self._posterior, self.place.point)
+        alone, beside = waves.solver(_FIRST_RIDGE), waves.solver(_RIDGE)
+        slope = self.place.look.slope
+        ahead = Point(-alone(slope.object), torch.zeros_like(slope.probe))
+        lower = line_search(self._posterior.look, self.place, ahead, 1.0) or self.place
+        return Descent(self._posterior.look, lower, self._curved(beside))
+
+    def _curved(self, slow: Callable[[Tensor], Tensor]) -> Callable[[Point], Point]:
+        by_pixel = 1.0 / (self._light + self._posterior.prior.weight)
+        # Each pattern lights the probe with an object of about 1.
+        patterns = len(self._posterior.indices)
+        return lambda slope: Point(by_pixel * slope.object + slow(slope.object), slope.probe / patterns)
+
+
+def _worse(before: Place, after: Place) -> bool:
+    change = after.look.left_out - before.look.left_out
+    return float(change.sum()) > _CLEAR_ERRORS * float(change.std()) * len(change) ** 0.5
+
+
+def _posterior(work: Work, object_: Tensor, probe: Tensor, *, held_out: bool) -> Posterior:
+    unknown = Prior(object=object_, weight=torch.zeros_like(object_.real))
+    posterior = Posterior(
+        scan=work.scan,
+        indices=work.indices,
+        canvas=work.canvas,
+        origin=work.origin,
+        batch_size=work.batch_size,
+        background=work.background,
+        prior=unknown,
+        refine_probe=work.refine_probe,
+        held_out=held_out,
+    )
+    light = posterior.light(probe).clamp_min(_DARK)
+    weight = _SURE * light.sqrt() / (1.0 + (light / _BRIGHT).square())
+    return attrs.evolve(posterior, prior=attrs.evolve(unknown, weight=weight))

@@ -1,0 +1,165 @@
+"""How badly object and probe fit the counts and the network's object, and which way it gets better."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import attrs
+import torch
+from torch import Tensor
+
+from ptycho_adapters.torch_backend.data.resident import Canvas, ResidentScan
+from ptycho_adapters.torch_backend.finish.point import Point
+from ptycho_adapters.torch_backend.physics.canvas import add_patches, extract
+from ptycho_adapters.torch_backend.physics.optics import (
+    BACKGROUND_COUNTS,
+    exit_waves,
+    half_deviance,
+    light_of,
+    subpixel_ramps,
+    sum_of_modes,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+_LEFT_OUT = 0.02  # of the pixels of each pattern
+_PERIOD = 4096  # patterns with the same pixels left out are so far apart
+_STRIDE = 1231  # between the pixels left out of neighbours: prime, so that all offsets come up
+_SEED = 20_011
+
+
+@attrs.frozen(kw_only=True, eq=False)
+class Prior:
+    """What is known without the counts: the object is near to one, as far as its error allows.
+
+    Attributes:
+        object: (pixels,) complex64.
+        weight: (pixels,) float32, one over the variance of its error.
+    """
+
+    object: Tensor
+    weight: Tensor
+
+
+@attrs.frozen(kw_only=True, eq=False)
+class Look:
+    """What there is to see at a point.
+
+    Attributes:
+        misfit: half deviance of the counts, summed, plus the squared distance from the prior in its errors.
+        left_out: (n,) float64, half deviance of the pixels that were left out, by pattern.
+        slope: derivative of the misfit by the conjugates of object and probe.
+    """
+
+    misfit: float
+    left_out: Tensor
+    slope: Point
+
+
+@attrs.frozen(kw_only=True, eq=False)
+class Part:
+    """Some patterns and what is needed of them.
+
+    Attributes:
+        counts: (1, b, N, N) float32, detector order.
+        fitted: (1, b, N, N) float32, 1 where a pixel has a say.
+        left_out: (1, b, N, N) float32, 1 where a good pixel has none.
+        ramps: (1, b, 1, N, N) complex64, that move a probe's transform by the fraction of a pixel.
+        where: (1, b, N * N) int64 on the canvas.
+    """
+
+    counts: Tensor
+    fitted: Tensor
+    left_out: Tensor
+    ramps: Tensor
+    where: Tensor
+
+    def probes(self, probe: Tensor) -> Tensor:
+        """Move a probe (modes, N, N) to each position: (1, b, modes, N, N)."""
+        moved: Tensor = torch.fft.ifft2(torch.fft.fft2(probe) * self.ramps)
+        return moved
+
+
+@attrs.frozen(kw_only=True, eq=False)
+class Posterior:
+    """Poisson likelihood of the counts with a Gaussian prior around an object.
+
+    Attributes:
+        scan: the patterns.
+        indices: (n,) int64, those that take part.
+        canvas: holds every patch.
+        origin: (2,) int64, object pixel of the canvas' corner.
+        batch_size: patterns at a time.
+        background: counts per pixel that do not come from the beam.
+        prior: what is known of the object.
+        refine_probe: whether the slope of the probe is wanted; it is 0 otherwise.
+        held_out: whether some pixels of each pattern have no say, so that they can tell.
+    """
+
+    scan: ResidentScan
+    indices: Tensor
+    canvas: Canvas
+    origin: Tensor
+    batch_size: int
+    background: float
+    prior: Prior
+    refine_probe: bool
+    held_out: bool
+
+    def look(self, point: Point) -> Look:
+        """Look at misfit and slope at a point."""
+        size, fitted, left_out = self.scan.size, [], []
+        object_slope = torch.zeros_like(point.object)[None]
+        probe_slope = torch.zeros_like(point.probe)
+        for part in self.parts(self.batch_size):
+            probes, patches = part.probes(point.probe), extract(point.object[None], part.where, size)
+            far = torch.fft.fft2(exit_waves(patches, probes), norm="ortho")
+            expected = light_of(far) + (self.background + BACKGROUND_COUNTS)
+            gap = half_deviance(expected, part.counts)
+            fitted.append((gap * part.fitted).sum(dtype=torch.float64))
+            left_out.append((gap * part.left_out)[0].sum(dim=(-2, -1), dtype=torch.float64))
+            excess = (1.0 - part.counts / expected) * part.fitted
+            waves = torch.fft.ifft2(excess[..., None, :, :] * far, norm="ortho")
+            add_patches(object_slope, sum_of_modes(probes.conj() * waves), part.where)
+            if self.refine_probe:
+                back = torch.fft.fft2(patches.conj()[..., None, :, :] * waves) * part.ramps.conj()
+                probe_slope += torch.fft.ifft2(back.sum(dim=(0, 1)))
+        away = point.object - self.prior.object
+        distance = (self.prior.weight * (away * away.conj()).real).sum(dtype=torch.float64)
+        return Look(
+            misfit=float(torch.stack([*fitted, distance]).sum()),
+            left_out=torch.cat(left_out),
+            slope=Point(object_slope[0] + self.prior.weight * away, probe_slope),
+        )
+
+    def light(self, probe: Tensor) -> Tensor:
+        """Photons (pixels,) on each object pixel."""
+        total = torch.zeros(1, self.canvas.pixels, device=probe.device)
+        for part in self.parts(self.batch_size):
+            add_patches(total, light_of(part.probes(probe)), part.where)
+        return total[0]
+
+    def parts(self, batch_size: int) -> Iterator[Part]:
+        """Go through the patterns in batches; each is gathered when it is asked for."""
+        size, good = self.scan.size, self.scan.good_pixels
+        pool = self._pool()
+        for batch in self.indices.split(batch_size):
+            group = self.scan.gather(batch[None])
+            left_out = pool[(batch * _STRIDE) % _PERIOD].reshape(1, len(batch), size, size)
+            fitted = 1.0 - left_out
+            yield Part(
+                counts=group.counts,
+                fitted=fitted if good is None else fitted * good,
+                left_out=left_out if good is None else left_out * good,
+                ramps=subpixel_ramps(group.fractions_px, size)[..., None, :, :],
+                where=self.canvas.indices(group.starts, self.origin, size),
+            )
+
+    def _pool(self) -> Tensor:
+        """Pixels that are left out (offset, N * N), float32: a window that slides over one row of random ones."""
+        pixels, device = self.scan.size**2, self.indices.device
+        share = _LEFT_OUT if self.held_out else 0.0
+        row = torch.rand(pixels + _PERIOD, generator=torch.Generator().manual_seed(_SEED)) < share
+        return row.to(torch.float32).to(device).unfold(0, pixels, 1)
