@@ -11,6 +11,11 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 
+_PLAIN: Mapping[str, str] = MappingProxyType(
+    {"…": "...", "×": "x", "·": "*", "–": "-", "−": "-", "²": "^2", "√": "sqrt", "Σ": "sum "}
+)
+"""What stands for a sign where there is none for it; letters, which names are made of, are never exchanged."""
+
 _SOURCES: Mapping[Layer, str] = MappingProxyType(
     {
         Layer.CLI: "command line",
@@ -29,6 +34,38 @@ def shown(value: object) -> str:
     if isinstance(value, float):
         return f"{value:.4g}" if abs(value) < 1e5 else f"{value:.3e}"
     return str(value)
+
+
+def printable(text: str, encoding: str = "utf-8") -> str:
+    r"""Return a text that can be written and shown anywhere: what cannot be is spelled out.
+
+    Bytes of a file name that are no text, and control characters other than line feeds, tabs and carriage returns,
+    become `\xNN`; characters that the encoding lacks become plain ones or `\uNNNN`.
+
+    Args:
+        text: any.
+        encoding: that it has to go through.
+    """
+    if text.isascii() and text.isprintable():
+        return text
+    spelled = "".join(map(_spelled, text))
+    try:
+        spelled.encode(encoding)
+    except UnicodeEncodeError:
+        plain = "".join(_PLAIN.get(letter, letter) for letter in spelled)
+        return plain.encode(encoding, "backslashreplace").decode(encoding)
+    return spelled
+
+
+def _spelled(letter: str) -> str:
+    """Spell a byte that is no text, half a character, or a control character; anything else stays."""
+    code = ord(letter)
+    if 0xDC80 <= code <= 0xDCFF:
+        return f"\\x{code - 0xDC00:02x}"
+    if 0xD800 <= code <= 0xDFFF:
+        return f"\\u{code:04x}"
+    control = code < 0x20 or 0x7F <= code < 0xA0
+    return f"\\x{code:02x}" if control and letter not in "\n\t\r" else letter
 
 
 def shown_value(value: object) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -10,7 +11,7 @@ from ptycho_adapters.command_line import console
 from ptycho_adapters.command_line.usage import kebab
 from ptycho_adapters.command_line.view_options import as_seen
 from ptycho_adapters.files import read_scan
-from ptycho_core.errors import Problem, ScanFileError
+from ptycho_core.errors import Problem, ProblemsError, ScanFileError
 from ptycho_core.measurement.frames import frame_slices
 from ptycho_core.measurement.inspection import inspect_scan
 from ptycho_core.measurement.suspicions import findings
@@ -41,6 +42,23 @@ def existing(path: Path, what: str) -> Path:
         message = f"{what} file not found: {path}"
         raise FileNotFoundError(message)
     return path
+
+
+@contextmanager
+def naming(*paths: Path) -> Iterator[None]:
+    """Put the files that a run is about before what is wrong with the run.
+
+    Raises:
+        ProblemsError: as in the block, of the same kind.
+    """
+    try:
+        yield
+    except ProblemsError as error:
+        first, further = str(paths[0]), len(paths) - 1
+        if first in str(error):
+            raise
+        others = f" and {further} more" if further else ""
+        raise type(error)(f"{first}{others}: {error.subject}", error.problems) from None
 
 
 def read_measured(path: Path, request: RunRequest, payload: TrainingPayload | InferencePayload) -> Scan:

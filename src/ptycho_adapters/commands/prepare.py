@@ -188,7 +188,8 @@ class _Through:
     """Tells a bar how many frames have come through."""
 
     def __init__(self, *, quiet: bool) -> None:
-        self.bar = tqdm(desc="frames", unit=" frames", file=sys.stderr, disable=quiet, leave=False, dynamic_ncols=True)
+        hidden = quiet or sys.stderr is None
+        self.bar = tqdm(desc="frames", unit=" frames", file=sys.stderr, disable=hidden, leave=False, dynamic_ncols=True)
 
     def __call__(self, done: int) -> None:
         self.bar.update(done - self.bar.n)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ptycho_adapters.atomic import atomic_path
+from ptycho_adapters.wording import printable
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -41,6 +42,6 @@ def write_before_after_png(
         axes.set_title(f"{name}: {image.shape[0]} x {image.shape[1]} px")
     middle = after.shape[0] // 2
     axes.plot([middle], [middle], marker="+", color="white", markersize=12)
-    figure.suptitle(title, fontsize=12)
+    figure.suptitle(printable(title), fontsize=12, parse_math=False)
     with atomic_path(path) as partial:
         figure.savefig(partial, format="png")

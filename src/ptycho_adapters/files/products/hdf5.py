@@ -120,12 +120,12 @@ def write_product_h5(product: Product, path: str | Path) -> None:
 
 def write_product_file(product: Product, path: Path) -> None:
     """Write a product straight to a path, for callers that commit several files together."""
-    import h5py  # noqa: PLC0415 - only who writes a product needs it
+    from ptycho_adapters.files.hdf5.writing import new_hdf5  # noqa: PLC0415 - only who writes a product needs it
 
     experiment = experiment_of(product)
     height, width = product.object.shape
     positions_m = product.positions_px * experiment.unit_m
-    with h5py.File(path, "w") as file:
+    with new_hdf5(path) as file:
         file.attrs.update(experiment.root_attributes())
         file["probe_position_indexes"] = product.position_indexes
         file["probe_position_x_m"] = positions_m[:, 1]
