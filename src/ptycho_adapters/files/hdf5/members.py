@@ -127,6 +127,18 @@ def read_frames(file: h5py.Group, name: str) -> Iterator[AnyArray] | Problem:
         return damaged(name, error, "an undamaged array")
 
 
+def read_chosen_frames(file: h5py.Group, name: str, numbers: npt.NDArray[np.int64]) -> AnyArray | Problem:
+    """Read some frames of a stack (n, H, W) or (ny, nx, H, W) by their numbers, (m, H, W), and no others."""
+    pieces = read_frames(file, name)
+    if isinstance(pieces, Problem):
+        return pieces
+    node = file[name]
+    try:
+        return np.stack([node[np.unravel_index(number, node.shape[:-2])] for number in numbers.tolist()])
+    except DAMAGE as error:
+        return damaged(name, error, "an undamaged array")
+
+
 def _without_dark(
     node: h5py.Dataset, name: str, facts: ArrayFacts, pattern_map: PatternMap | None, dark: npt.NDArray[np.float32]
 ) -> AnyArray | Problem:

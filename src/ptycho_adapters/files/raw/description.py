@@ -12,8 +12,8 @@ import numpy as np
 from ptycho_adapters.files.raw.frames import RawFrames, raw_frames
 from ptycho_adapters.files.raw.own_parts import OwnParts, own_parts
 from ptycho_core.errors import ScanError, ScanFileError
+from ptycho_core.measurement.beam import find_beam_centre
 from ptycho_core.measurement.geometry import object_pixel_m
-from ptycho_core.measurement.preparation.frames import beam_centre
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from ptycho_adapters.files.reading import Evidence
 
 _LOOKED_AT, _LISTED = 16, 40
-FOUND_BY = "centre of mass of the bright light in the first frames"
 
 
 @attrs.frozen(kw_only=True)
@@ -78,13 +77,14 @@ def _frames(source: RawFrames, own: OwnParts) -> dict[str, object]:
         "bad_pixels": None if own.bad is None else int(np.count_nonzero(own.bad)),
     }
     try:
-        some = next(source.pieces(np.arange(min(_LOOKED_AT, number))))
+        some = source.spread(np.arange(number), _LOOKED_AT)
         bad = own.bad if own.bad is not None and own.bad.shape == (height, width) else np.zeros((height, width), bool)
         mean = some.mean(axis=0, dtype=np.float64)
         light = np.where(bad, 0.0, mean if own.dark is None or own.dark.shape != mean.shape else mean - own.dark)
         facts["counts_per_frame"] = float(light.sum())
-        facts["centre_px"] = [round(place, 2) for place in beam_centre(light, bad)]
-        facts["centre_found_by"] = FOUND_BY
+        beam = find_beam_centre(light, bad)
+        facts["centre_px"] = list(beam.place_px)
+        facts["centre_found_by"] = beam.found_by
     except (ScanError, ScanFileError) as error:
         facts["centre_px"] = None
         facts["centre_found_by"] = str(error.problems[0])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,7 +14,7 @@ import numpy.typing as npt
 
 from ptycho_adapters.files.evidence.recognition import gather_evidence
 from ptycho_adapters.files.hdf5.collect import collecting
-from ptycho_adapters.files.hdf5.members import read_frames
+from ptycho_adapters.files.hdf5.members import read_chosen_frames, read_frames
 from ptycho_adapters.files.hdf5.nodes import DAMAGE as HDF5_DAMAGE
 from ptycho_adapters.files.npz.members import DAMAGE as NPZ_DAMAGE
 from ptycho_adapters.files.npz.members import member_keys, open_archive, read_pieces
@@ -29,6 +30,7 @@ _NUMPY_START = b"\x93NUMPY"
 _NUMBERED = re.compile(r"entry/data/data_\d{6}")
 _BYTES_AT_ONCE = 1 << 25
 Pieces = Callable[[], Iterator["AnyArray"]]
+Chosen = Callable[["npt.NDArray[np.int64]"], "AnyArray"]
 
 
 @attrs.frozen(kw_only=True, eq=False)
@@ -42,6 +44,7 @@ class RawFrames:
         dtype: number format.
         raster: (ny, nx) where the file has the frames in rows and columns.
         read: gives all frames in order, some at a time, (m, H, W) each; anew at every call.
+        at: gives the frames of these numbers alone, (m, H, W); None where the file can only be gone through.
     """
 
     path: Path
@@ -50,6 +53,17 @@ class RawFrames:
     dtype: np.dtype[np.generic]
     raster: tuple[int, int] | None
     read: Pieces
+    at: Chosen | None = None
+
+    def spread(self, kept: npt.NDArray[np.int64], most: int) -> AnyArray:
+        """Give some of the frames that are kept, from the first to the last, as evenly as can be.
+
+        Args:
+            kept: (m,) their numbers, ascending.
+            most: how many to give, if there are that many.
+        """
+        places = np.linspace(0, len(kept) - 1, min(most, len(kept))).astype(np.int64)
+        return np.concatenate(list(self.pieces(kept[places]))) if self.at is None else self.at(kept[places])
 
     def pieces(self, kept: npt.NDArray[np.int64]) -> Iterator[AnyArray]:
         """Give the frames that are kept, ascending, some at a time."""
@@ -85,8 +99,11 @@ def raw_frames(path: Path, key: str | None = None) -> RawFrames:
     name = _chosen(evidence, key)
     facts = evidence.arrays[name]
     shape, raster = _as_stack(facts)
-    read = _of_hdf5 if evidence.container is Container.HDF5 else _of_npz
-    return RawFrames(path=path, key=name, shape=shape, dtype=facts.dtype, raster=raster, read=read(path, name, facts))
+    if evidence.container is not Container.HDF5:
+        read = _of_npz(path, name, facts)
+        return RawFrames(path=path, key=name, shape=shape, dtype=facts.dtype, raster=raster, read=read)
+    read, at = _of_hdf5(path, name, facts), _at_hdf5(path, name)
+    return RawFrames(path=path, key=name, shape=shape, dtype=facts.dtype, raster=raster, read=read, at=at)
 
 
 def _series(evidence: Evidence) -> tuple[str, ...]:
@@ -105,14 +122,22 @@ def _of_series(path: Path, evidence: Evidence, names: tuple[str, ...]) -> RawFra
         for reader in readers:
             yield from reader()
 
+    starts = np.cumsum([0, *(one.shape[0] for one in facts)])
+
+    def at(numbers: npt.NDArray[np.int64]) -> AnyArray:
+        of_each = [numbers[(numbers >= low) & (numbers < high)] - low for low, high in pairwise(starts.tolist())]
+        some = zip(names, of_each, strict=True)
+        return np.concatenate([_at_hdf5(path, name)(inside) for name, inside in some if inside.size])
+
     _, height, width = facts[0].shape
     return RawFrames(
         path=path,
         key=f"{names[0]} to {names[-1].rpartition('/')[2]}",
-        shape=(sum(one.shape[0] for one in facts), height, width),
+        shape=(int(starts[-1]), height, width),
         dtype=facts[0].dtype,
         raster=None,
         read=read,
+        at=at,
     )
 
 
@@ -150,6 +175,17 @@ def _of_hdf5(path: Path, name: str, facts: ArrayFacts) -> Pieces:
             yield from _guarded(found, path, facts, HDF5_DAMAGE)
 
     return read
+
+
+def _at_hdf5(path: Path, name: str) -> Chosen:
+    def at(numbers: npt.NDArray[np.int64]) -> AnyArray:
+        with collecting(path) as file:
+            found = read_chosen_frames(file.file, name, numbers)
+        if isinstance(found, Problem):
+            raise ScanFileError(str(path), [found])
+        return found
+
+    return at
 
 
 def _guarded(
@@ -202,5 +238,11 @@ def _of_npy(path: Path) -> RawFrames:
             yield np.asarray(stack[first : first + step])
 
     return RawFrames(
-        path=path, key="", shape=(len(stack), *array.shape[-2:]), dtype=array.dtype, raster=raster, read=read
+        path=path,
+        key="",
+        shape=(len(stack), *array.shape[-2:]),
+        dtype=array.dtype,
+        raster=raster,
+        read=read,
+        at=lambda numbers: np.asarray(stack[numbers]),
     )

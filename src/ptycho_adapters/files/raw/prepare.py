@@ -17,13 +17,13 @@ from ptycho_adapters.files.raw.own_parts import OwnParts, own_parts
 from ptycho_adapters.files.raw.tables import read_columns, read_picture
 from ptycho_adapters.files.units import factor_to
 from ptycho_core.errors import Problem, ScanError, ScanFileError, raise_if_any
+from ptycho_core.measurement.beam import find_beam_centre
 from ptycho_core.measurement.geometry import object_pixel_m, wavelength_from_energy, wavelength_from_voltage
 from ptycho_core.measurement.plausibility import geometry_problems, position_problems
 from ptycho_core.measurement.preparation.darks import mean_dark
 from ptycho_core.measurement.preparation.frames import (
     Corrections,
     FramePlan,
-    beam_centre,
     plan_frames,
     prepared_frames,
 )
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 Real = npt.NDArray[np.float64]
 Progress = Callable[[int], object]
 
-_LOOKED_AT = 64  # frames from which beam and bad pixels are found
+_LOOKED_AT = 64  # frames, spread over the scan, from which beam and bad pixels are found
 PIXELS = "px"
 
 
@@ -76,7 +76,7 @@ class Prepared:
         came_in: figures of the input.
         done: what was done, in words.
         came_out: figures of the output.
-        before: (H, W) mean of the first frames of the input.
+        before: (H, W) mean of some frames of the input.
         after: (N, N) mean of all frames of the output.
         probe: whether the output holds one.
     """
@@ -144,19 +144,21 @@ def _settled(files: SourceFiles, settings: PreparationSettings) -> _Job:
     source = raw_frames(files.frames, files.key)
     own = own_parts(files.frames, source.shape[0])
     _check_domain(own, settings)
-    looked_at = _first_frames(source)
+    listed = kept_frames(source.shape[0], frame_ranges(settings.drop) or ())
+    looked_at = source.spread(listed if len(listed) else np.arange(source.shape[0]), _LOOKED_AT)
     corrections, done = _corrections(files, source, own, settings, looked_at)
     before = looked_at.mean(axis=0, dtype=np.float64)
     given = settings.centre_y is not None and settings.centre_x is not None
-    centre = (float(settings.centre_y or 0.0), float(settings.centre_x or 0.0))
+    centre, how = (float(settings.centre_y or 0.0), float(settings.centre_x or 0.0)), "as given"
     if not given:
         light = before if corrections.dark is None else before - corrections.dark
-        centre = beam_centre(light, corrections.bad)
+        beam = find_beam_centre(light, corrections.bad)
+        centre, how = beam.place_px, f"found as the {beam.found_by}"
     plan = plan_frames(source.shape[1:], source.dtype, settings, corrections, centre)
     kept = _kept(source, settings, corrections, done)
     metadata = _metadata(own, source, plan)
     positions = _positions_px(files, source, own, plan, metadata)
-    done += _what_is_done(plan, centre, found=not given)
+    done += _what_is_done(plan, centre, how)
     probe = _probe(own, source, plan, done)
     return _Job(
         source=source,
@@ -178,15 +180,6 @@ def _check_domain(own: OwnParts, settings: PreparationSettings) -> None:
         return
     fix = "square them first: ptycho convert IN OUT --as-counts"
     raise ScanError("preparation", [Problem(path="bin", expected="counts to sum", found="amplitudes", fix=fix)])
-
-
-def _first_frames(source: RawFrames) -> AnyArray:
-    some: list[AnyArray] = []
-    for piece in source.pieces(np.arange(min(_LOOKED_AT, source.shape[0]))):
-        some.append(piece)
-        if sum(map(len, some)) >= min(_LOOKED_AT, source.shape[0]):
-            break
-    return np.concatenate(some)
 
 
 def _corrections(
@@ -323,12 +316,11 @@ def _positions_px(
     return moved
 
 
-def _what_is_done(plan: FramePlan, centre: tuple[float, float], *, found: bool) -> list[str]:
+def _what_is_done(plan: FramePlan, centre: tuple[float, float], how: str) -> list[str]:
     settings = plan.settings
     turned = [f"turned by {settings.turn_deg} degrees"] if settings.turn_deg else []
     turned += [f"{settings.flip} flipped"] if settings.flip is not Flip.NONE else []
     turned += ["rows and columns exchanged"] if settings.transpose else []
-    how = "found as the centre of mass of the bright light" if found else "as given"
     done = [f"frames {', '.join(turned)}"] if turned else []
     window = plan.size * settings.bin
     done.append(f"window of {window} x {window} px about the beam at ({centre[0]:.2f}, {centre[1]:.2f}), {how}")
