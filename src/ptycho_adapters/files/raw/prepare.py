@@ -312,7 +312,8 @@ def _positions_px(
             "preparation", [Problem(path="positions", expected="finite numbers", found="NaN or infinite ones")]
         )
     moved = moved_positions(in_px, plan.settings)
-    raise_if_any(ScanError, "preparation", position_problems(moved, size_px=plan.size))
+    said = files.positions is not None
+    raise_if_any(ScanError, "preparation", position_problems(moved, size_px=plan.size, unit_said=said))
     return moved
 
 
