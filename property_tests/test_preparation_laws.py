@@ -120,7 +120,8 @@ def test_corrections_and_cutting_commute(seed: int, factor: int, size: int, row:
     whole = plan_frames(shape, frames.dtype, settings, known, (max(row, 0.0), max(column, 0.0)))
 
     def cut(array: npt.NDArray[np.generic], fill: float) -> npt.NDArray[np.generic]:
-        return window(array[np.newaxis], whole.top, whole.left, side, fill=fill)[0]
+        cut_out: npt.NDArray[np.generic] = window(array[np.newaxis], whole.top, whole.left, side, fill=fill)[0]
+        return cut_out
 
     assert known.dark is not None
     assert known.flat is not None

@@ -6,6 +6,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from ptycho_core.config.overrides import Layer
+from ptycho_core.measurement.geometry import of_electrons
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -15,6 +16,10 @@ _PLAIN: Mapping[str, str] = MappingProxyType(
     {"…": "...", "×": "x", "·": "*", "–": "-", "−": "-", "²": "^2", "√": "sqrt", "Σ": "sum "}
 )
 """What stands for a sign where there is none for it; letters, which names are made of, are never exchanged."""
+
+_LENGTHS = ((1e-12, "pm"), (1e-10, "Å"), (1e-9, "nm"), (1e-6, "µm"), (1e-3, "mm"))
+# Structure is told in Å up to 2 nm, and wavelengths of electrons in pm up to 50 pm.
+_UPPER: Mapping[str, float] = MappingProxyType({"pm": 0.05, "Å": 0.02})
 
 _SOURCES: Mapping[Layer, str] = MappingProxyType(
     {
@@ -66,6 +71,24 @@ def _spelled(letter: str) -> str:
         return f"\\u{code:04x}"
     control = code < 0x20 or 0x7F <= code < 0xA0
     return f"\\x{code:02x}" if control and letter not in "\n\t\r" else letter
+
+
+def length_in_words(metres: float) -> str:
+    """Return a length in the unit of its kind: pm, Å, nm, µm, mm or m.
+
+    Args:
+        metres: in metres, finite.
+    """
+    size = abs(metres)
+    unit, name = next(
+        ((unit, name) for unit, name in _LENGTHS if size < 1000 * unit * _UPPER.get(name, 1.0)), (1.0, "m")
+    )
+    return f"{metres / unit:.4g} {name}"
+
+
+def quanta(wavelength_m: float | None) -> str:
+    """Return what counts are counts of at a wavelength in metres; photons where it is not known."""
+    return "electrons" if wavelength_m is not None and of_electrons(wavelength_m=wavelength_m) else "photons"
 
 
 def shown_value(value: object) -> str:

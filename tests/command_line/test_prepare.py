@@ -257,8 +257,8 @@ def test_a_dense_scan_of_a_small_field_is_believed_once_its_unit_is_said(
     """Positions within a fiftieth of a pattern look like another unit; said to be pixels, they are, from then on."""
     y, x = scan.positions_px.T * 0.08
     pad = ((0, 0), (48, 48), (48, 48))
-    wide = {"diff3d": np.pad(scan.patterns, pad), "probeGuess": np.pad(scan.probe, pad)}
-    np.savez(tmp_path / "small.npz", xcoords=x, ycoords=y, **wide)
+    patterns, probe = np.pad(scan.patterns, pad), np.pad(scan.probe, pad)
+    np.savez(tmp_path / "small.npz", xcoords=x, ycoords=y, diff3d=patterns, probeGuess=probe)
     assert main(["inspect", str(tmp_path / "small.npz"), "--json"]) == 0
     assert "ptycho prepare --positions FILE --unit UNIT takes them in the unit that you say" in capsys.readouterr().out
 

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from ptycho_core.errors import ScanError
 from ptycho_core.measurement.beam import MASS, SYMMETRY, beam_offset_px, find_beam_centre
-from ptycho_core.simulation.simulate import ProbeKind, SimulationConfig, simulate
+from ptycho_core.physics.probes import ProbeKind
+from ptycho_core.simulation.simulate import SimulationConfig, simulate
 
 SCAN = simulate(SimulationConfig(object_size_px=100, step_px=9.0, photons=1e5, seed=2))
 MEAN = SCAN.counts().mean(axis=0, dtype=np.float64)

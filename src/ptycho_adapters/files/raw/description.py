@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING
 
 import attrs
 import numpy as np
+import numpy.typing as npt
 
 from ptycho_adapters.files.raw.frames import RawFrames, raw_frames
 from ptycho_adapters.files.raw.own_parts import OwnParts, own_parts
 from ptycho_core.errors import ScanError, ScanFileError
-from ptycho_core.measurement.beam import find_beam_centre
+from ptycho_core.measurement.beam import BeamCentre, find_beam_centre
 from ptycho_core.measurement.geometry import object_pixel_m
 
 if TYPE_CHECKING:
@@ -30,10 +31,14 @@ class Description:
     Attributes:
         facts: by section and name; None where not given.
         command: what makes a scan of it, with what has to be filled in in capitals; None where the file has no frames.
+        mean: (H, W) mean of some frames; None where there are none that can be read.
+        beam: where the direct beam is in it; None where there is no light.
     """
 
     facts: Mapping[str, Mapping[str, object]]
     command: str | None
+    mean: npt.NDArray[np.float64] | None = None
+    beam: BeamCentre | None = None
 
 
 def describe_file(evidence: Evidence) -> Description:
@@ -53,8 +58,9 @@ def describe_file(evidence: Evidence) -> Description:
             raise
         return Description(facts={"arrays": arrays}, command=None)
     own = _own(evidence.path, source)
-    facts = {"frames": _frames(source, own), "positions": _positions(own), "geometry": _geometry(own, source)}
-    return Description(facts=facts | {"arrays": arrays}, command=_command(source, own))
+    frames, mean, beam = _frames(source, own)
+    facts = {"frames": frames, "positions": _positions(own), "geometry": _geometry(own, source)}
+    return Description(facts=facts | {"arrays": arrays}, command=_command(source, own), mean=mean, beam=beam)
 
 
 def _own(path: Path, source: RawFrames) -> OwnParts:
@@ -65,7 +71,9 @@ def _own(path: Path, source: RawFrames) -> OwnParts:
         return OwnParts()
 
 
-def _frames(source: RawFrames, own: OwnParts) -> dict[str, object]:
+def _frames(
+    source: RawFrames, own: OwnParts
+) -> tuple[dict[str, object], npt.NDArray[np.float64] | None, BeamCentre | None]:
     number, height, width = source.shape
     facts: dict[str, object] = {
         "in": source.key or source.path.name,
@@ -76,19 +84,25 @@ def _frames(source: RawFrames, own: OwnParts) -> dict[str, object]:
         "dark_frames": own.dark is not None,
         "bad_pixels": None if own.bad is None else int(np.count_nonzero(own.bad)),
     }
+    light = None
     try:
-        some = source.spread(np.arange(number), _LOOKED_AT)
-        bad = own.bad if own.bad is not None and own.bad.shape == (height, width) else np.zeros((height, width), bool)
-        mean = some.mean(axis=0, dtype=np.float64)
-        light = np.where(bad, 0.0, mean if own.dark is None or own.dark.shape != mean.shape else mean - own.dark)
+        light = _light(source, own)
         facts["counts_per_frame"] = float(light.sum())
-        beam = find_beam_centre(light, bad)
-        facts["centre_px"] = list(beam.place_px)
-        facts["centre_found_by"] = beam.found_by
+        beam = find_beam_centre(
+            light, np.zeros(light.shape, dtype=bool) if own.bad is None or own.bad.shape != light.shape else own.bad
+        )
     except (ScanError, ScanFileError) as error:
-        facts["centre_px"] = None
-        facts["centre_found_by"] = str(error.problems[0])
-    return facts
+        return facts | {"centre_px": None, "centre_found_by": str(error.problems[0])}, light, None
+    facts |= {"centre_px": list(beam.place_px), "centre_found_by": beam.found_by}
+    return facts, light, beam
+
+
+def _light(source: RawFrames, own: OwnParts) -> npt.NDArray[np.float64]:
+    """Give the mean of some frames, less what they show without light; 0 where bad."""
+    mean = source.spread(np.arange(source.shape[0]), _LOOKED_AT).mean(axis=0, dtype=np.float64)
+    light = mean - own.dark if own.dark is not None and own.dark.shape == mean.shape else mean
+    bad = ~np.isfinite(light) | (own.bad if own.bad is not None and own.bad.shape == mean.shape else False)
+    return np.where(bad, 0.0, light)
 
 
 def _positions(own: OwnParts) -> dict[str, object]:
