@@ -28,6 +28,7 @@ _DARK_PERCENT = 10.0  # of the pixels are taken for background
 _BRIGHT, _LIT = 0.2, 0.02  # of the brightest light: what belongs to the beam, and where to look for its symmetry
 _FEW_PIXELS = 16  # that are brighter than the light that is called the brightest
 _ITS_OWN_TURN = 0.9  # likeness of a mean frame to its half turn, below which that says nothing
+_BETWEEN_PIXELS = 0.998  # of the likeness counts there, along each axis
 _MOST_OF_IT = 0.6  # of the light that has to have a counterpart in the frame
 _CLEAR_GAIN = 1.002  # of the agreement, for a beam to be moved
 _ALIKE = 0.8  # correlation of two patterns, below which one says nothing about the other
@@ -141,7 +142,7 @@ def find_beam_centre(mean: Real, bad: npt.NDArray[np.bool_]) -> BeamCentre:
     Raises:
         ScanError: there is no light.
     """
-    from scipy.ndimage import median_filter  # noqa: PLC0415 - keeps `import ptycho_core` quick
+    from scipy.ndimage import binary_dilation, median_filter  # noqa: PLC0415 - keeps `import ptycho_core` quick
 
     good = ~bad & np.isfinite(mean)
     light = median_filter(np.where(good, mean, 0.0), size=3, mode="nearest")
@@ -152,7 +153,10 @@ def find_beam_centre(mean: Real, bad: npt.NDArray[np.bool_]) -> BeamCentre:
         fix = "say where with --centre-y and --centre-x"
         problem = Problem(path="centre", expected="light on the detector", found="none", fix=fix)
         raise ScanError("preparation", [problem])
-    middle = _middle_of_half_turn(light, good, lit=light >= _LIT * brightest)
+    # The median of a pixel beside a gap is drawn down by the gap.
+    apart = good & ~binary_dilation(~good, np.ones((3, 3)))
+    enough = float(light[apart].sum()) >= _MOST_OF_IT * float(light[good].sum())
+    middle = _middle_of_half_turn(light, apart if enough else good, lit=good & (light >= _LIT * brightest))
     if middle is not None:
         return BeamCentre(y_px=middle[0], x_px=middle[1], found_by=SYMMETRY)
     bright = np.where(light >= _BRIGHT * brightest, light, 0.0)
@@ -180,6 +184,9 @@ def _middle_of_half_turn(
     likeness = np.where(
         paired >= _MOST_OF_IT * power, fftconvolve(root, root) / np.maximum(paired, 1e-12 * power), -np.inf
     )
+    # Between two places that are as good, the one on a pixel: that is where zero frequency comes to.
+    likeness[1::2] *= _BETWEEN_PIXELS
+    likeness[:, 1::2] *= _BETWEEN_PIXELS
     best = _place_of_most(likeness)
     if likeness[best] < _ITS_OWN_TURN:
         return None

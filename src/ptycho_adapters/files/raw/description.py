@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from ptycho_adapters.files.raw.frames import RawFrames, raw_frames
 from ptycho_adapters.files.raw.own_parts import OwnParts, own_parts
+from ptycho_core.config.frame_sides import LARGEST_PX, SMALLEST_PX
 from ptycho_core.errors import ScanError, ScanFileError
 from ptycho_core.measurement.beam import BeamCentre, find_beam_centre
 from ptycho_core.measurement.geometry import object_pixel_m
@@ -132,10 +133,11 @@ def _geometry(own: OwnParts, source: RawFrames) -> dict[str, object]:
 def _command(source: RawFrames, own: OwnParts) -> str:
     """Give the preparation that mends the size and asks for what is missing."""
     lengths = own.geometry
-    flags = [] if own.positions is not None else ["--positions", "FILE", "--columns", "X,Y", "--unit", "UNIT"]
-    if own.unit != "px" or own.positions is None:
+    usable = own.positions is not None and len(own.positions) == source.shape[0]
+    flags = [] if usable else ["--positions", "FILE", "--columns", "X,Y", "--unit", "UNIT"]
+    if own.unit != "px" or not usable:
         flags += [] if lengths.wavelength_m else ["--energy-ev", "NUMBER"]
         flags += [] if lengths.distance_m else ["--distance-m", "NUMBER"]
         flags += [] if lengths.detector_pixel_m else ["--detector-pixel-m", "NUMBER"]
-    size = min(*source.shape[1:], 2048)
+    size = max(SMALLEST_PX, min(*source.shape[1:], LARGEST_PX))
     return shlex.join(["ptycho", "prepare", str(source.path), "OUT.npz", "--size", str(size), *flags])
