@@ -44,7 +44,7 @@ def test_the_commands_of_the_gallery_work(
     shutil.copy(DATA, tmp_path)
     monkeypatch.chdir(tmp_path)
     assert [line.split()[1] for line in COMMANDS] == ["convert", "inspect", "infer", "infer"]
-    more = ([], [], ["--print-config", "--json"], _SHORT)
+    more: tuple[tuple[str, ...], ...] = ((), (), ("--print-config", "--json"), _SHORT)
     for line, short in zip(COMMANDS, more, strict=True):
         with legacy.legacy_scope():
             assert main([*shlex.split(line)[1:], *short]) == 0, capsys.readouterr().err

@@ -51,7 +51,7 @@ def _frames(scan: Scan) -> Array:
     return frames
 
 
-def _stage(scan: Scan, unit_m: float) -> dict[str, Array]:
+def _stage(scan: Scan, unit_m: float) -> dict[str, npt.NDArray[np.float64]]:
     y, x = scan.positions_px.T * PIXEL / unit_m
     return {"x": x, "y": y}
 

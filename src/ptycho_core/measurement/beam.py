@@ -154,7 +154,7 @@ def find_beam_centre(mean: Real, bad: npt.NDArray[np.bool_]) -> BeamCentre:
         problem = Problem(path="centre", expected="light on the detector", found="none", fix=fix)
         raise ScanError("preparation", [problem])
     # The median of a pixel beside a gap is drawn down by the gap.
-    apart = good & ~binary_dilation(~good, np.ones((3, 3)))
+    apart = good & ~binary_dilation(~good, np.ones((3, 3), dtype=bool))
     enough = float(light[apart].sum()) >= _MOST_OF_IT * float(light[good].sum())
     middle = _middle_of_half_turn(light, apart if enough else good, lit=good & (light >= _LIT * brightest))
     if middle is not None:
