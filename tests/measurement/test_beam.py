@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import h5py
 import numpy as np
 import pytest
 from hypothesis import given
@@ -12,6 +15,7 @@ from ptycho_core.measurement.beam import MASS, SYMMETRY, beam_offset_px, find_be
 from ptycho_core.physics.probes import ProbeKind
 from ptycho_core.simulation.simulate import SimulationConfig, simulate
 
+HXN = Path(__file__).parents[3] / "shared" / "data" / "hxn_20frames.cxi"
 SCAN = simulate(SimulationConfig(object_size_px=100, step_px=9.0, photons=1e5, seed=2))
 MEAN = SCAN.counts().mean(axis=0, dtype=np.float64)
 
@@ -125,3 +129,15 @@ def test_a_detector_without_light_has_no_beam(level: float) -> None:
     """Whatever its pedestal; the message has the flags."""
     with pytest.raises(ScanError, match="say where with --centre-y and --centre-x"):
         find_beam_centre(np.full((20, 30), level), np.zeros((20, 30), dtype=bool))
+
+
+@pytest.mark.skipif(not HXN.exists(), reason="the measured scan of the nanoprobe is not on this machine")
+def test_an_uneven_ring_has_its_middle() -> None:
+    """Of the nanoprobe scan, whose centre of mass lies 3 px off the middle of its ring at (128, 128)."""
+    with h5py.File(HXN) as file:
+        mean = file["entry_1/data_1/data"][()].mean(axis=0, dtype=np.float64)
+
+    for bottom, left in ((0, 0), (31, 47)):
+        frame = np.pad(mean, ((5, bottom), (left, 11)))
+        found = find_beam_centre(frame, np.zeros(frame.shape, dtype=bool))
+        assert np.abs(np.subtract(found.place_px, (128 + 5, 128 + left))).max() <= 1.0
