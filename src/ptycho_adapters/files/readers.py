@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ptycho_adapters.files.formats.cxi.reader import TITLE as CXI_TITLE
 from ptycho_adapters.files.formats.cxi.reader import cxi_patterns, is_cxi, read_cxi_scan
+from ptycho_adapters.files.formats.every_measured import MEASURED
 from ptycho_adapters.files.formats.fold_slice import TITLE as FOLD_SLICE_TITLE
 from ptycho_adapters.files.formats.fold_slice import fold_slice_patterns, is_fold_slice, read_fold_slice_scan
 from ptycho_adapters.files.formats.npz.reader import npz_patterns, read_npz_scan
@@ -77,6 +78,7 @@ READERS: tuple[Reader, ...] = (
         read=refuse_product_as_scan,
         patterns=no_patterns,
     ),
+    *(measured.reader() for measured in MEASURED),
     # What is an NPZ and nothing more special is a scan with the legacy keys; its reader says what is missing.
     Reader(format=ScanFormat.NPZ, title="NPZ", recognises=_is_any_npz, read=read_npz_scan, patterns=npz_patterns),
 )

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ptycho_adapters.files.pattern_map import PatternMap
+from ptycho_adapters.files.stated import Stated
 from ptycho_core.errors import Problem, ScanFileError
 from ptycho_core.measurement.arrays import Patterns, as_probe
 from ptycho_core.measurement.frames import frame_slices
@@ -29,6 +30,7 @@ class ScanFormat(StrEnum):
     CXI = "cxi"
     PTYCHOSHELVES = "ptychoshelves"
     PTYPY = "ptypy"
+    PTYLAB = "ptylab"
     TIFF = "tiff"
 
 
@@ -124,6 +126,7 @@ class ReadRequest:
         probe: where the probe comes from when it is not to be the one in the files.
         pattern_map: where the patterns are to be put, which are then never in memory together; None for memory.
         detector_check: what is done about pixels and frames that are no measurement.
+        stated: lengths and positions that outrank those of the file.
     """
 
     domain: MeasurementDomain | None = None
@@ -131,6 +134,7 @@ class ReadRequest:
     probe: ProbeSource | None = None
     pattern_map: PatternMap | None = None
     detector_check: DetectorCheck = DetectorCheck.MASK
+    stated: Stated = attrs.field(factory=Stated)
 
 
 @attrs.frozen(kw_only=True)

@@ -15,6 +15,7 @@ from ptycho_adapters.files.evidence.detector import check_detector, with_check_a
 from ptycho_adapters.files.evidence.domain import holds_whole_squares
 from ptycho_adapters.files.in_place import as_unsigned, sealed, unsealed
 from ptycho_adapters.files.reading import DetectorCheck, ProbeSetting, ReadRequest, choose_probe, mean_photons
+from ptycho_adapters.files.stated import Stated, raster_positions
 from ptycho_core.any_array import AnyArray
 from ptycho_core.errors import Problem, ScanError, ScanFileError, raise_if_any
 from ptycho_core.measurement.arrays import Patterns, as_patterns
@@ -29,6 +30,12 @@ if TYPE_CHECKING:
 
 _SQUARE_TOLERANCE = 1e-6
 _SAME_POSITION_PX = 1e-3
+_FLAGS = {
+    "wavelength": "--energy-ev (or --wavelength-m, --voltage-v)",
+    "distance": "--distance-m",
+    "detector pixel": "--detector-pixel-m",
+}
+POSITIONS_FLAGS = "give --positions FILE --columns X,Y --unit UNIT, or --step-m Y,X of a raster"
 
 
 @attrs.define(kw_only=True)
@@ -76,6 +83,8 @@ class BeamlineParts:
     Attributes:
         patterns: (n, N, N) photons.
         positions_m: (n, 2), (y, x) of the beam on the object.
+        positions_px: the same in object pixels, where they were said so instead.
+        raster: (rows, columns) of a scan row by row.
         probe: (modes, N, N), if any.
         bad_pixels: (N, N) bool, True where bad, if any.
         geometry: lengths.
@@ -87,6 +96,8 @@ class BeamlineParts:
 
     patterns: AnyArray | None = None
     positions_m: AnyArray | None = None
+    positions_px: npt.NDArray[np.float64] | None = None
+    raster: tuple[int, int] | None = None
     probe: AnyArray | None = None
     bad_pixels: AnyArray | None = None
     geometry: Geometry = attrs.field(factory=Geometry)
@@ -126,6 +137,7 @@ def scan_of(parts: BeamlineParts, path: Path, request: ReadRequest) -> Scan:
         ScanFileError: with every problem there is.
     """
     full_scale = None if request.pattern_map is None else request.pattern_map.full_scale
+    as_stated(parts, request.stated)
     _clear_bad_pixels(parts, full_scale)
     pixel_m = _pixel_m(parts, parts.patterns)
     positions = _positions_px(parts, pixel_m)
@@ -148,6 +160,27 @@ def scan_of(parts: BeamlineParts, path: Path, request: ReadRequest) -> Scan:
         return _scan(parts, settled, probe)
     except ScanError as error:
         raise ScanFileError(str(path), [_in_file_terms(problem, parts) for problem in error.problems]) from None
+
+
+def as_stated(parts: BeamlineParts, stated: Stated) -> None:
+    """Let what was said about the experiment outrank what its file says."""
+    geometry = parts.geometry
+    if stated.wavelength_m is not None:
+        geometry.wavelength_m = stated.wavelength_m
+    if stated.distance_m is not None:
+        geometry.distance_m = stated.distance_m
+    if stated.detector_pixel_m is not None:
+        geometry.detector_pixel_m = (stated.detector_pixel_m, stated.detector_pixel_m)
+    if stated.pixel_m is not None or {"wavelength_m", "distance_m", "detector_pixel_m"} <= set(stated.names):
+        geometry.pixel_m = stated.pixel_m
+    if stated.places_frames:
+        parts.positions_m, parts.positions_px = stated.positions, stated.positions_px
+        raster = stated.raster or parts.raster
+        if stated.step_m is not None and raster is not None:
+            parts.positions_m = raster_positions(raster, stated.step_m)
+    if stated.names:
+        said = ", ".join(name.removesuffix("_m").replace("_", " ") for name in stated.names)
+        parts.notes["stated_evidence"] = f"given by the caller: {said}"
 
 
 def _taken(parts: BeamlineParts, check: DetectorCheck) -> Patterns | None:
@@ -221,7 +254,9 @@ def _pixel_m(parts: BeamlineParts, patterns: AnyArray | None) -> float | None:
     missing = [name for name, value in values.items() if value is None]
     if missing:
         found = f"no {', no '.join(missing)}"
-        parts.problems.append(Problem(path=_key(parts, "geometry"), expected="the object pixel's origin", found=found))
+        fix = f"give {', '.join(_FLAGS[name] for name in missing)}, or --pixel-m"
+        problem = Problem(path=_key(parts, "geometry"), expected="the object pixel's origin", found=found, fix=fix)
+        parts.problems.append(problem)
     if parts.own is None:
         pixel = None if geometry.detector_pixel_m is None else max(map(abs, geometry.detector_pixel_m))
         wrong = geometry_problems(distance_m=geometry.distance_m, detector_pixel_m=pixel)
@@ -247,6 +282,8 @@ def _pixel_m(parts: BeamlineParts, patterns: AnyArray | None) -> float | None:
 
 
 def _positions_px(parts: BeamlineParts, pixel_m: float | None) -> npt.NDArray[np.float64] | None:
+    if parts.positions_px is not None:
+        return parts.positions_px
     if parts.positions_m is None or pixel_m is None:
         return None
     try:

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ptycho_adapters.files.evidence.recognition import gather_evidence
+from ptycho_adapters.files.formats.every_measured import measured_format
 from ptycho_adapters.files.hdf5.collect import collecting
 from ptycho_adapters.files.hdf5.members import read_frames
 from ptycho_adapters.files.hdf5.nodes import DAMAGE as HDF5_DAMAGE
@@ -22,6 +23,7 @@ from ptycho_core.errors import Problem, ScanFileError
 
 if TYPE_CHECKING:
     from ptycho_adapters.files.reading import ArrayFacts, Evidence
+    from ptycho_adapters.files.stacks.stack import FrameStack
     from ptycho_core.any_array import AnyArray
 
 _KNOWN = ("entry_1/data_1/data", "entry_1/instrument_1/detector_1/data", "diff3d", "diffraction", "dp", "patterns")
@@ -79,6 +81,10 @@ def raw_frames(path: Path, key: str | None = None) -> RawFrames:
         and evidence.head
     ):
         return _of_npy(path)
+    measured = measured_format(evidence) if key is None else None
+    stack = None if measured is None else measured.stack(evidence)
+    if stack is not None:
+        return _of_stack(path, stack)
     series = _series(evidence) if key is None else ()
     if series:
         return _of_series(path, evidence, series)
@@ -87,6 +93,13 @@ def raw_frames(path: Path, key: str | None = None) -> RawFrames:
     shape, raster = _as_stack(facts)
     read = _of_hdf5 if evidence.container is Container.HDF5 else _of_npz
     return RawFrames(path=path, key=name, shape=shape, dtype=facts.dtype, raster=raster, read=read(path, name, facts))
+
+
+def _of_stack(path: Path, stack: FrameStack) -> RawFrames:
+    """Take frames as the reader of their format finds them."""
+    n_frames, height, width = stack.facts.shape
+    shape, dtype = (n_frames, height, width), stack.facts.dtype
+    return RawFrames(path=path, key=stack.key, shape=shape, dtype=dtype, raster=stack.raster, read=stack.read)
 
 
 def _series(evidence: Evidence) -> tuple[str, ...]:
