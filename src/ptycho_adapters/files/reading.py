@@ -31,6 +31,7 @@ class ScanFormat(StrEnum):
     PTYCHOSHELVES = "ptychoshelves"
     PTYPY = "ptypy"
     PTYLAB = "ptylab"
+    FRAMES = "frames"
     TIFF = "tiff"
 
 
@@ -169,6 +170,7 @@ class Reader:
         read: reads the scan; raises ScanFileError and nothing else for any content.
         patterns: name of the patterns' array in the evidence, for facts and size checks; None when it takes more than
             a name, or when the file holds none.
+        takes_stated: whether lengths and positions may be said beside the file.
     """
 
     format: ScanFormat
@@ -176,6 +178,7 @@ class Reader:
     recognises: Callable[[Evidence], bool]
     read: Callable[[Path, ReadRequest], Scan]
     patterns: Callable[[Evidence], ArrayFacts | None]
+    takes_stated: bool = False
 
 
 def refuse_product(path: Path, request: ReadRequest, title: str) -> None:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ptycho_adapters.files.formats.frame_folder import FRAME_FOLDER
 from ptycho_adapters.files.formats.ptylab import PTYLAB
 
 if TYPE_CHECKING:
     from ptycho_adapters.files.formats.measured import MeasuredFormat
     from ptycho_adapters.files.reading import Evidence
 
-MEASURED: tuple[MeasuredFormat, ...] = (PTYLAB,)
+MEASURED: tuple[MeasuredFormat, ...] = (PTYLAB, FRAME_FOLDER)
 
 
 def measured_format(evidence: Evidence) -> MeasuredFormat | None:

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from ptycho_adapters.files.formats.beamline import BeamlineParts, Geometry, scan_of
+from ptycho_adapters.files.formats.beamline import scan_of
+from ptycho_adapters.files.formats.beamline_parts import BeamlineParts, Geometry
 from ptycho_adapters.files.hdf5.collect import Collector, collecting
 from ptycho_core.any_array import AnyArray, describe
 from ptycho_core.errors import Problem, ScanFileError
@@ -69,12 +70,14 @@ def read_fold_slice_scan(path: Path, request: ReadRequest) -> Scan:
         parts.patterns = file.patterns(_PATTERNS, "diffraction patterns", request.pattern_map)
         parts.problems.extend(file.problems)
     with collecting(parameters) as file:
-        parts.positions_m = _positions_m(file)
+        if not request.stated.places_frames:
+            parts.positions_m = _positions_m(file)
         parts.geometry = Geometry(wavelength_m=file.positive("lambda", "m"), pixel_m=file.positive("dx", "m"))
         angle = file.number("angle")
         parts.problems.extend(file.problems)
-    if parts.geometry.pixel_m is None:
-        problem = Problem(path=f"{parameters.name}: dx", expected="the object pixel in metres", found="none")
+    if parts.geometry.pixel_m is None and request.stated.pixel_m is None:
+        fix = "give --pixel-m"
+        problem = Problem(path=f"{parameters.name}: dx", expected="the object pixel in metres", found="none", fix=fix)
         parts.problems.append(problem)
         raise ScanFileError(str(path), parts.problems)
     if angle is not None:

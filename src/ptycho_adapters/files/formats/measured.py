@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import attrs
 
 from ptycho_adapters.files.evidence.recognition import gather_evidence
-from ptycho_adapters.files.formats.beamline import BeamlineParts, scan_of
+from ptycho_adapters.files.formats.beamline import scan_of
+from ptycho_adapters.files.formats.beamline_parts import BeamlineParts
 from ptycho_adapters.files.reading import ArrayFacts, Evidence, Reader, ReadRequest, ScanFormat, refuse_product
 from ptycho_adapters.files.stacks.stack import FrameStack, whole_stack
 from ptycho_core.errors import Problem, ScanFileError
@@ -45,7 +46,12 @@ class MeasuredFormat:
             return None if stack is None else stack.facts
 
         return Reader(
-            format=self.format, title=self.title, recognises=self.recognises, read=self._read, patterns=patterns
+            format=self.format,
+            title=self.title,
+            recognises=self.recognises,
+            read=self._read,
+            patterns=patterns,
+            takes_stated=True,
         )
 
     def _read(self, path: Path, request: ReadRequest) -> Scan:

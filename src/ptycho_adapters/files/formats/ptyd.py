@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, cast
 import numpy as np
 import numpy.typing as npt
 
-from ptycho_adapters.files.formats.beamline import BeamlineParts, Geometry, scan_of
+from ptycho_adapters.files.formats.beamline import scan_of
+from ptycho_adapters.files.formats.beamline_parts import BeamlineParts, Geometry
 from ptycho_adapters.files.hdf5.collect import Collector, collecting
 from ptycho_adapters.files.in_place import sealed
 from ptycho_adapters.files.reading import ArrayFacts, refuse_product
@@ -71,7 +72,8 @@ def read_ptyd_scan(path: Path, request: ReadRequest) -> Scan:
             key_of={"patterns": f"{_CHUNKS}/*/{_DATA}", "positions_px": f"{_CHUNKS}/*/{_POSITIONS}", "geometry": "meta"}
         )
         parts.patterns = _joined_patterns(file, numbers, request)
-        parts.positions_m = _joined(file, numbers, _POSITIONS, rank=2)
+        if not request.stated.places_frames:
+            parts.positions_m = _joined(file, numbers, _POSITIONS, rank=2)
         parts.geometry = _geometry(file)
         parts.bad_pixels = _bad_pixels(file, numbers, parts)
         _check_propagation(file, parts)

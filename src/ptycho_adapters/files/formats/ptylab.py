@@ -1,8 +1,8 @@
 """Scans in PtyLab's HDF5 files for conventional ptychography, and in those of its MATLAB twin.
 
 `ptychogram` is (n, N, N) photons with zero frequency in the middle; `encoder` (n, 2) holds row and column of the beam
-on the object in metres; `dxd` is the side of a detector pixel, `zo` the distance to the detector and `wavelength` what it
-says, all in metres. `orientation`, if there is one, says how the frames are to be turned, as PtyPy counts: 1 columns
+on the object in metres; `dxd` is the side of a detector pixel, `zo` the distance to the detector and `wavelength` what
+it says, all in metres. `orientation`, if there is one, says how the frames are to be turned, as PtyPy counts: 1 columns
 the other way, 2 rows the other way, 4 rows and columns exchanged before that, and sums of these.
 
 MATLAB writes arrays with their axes in the other order. An `encoder` of (2, n) tells, and then the frames have rows and
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import attrs
 import numpy as np
 
-from ptycho_adapters.files.formats.beamline import POSITIONS_FLAGS, BeamlineParts, Geometry
+from ptycho_adapters.files.formats.beamline_parts import POSITIONS_FLAGS, BeamlineParts, Geometry
 from ptycho_adapters.files.formats.measured import MeasuredFormat
 from ptycho_adapters.files.hdf5.collect import Collector, collecting
 from ptycho_adapters.files.reading import ArrayFacts, Evidence, ReadRequest, ScanFormat

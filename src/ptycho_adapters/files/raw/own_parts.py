@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ptycho_adapters.files.evidence.recognition import gather_evidence
-from ptycho_adapters.files.formats.beamline import BeamlineParts, Geometry
+from ptycho_adapters.files.formats.beamline_parts import BeamlineParts, Geometry
 from ptycho_adapters.files.formats.cxi.reader import is_cxi, read_cxi_parts
 from ptycho_adapters.files.formats.every_measured import measured_format
 from ptycho_adapters.files.formats.metadata_json import KEY as METADATA_KEY

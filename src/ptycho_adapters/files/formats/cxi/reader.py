@@ -12,10 +12,12 @@ from __future__ import annotations
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
+import attrs
 import numpy as np
 import numpy.typing as npt
 
-from ptycho_adapters.files.formats.beamline import BeamlineParts, Geometry, OwnWords, scan_of
+from ptycho_adapters.files.formats.beamline import scan_of
+from ptycho_adapters.files.formats.beamline_parts import POSITIONS_FLAGS, BeamlineParts, Geometry, OwnWords
 from ptycho_adapters.files.formats.metadata_json import metadata_from_text
 from ptycho_adapters.files.hdf5.collect import Collector, collecting
 from ptycho_core.any_array import AnyArray, describe
@@ -91,7 +93,8 @@ def read_cxi_scan(path: Path, request: ReadRequest) -> Scan:
         dark = _dark(file, parts.notes)
         parts.patterns = file.patterns(data_key, "diffraction patterns", request.pattern_map, dark)
         parts.geometry = _geometry(files, parts.notes)
-        parts.positions_m = _positions_m(there, translation_key, _number_of(parts.patterns))
+        if not request.stated.places_frames:
+            parts.positions_m = _positions_m(there, translation_key, _number_of(parts.patterns))
         parts.bad_pixels = _bad_pixels(file)
         if request.probe is None:
             _read_probe(_first_with(files, PROBE_KEYS), parts)
@@ -196,6 +199,7 @@ def _positions_m(file: Collector, key: str, n_patterns: int | None) -> AnyArray 
     """Give the beam on the sample as (n, 2), rows and columns, in metres."""
     translation = file.quantity(key, "translations (n, 3) of the sample", "m")
     if translation is None:
+        file.problems[-1] = attrs.evolve(file.problems[-1], fix=file.problems[-1].fix or POSITIONS_FLAGS)
         return None
     if translation.ndim == 2 and translation.shape[0] in (2, 3) and n_patterns == translation.shape[1] != 3:
         translation = translation.T
