@@ -31,6 +31,8 @@ class ScanFormat(StrEnum):
     PTYCHOSHELVES = "ptychoshelves"
     PTYPY = "ptypy"
     PTYLAB = "ptylab"
+    EMD = "emd"
+    EMPAD = "empad"
     FRAMES = "frames"
     TIFF = "tiff"
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ptycho_adapters.files.formats.emd import EMD
+from ptycho_adapters.files.formats.empad import EMPAD
 from ptycho_adapters.files.formats.frame_folder import FRAME_FOLDER
 from ptycho_adapters.files.formats.ptylab import PTYLAB
 
@@ -11,7 +13,7 @@ if TYPE_CHECKING:
     from ptycho_adapters.files.formats.measured import MeasuredFormat
     from ptycho_adapters.files.reading import Evidence
 
-MEASURED: tuple[MeasuredFormat, ...] = (PTYLAB, FRAME_FOLDER)
+MEASURED: tuple[MeasuredFormat, ...] = (PTYLAB, EMD, EMPAD, FRAME_FOLDER)
 
 
 def measured_format(evidence: Evidence) -> MeasuredFormat | None:

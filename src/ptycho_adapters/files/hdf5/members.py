@@ -320,6 +320,37 @@ def read_text(node: Node, name: str) -> str | Problem | None:
         return damaged(name, error, "a text")
 
 
+def read_text_dataset(file: h5py.Group, name: str) -> str | Problem | None:
+    """Read a dataset that is one text, of fixed or of variable length.
+
+    A text of variable length is its length and its place in a heap; both are looked at before the HDF5 library does.
+
+    Returns:
+        The text; None when there is none; a problem for anything else.
+    """
+    import h5py  # noqa: PLC0415 - only who reads HDF5 needs it
+
+    node = find_node(file, name)
+    if node is None or isinstance(node, Problem):
+        return node
+    try:
+        if is_group(node) or h5py.check_string_dtype(node.dtype) is None or node.dtype.kind != "O":
+            return read_long_text(file, name)
+        offset = node.id.get_offset()
+        if node.shape != () or offset is None or node.external or node.is_virtual:
+            return Problem(path=name, expected="one text", found=_kind_of(node))
+        path = Path(node.file.filename)
+        with path.open("rb") as stream:
+            stream.seek(offset)
+            length = int.from_bytes(stream.read(4), "little")
+        if length > _LONGEST_TEXT or not heaps_are_sound(path):
+            return Problem(path=name, expected="a text", found="a damaged heap of texts")
+        value = node[()]
+        return value.decode("utf-8", errors="replace") if isinstance(value, bytes) else str(value)
+    except DAMAGE as error:
+        return damaged(name, error, "a text")
+
+
 def read_long_text(file: h5py.Group, name: str) -> str | Problem | None:
     """Read a dataset that is one ASCII text of fixed length.
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from ptycho_adapters.files.reading import Evidence
 
 _LOOKED_AT, _LISTED = 16, 40
+_COLUMNS = ("--columns", "X,Y", "--unit", "UNIT")
 FOUND_BY = "centre of mass of the bright light in the first frames"
 
 
@@ -118,8 +119,9 @@ def _geometry(own: OwnParts, source: RawFrames) -> dict[str, object]:
 def _command(source: RawFrames, own: OwnParts) -> str:
     """Give the preparation that mends the size and asks for what is missing."""
     lengths = own.geometry
-    flags = [] if own.positions is not None else ["--positions", "FILE", "--columns", "X,Y", "--unit", "UNIT"]
-    if own.unit != "px" or own.positions is None:
+    placed = ["--step-m", "Y,X"] if source.raster is not None else ["--positions", "FILE", *_COLUMNS]
+    flags = [] if own.positions is not None else placed
+    if lengths.pixel_m is None and (own.unit != "px" or own.positions is None):
         flags += [] if lengths.wavelength_m else ["--energy-ev", "NUMBER"]
         flags += [] if lengths.distance_m else ["--distance-m", "NUMBER"]
         flags += [] if lengths.detector_pixel_m else ["--detector-pixel-m", "NUMBER"]
