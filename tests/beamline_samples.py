@@ -145,6 +145,17 @@ def never_written(file: h5py.File) -> None:
     file.create_dataset(f"{DETECTOR}/data", shape=(10**6, 512, 512), dtype="u4", chunks=(1, 512, 512))
 
 
+def save_ptyr(path: Path) -> Path:
+    """A result of PtyPy: storages of probe and object, each with its pixel."""
+    with h5py.File(path, "w") as file:
+        for kind, array in (("probe", experiment().probe), ("obj", np.ones((1, 40, 50), np.complex64))):
+            file[f"content/{kind}/Sscan00G00/data"] = array
+            file[f"content/{kind}/Sscan00G00/_psize"] = np.full(2, PIXEL_M)
+        file["content/positions/Sscan00G00"] = experiment().positions_m
+        file["content/pars/scans/scan00/name"] = np.bytes_("Full")
+    return path
+
+
 def save_ptylab(path: Path, *, by_matlab: bool = False) -> Path:
     """A PtyLab file; by MATLAB every array has its axes in the other order, and numbers are tables of one."""
     truth = experiment()

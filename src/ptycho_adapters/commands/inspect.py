@@ -131,7 +131,8 @@ def look_at(path: Path, typed: Mapping[str, object]) -> tuple[Sheet, Inspection 
         ArchiveError: it is a model that cannot be read.
     """
     from ptycho_adapters.files.evidence.recognition import gather_evidence  # noqa: PLC0415
-    from ptycho_adapters.files.products.store import is_product  # noqa: PLC0415 - h5py
+    from ptycho_adapters.files.products.foreign import foreign_result  # noqa: PLC0415 - h5py
+    from ptycho_adapters.files.products.store import is_product  # noqa: PLC0415 - as above
 
     if _is_model(path):
         return _model_sheet(path), None
@@ -140,6 +141,9 @@ def look_at(path: Path, typed: Mapping[str, object]) -> tuple[Sheet, Inspection 
         from ptycho_adapters.files import read_product  # noqa: PLC0415
 
         return _product_sheet(path, read_product(path)), None
+    foreign = foreign_result(evidence)
+    if foreign is not None:
+        return Sheet(path=path, kind="result", title=foreign.title, facts=foreign.facts), None
     try:
         return _scan_sheet(path, typed)
     except ScanFileError as error:
@@ -153,6 +157,7 @@ def _incomplete_sheet(path: Path, evidence: Evidence, error: ScanFileError) -> S
         ScanFileError: `error`, for a file that shows nothing or is damaged.
     """
     from ptycho_adapters.files.raw.description import describe_file  # noqa: PLC0415 - h5py
+    from ptycho_adapters.files.readers import title_of  # noqa: PLC0415 - as above
 
     if evidence.problems or not (evidence.arrays or evidence.head.startswith(_NUMPY_START)):
         raise error
@@ -163,7 +168,7 @@ def _incomplete_sheet(path: Path, evidence: Evidence, error: ScanFileError) -> S
     return Sheet(
         path=path,
         kind="incomplete scan",
-        title=str(evidence.container),
+        title=title_of(evidence),
         facts=described.facts,
         missing=tuple(map(str, error.problems)),
         command=described.command,

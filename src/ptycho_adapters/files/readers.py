@@ -115,6 +115,11 @@ def choose_reader(evidence: Evidence) -> Reader:
     raise ScanFileError(str(evidence.path), [problem])
 
 
+def title_of(evidence: Evidence) -> str:
+    """Give the name of a file's format for people; what it is made of where no format fits."""
+    return next((reader.title for reader in READERS if reader.recognises(evidence)), str(evidence.container))
+
+
 def describe_evidence(evidence: Evidence) -> str:
     """Say in one breath what a file is that no reader recognises."""
     if evidence.container in (Container.FOLDER, Container.HDF5, Container.ZIP):
