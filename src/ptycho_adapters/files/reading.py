@@ -18,6 +18,8 @@ from ptycho_core.measurement.arrays import Patterns, as_probe
 from ptycho_core.measurement.frames import frame_slices
 from ptycho_core.measurement.scan import MeasurementDomain, Scan
 
+_RASTER_AXES = 4
+
 
 class ScanFormat(StrEnum):
     """The file formats that hold a scan, or one half of it."""
@@ -33,6 +35,7 @@ class ScanFormat(StrEnum):
     PTYLAB = "ptylab"
     EMD = "emd"
     EMPAD = "empad"
+    NEXUS = "nexus"
     FRAMES = "frames"
     TIFF = "tiff"
 
@@ -57,6 +60,12 @@ class ArrayFacts:
     def nbytes(self) -> int:
         """Bytes that the array takes in memory."""
         return math.prod(self.shape) * self.dtype.itemsize
+
+    def as_stack(self) -> ArrayFacts:
+        """Give (rows, columns, H, W) as (n, H, W), and anything else as it is."""
+        if len(self.shape) != _RASTER_AXES:
+            return self
+        return ArrayFacts(shape=(self.shape[0] * self.shape[1], *self.shape[2:]), dtype=self.dtype)
 
 
 @attrs.frozen(kw_only=True)
@@ -212,6 +221,14 @@ def mean_photons(patterns: Patterns, domain: MeasurementDomain) -> float:
     return total / max(len(patterns), 1)
 
 
+MISSING_PROBE = Problem(
+    path="probe",
+    expected="an illumination",
+    found="none in the file",
+    fix="give one with probe=, --probe FILE or --probe-model",
+)
+
+
 def choose_probe(
     own: npt.ArrayLike | None, request: ReadRequest, setting: ProbeSetting, notes: dict[str, str]
 ) -> npt.NDArray[np.complex64] | Problem:
@@ -231,9 +248,4 @@ def choose_probe(
         return as_probe(request.probe(setting))
     if own is not None:
         return as_probe(own)
-    return Problem(
-        path="probe",
-        expected="an illumination",
-        found="none in the file",
-        fix="give one with probe=, --probe FILE or --probe-model",
-    )
+    return MISSING_PROBE

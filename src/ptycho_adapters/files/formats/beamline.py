@@ -14,7 +14,14 @@ from ptycho_adapters.files.evidence.detector import check_detector, with_check_a
 from ptycho_adapters.files.evidence.domain import holds_whole_squares
 from ptycho_adapters.files.formats.beamline_parts import FLAGS, BeamlineParts, as_stated
 from ptycho_adapters.files.in_place import as_unsigned, sealed, unsealed
-from ptycho_adapters.files.reading import DetectorCheck, ProbeSetting, ReadRequest, choose_probe, mean_photons
+from ptycho_adapters.files.reading import (
+    MISSING_PROBE,
+    DetectorCheck,
+    ProbeSetting,
+    ReadRequest,
+    choose_probe,
+    mean_photons,
+)
 from ptycho_core.errors import Problem, ScanError, ScanFileError, raise_if_any
 from ptycho_core.measurement.arrays import Patterns, as_patterns
 from ptycho_core.measurement.checks import ScanParts, pattern_shape, scan_problems
@@ -72,6 +79,8 @@ def scan_of(parts: BeamlineParts, path: Path, request: ReadRequest) -> Scan:
     shape = ScanParts(patterns=patterns, positions_px=positions, probe=None, bad_pixels=parts.bad_pixels)
     problems = [with_check_as_fix(problem, request.detector_check) for problem in scan_problems(shape)]
     parts.problems.extend(_in_file_terms(problem, parts) for problem in problems)
+    if parts.problems and parts.probe is None and request.probe is None:
+        parts.problems.append(MISSING_PROBE)
     raise_if_any(ScanFileError, str(path), parts.problems)
     if patterns is None or positions is None or domain is None:
         raise ScanFileError(str(path), [Problem(path="file", expected="patterns and positions", found="none")])

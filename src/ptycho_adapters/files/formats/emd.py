@@ -19,8 +19,9 @@ import numpy as np
 from ptycho_adapters.files.formats.beamline_parts import FLAGS, POSITIONS_FLAGS, BeamlineParts, Geometry
 from ptycho_adapters.files.formats.measured import MeasuredFormat
 from ptycho_adapters.files.hdf5.collect import Collector, collecting
-from ptycho_adapters.files.hdf5.members import read_number, read_text, read_text_dataset
+from ptycho_adapters.files.hdf5.members import read_number
 from ptycho_adapters.files.hdf5.nodes import find_node
+from ptycho_adapters.files.hdf5.texts import read_text, read_text_dataset
 from ptycho_adapters.files.reading import Evidence, ReadRequest, ScanFormat
 from ptycho_adapters.files.stacks.hdf5 import hdf5_stack
 from ptycho_adapters.files.stated import Real, raster_positions

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,6 +18,7 @@ from ptycho_adapters.files.hdf5.nodes import DAMAGE as HDF5_DAMAGE
 from ptycho_adapters.files.npz.members import DAMAGE as NPZ_DAMAGE
 from ptycho_adapters.files.npz.members import member_keys, open_archive, read_pieces
 from ptycho_adapters.files.reading import Container
+from ptycho_adapters.files.stacks.hdf5 import hdf5_series, numbered_series
 from ptycho_core.errors import Problem, ScanFileError
 
 if TYPE_CHECKING:
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 
 _KNOWN = ("entry_1/data_1/data", "entry_1/instrument_1/detector_1/data", "diff3d", "diffraction", "dp", "patterns")
 _NUMPY_START = b"\x93NUMPY"
-_NUMBERED = re.compile(r"entry/data/data_\d{6}")
 _BYTES_AT_ONCE = 1 << 25
 Pieces = Callable[[], Iterator["AnyArray"]]
 
@@ -85,9 +84,9 @@ def raw_frames(path: Path, key: str | None = None) -> RawFrames:
     stack = None if measured is None else measured.stack(evidence)
     if stack is not None:
         return _of_stack(path, stack)
-    series = _series(evidence) if key is None else ()
+    series = numbered_series(evidence) if key is None else ()
     if series:
-        return _of_series(path, evidence, series)
+        return _of_stack(path, hdf5_series(path, {name: evidence.arrays[name] for name in series}))
     name = _chosen(evidence, key)
     facts = evidence.arrays[name]
     shape, raster = _as_stack(facts)
@@ -100,33 +99,6 @@ def _of_stack(path: Path, stack: FrameStack) -> RawFrames:
     n_frames, height, width = stack.facts.shape
     shape, dtype = (n_frames, height, width), stack.facts.dtype
     return RawFrames(path=path, key=stack.key, shape=shape, dtype=dtype, raster=stack.raster, read=stack.read)
-
-
-def _series(evidence: Evidence) -> tuple[str, ...]:
-    """Give the numbered stacks of a detector's master file in order; none where there is one stack, or they differ."""
-    found = sorted(filter(_NUMBERED.fullmatch, evidence.arrays if evidence.container is Container.HDF5 else ()))
-    kinds = {(facts.shape[1:], facts.dtype) for facts in (evidence.arrays[name] for name in found)}
-    alike = len(kinds) == 1 and len(next(iter(kinds))[0]) == 2
-    return tuple(found) if alike and len(found) > 1 else ()
-
-
-def _of_series(path: Path, evidence: Evidence, names: tuple[str, ...]) -> RawFrames:
-    facts = [evidence.arrays[name] for name in names]
-    readers = [_of_hdf5(path, name, one) for name, one in zip(names, facts, strict=True)]
-
-    def read() -> Iterator[AnyArray]:
-        for reader in readers:
-            yield from reader()
-
-    _, height, width = facts[0].shape
-    return RawFrames(
-        path=path,
-        key=f"{names[0]} to {names[-1].rpartition('/')[2]}",
-        shape=(sum(one.shape[0] for one in facts), height, width),
-        dtype=facts[0].dtype,
-        raster=None,
-        read=read,
-    )
 
 
 def _chosen(evidence: Evidence, key: str | None) -> str:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
+
+import attrs
 
 from ptycho_adapters.files.hdf5.collect import collecting
 from ptycho_adapters.files.hdf5.members import read_frames
@@ -11,11 +14,40 @@ from ptycho_adapters.files.stacks.stack import FrameStack, stack_facts
 from ptycho_core.errors import Problem, ScanFileError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
-    from ptycho_adapters.files.reading import ArrayFacts
+    from ptycho_adapters.files.reading import ArrayFacts, Evidence
     from ptycho_core.any_array import AnyArray
+
+_NUMBERED = re.compile(r"entry/data/data_\d{6}")
+
+
+def numbered_series(evidence: Evidence) -> tuple[str, ...]:
+    """Give the numbered stacks of a detector's master file in order; none where there is one stack, or they differ."""
+    found = sorted(name for name in evidence.arrays if evidence.is_hdf5_with() and _NUMBERED.fullmatch(name))
+    kinds = {(facts.shape[1:], facts.dtype) for facts in (evidence.arrays[name] for name in found)}
+    alike = len(kinds) == 1 and len(next(iter(kinds))[0]) == 2
+    return tuple(found) if alike and len(found) > 1 else ()
+
+
+def hdf5_series(path: Path, parts: Mapping[str, ArrayFacts]) -> FrameStack:
+    """Give stacks that continue each other as one.
+
+    Args:
+        path: the file.
+        parts: shape and dtype of each by its name, in order.
+    """
+    stacks = [hdf5_stack(path, name, facts) for name, facts in parts.items()]
+    names = list(parts)
+    shape = (sum(stack.facts.shape[0] for stack in stacks), *stacks[0].facts.shape[1:])
+
+    def read() -> Iterator[AnyArray]:
+        for stack in stacks:
+            yield from stack.read()
+
+    key = f"{names[0]} to {names[-1].rpartition('/')[2]}"
+    return FrameStack(key=key, facts=attrs.evolve(stacks[0].facts, shape=shape), read=read)
 
 
 def hdf5_stack(path: Path, key: str, facts: ArrayFacts) -> FrameStack:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
@@ -40,9 +39,8 @@ class FrameStack:
 
 def stack_facts(facts: ArrayFacts) -> tuple[ArrayFacts, tuple[int, int] | None]:
     """Give the facts of an array (n, H, W) or (rows, columns, H, W) as those of a stack, and the raster."""
-    *scan, height, width = facts.shape
-    raster = (scan[0], scan[1]) if len(scan) == 2 else None
-    return ArrayFacts(shape=(math.prod(scan), height, width), dtype=facts.dtype), raster
+    *scan, _, _ = facts.shape
+    return facts.as_stack(), (scan[0], scan[1]) if len(scan) == 2 else None
 
 
 def whole_stack(stack: FrameStack, pattern_map: PatternMap | None) -> AnyArray | Problem:

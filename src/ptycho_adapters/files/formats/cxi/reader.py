@@ -65,7 +65,7 @@ def cxi_patterns(evidence: Evidence) -> ArrayFacts | None:
     """Give shape and dtype of the patterns of a CXI file, None for any other."""
     if not evidence.is_hdf5_with():
         return None
-    return next((evidence.arrays[key] for key in DATA_KEYS if key in evidence.arrays), None)
+    return next((evidence.arrays[key].as_stack() for key in DATA_KEYS if key in evidence.arrays), None)
 
 
 def read_cxi_scan(path: Path, request: ReadRequest) -> Scan:
@@ -201,6 +201,8 @@ def _positions_m(file: Collector, key: str, n_patterns: int | None) -> AnyArray 
     if translation is None:
         file.problems[-1] = attrs.evolve(file.problems[-1], fix=file.problems[-1].fix or POSITIONS_FLAGS)
         return None
+    if translation.ndim == 3 and translation.shape[2] in (2, 3):
+        translation = translation.reshape(-1, translation.shape[2])
     if translation.ndim == 2 and translation.shape[0] in (2, 3) and n_patterns == translation.shape[1] != 3:
         translation = translation.T
     if translation.ndim != 2 or translation.shape[1] not in (2, 3) or translation.dtype.kind not in "iuf":
