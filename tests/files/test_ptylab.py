@@ -110,3 +110,18 @@ def test_a_preparation_takes_what_the_file_says(tmp_path: Path) -> None:
     scan = read_scan(out, probe=the_probe)
     assert np.array_equal(scan.patterns, samples.experiment().counts)
     np.testing.assert_allclose(scan.positions_px, samples.experiment().positions_m / samples.PIXEL_M, rtol=1e-9)
+
+
+def test_ptylab_s_own_simulation_is_read(tmp_path: Path) -> None:
+    """Written by the program itself, where it is installed: its own reader finds the same numbers."""
+    simulation = pytest.importorskip("PtyLab.io.generateSimulationData", reason="pip install ptylab")
+    data = pytest.importorskip("PtyLab.ExperimentalData.ExperimentalData")
+    path = tmp_path / "simu.hdf5"
+    simulation.generate_simu_hdf5(path)
+    theirs = data.ExperimentalData(str(path))
+
+    scan = read_scan(path, probe=lambda setting: np.ones((setting.size_px, setting.size_px), np.complex64))
+
+    assert np.array_equal(scan.patterns, theirs.ptychogram)
+    pixel = theirs.wavelength * theirs.zo / (theirs.dxd * theirs.Nd)
+    np.testing.assert_allclose(scan.positions_px, theirs.encoder / pixel, rtol=1e-6)

@@ -32,7 +32,6 @@ if TYPE_CHECKING:
 
 HELP = "say what a file is and what is suspicious about it"
 USAGE = "ptycho inspect FILE [flags]"
-_NUMPY_START = b"\x93NUMPY"
 _MODEL_MEMBERS = frozenset({"manifest.json", "config.json", "model.safetensors"})
 
 Facts = Mapping[str, object]
@@ -159,7 +158,7 @@ def _incomplete_sheet(path: Path, evidence: Evidence, error: ScanFileError) -> S
     from ptycho_adapters.files.raw.description import describe_file  # noqa: PLC0415 - h5py
     from ptycho_adapters.files.readers import title_of  # noqa: PLC0415 - as above
 
-    if evidence.problems or not (evidence.arrays or evidence.head.startswith(_NUMPY_START)):
+    if evidence.problems:
         raise error
     try:
         described = describe_file(evidence)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import re
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,15 +17,19 @@ if TYPE_CHECKING:
     from ptycho_core.any_array import AnyArray
 
 TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
-_HEAD_BYTES = 1 << 14
+_HEAD_BYTES = 1 << 16
 _MOST_PAGES = 4096
 _SMALL_BYTES = 1 << 26
 # Bytes out per byte in that no compression in TIFF exceeds by much.
 _LARGEST_RATIO = 1500
-# What EDF and CBF say about the sides of a picture; fabio makes room for them before it looks at the data.
-_SIDES = re.compile(
-    rb"(?:X-Binary-Size-Fastest-Dimension:|X-Binary-Size-Second-Dimension:|\bDim_[123]\s*=)\s*(-?\d+)", re.IGNORECASE
-)
+# A picture in CBF: a heading in words, this mark, and at least a byte for each pixel. fabio looks for the mark for ever
+# where it is missing, and makes room for the sides before it looks at the data.
+_CBF_START, _CBF_MARK = b"###CBF", b"\x0c\x1a\x04\xd5"
+_CBF_SECTION, _CBF_KIND = b"--CIF-BINARY-FORMAT-SECTION--", b"x-CBF_BYTE_OFFSET"
+_CBF_NUMBER = rb"X-Binary-%s:\s*(\d{1,12})\s"
+_EDF_KIND = re.compile(rb"\bDataType\s*=\s*(\w{1,32})\s*;", re.IGNORECASE)
+_EDF_BYTES = MappingProxyType({b"byte": 1, b"short": 2, b"64": 8, b"double": 8, b"int": 4, b"long": 4, b"float": 4})
+_EDF_SIDE = re.compile(rb"\bDim_[1-3]\s*=\s*(\d{1,12})\s*;", re.IGNORECASE)
 INSTALL = "EDF and CBF files are read with fabio: pip install 'ptycho-core[detectors]'"
 
 
@@ -64,11 +70,9 @@ def _tiff(path: Path, what: str) -> AnyArray:
 
 
 def _by_fabio(path: Path, what: str, head: bytes) -> AnyArray:
-    size, declared = path.stat().st_size, 1
-    for side in _SIDES.findall(head):
-        declared *= max(int(side[:12]), 1)
-    if declared > size:
-        raise _refused(path, what, f"{declared} pixels at least", f"a file of {size} bytes")
+    found = _damage(path, head)
+    if found:
+        raise _refused(path, what, "a whole picture", found)
     try:
         import fabio  # noqa: PLC0415 - an extra
     except ImportError:
@@ -80,6 +84,42 @@ def _by_fabio(path: Path, what: str, head: bytes) -> AnyArray:
         return np.asarray(frames[0] if len(frames) == 1 else np.stack(frames))
     except Exception as error:
         raise _refused(path, what, "a picture that fabio reads", _words(error)) from error
+
+
+def _damage(path: Path, head: bytes) -> str:
+    """Say what keeps a CBF or an EDF from being given to fabio; nothing for a whole one and for any other file."""
+    suffix, size = path.suffix.lower(), path.stat().st_size
+    if suffix == ".cbf" or head.startswith(_CBF_START):
+        return _cbf_damage(head, size)
+    if suffix == ".edf" or head.lstrip().startswith(b"{"):
+        return _edf_damage(head, size)
+    return ""
+
+
+def _cbf_damage(head: bytes, size: int) -> str:
+    section, mark = head.find(_CBF_SECTION), head.find(_CBF_MARK)
+    if not head.startswith(_CBF_START) or not 0 < section < mark:
+        return "a CBF without its section of numbers"
+    heading = head[section:mark]
+    names = (b"Size", b"Size-Fastest-Dimension", b"Size-Second-Dimension")
+    found = [re.search(_CBF_NUMBER % name, heading) for name in names]
+    stored, fast, slow = (0 if one is None else int(one[1]) for one in found)
+    if _CBF_KIND not in heading or not 0 < fast * slow <= stored:
+        return f"{fast} by {slow} pixels in {stored} bytes of another kind than {_CBF_KIND.decode()}"
+    there = size - mark - len(_CBF_MARK)
+    return "" if stored <= there else f"{there} of {stored} bytes"
+
+
+def _edf_damage(head: bytes, size: int) -> str:
+    end = head.find(b"}")
+    heading = head[: max(end, 0)]
+    sides, kind = _EDF_SIDE.findall(heading), _EDF_KIND.search(heading)
+    item = 1 if kind is None else next((n for word, n in _EDF_BYTES.items() if word in kind[1].lower()), 1)
+    declared = item * math.prod(map(int, sides))
+    if not heading.lstrip().startswith(b"{") or not sides or not declared:
+        return "an EDF without its heading"
+    there = size - end - len(b"}\n")
+    return "" if declared <= there or b"Compression" in heading else f"{there} of {declared} bytes"
 
 
 def _refused(path: Path, what: str, expected: str, found: str) -> ScanFileError:
