@@ -107,6 +107,33 @@ def test_a_beamline_s_own_cxi_is_told_about(capsys: pytest.CaptureFixture[str]) 
     assert _sheet(capsys, HXN, ["--probe-model", "gaussian,fwhm-m=1e-7"])["kind"] == "scan"
 
 
+@pytest.mark.parametrize("name", ["PtychoShelves", "PtyPy .ptyd", "PtyLab", "NeXus", "CXI"])
+def test_a_preparation_takes_what_the_format_has(name: str, tmp_path: Path) -> None:
+    """All frames with their positions and lengths, nothing typed but the window."""
+    sample = next(one for one in SAMPLES if one.name == name)
+    path, out = sample.save(tmp_path), tmp_path / "out.npz"
+    window = ["--size", str(samples.N), "--centre-y", str(samples.N // 2), "--centre-x", str(samples.N // 2)]
+
+    assert main(["prepare", str(path), str(out), "--quiet", *window]) == 0
+
+    scan = read_source(parse(["inspect", str(out), *sample.typed(tmp_path)])[1], out)
+    good = ~samples.experiment().bad
+    assert np.array_equal(scan.counts()[:, good], samples.experiment().counts[:, good])
+    np.testing.assert_allclose(scan.positions_px, sample.positions_px(), rtol=1e-9)
+
+
+def test_a_zip_of_another_version_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Python's reader of zip files says so in a way of its own, which is no reason to stumble."""
+    path = SAMPLES[0].save(tmp_path)
+    content = bytearray(path.read_bytes())
+    needed = content.rindex(b"PK\x01\x02") + 6  # the version that is needed to read the last member
+    content[needed : needed + 2] = (95).to_bytes(2, "little")
+    path.write_bytes(content)
+
+    assert main(["inspect", str(path)]) == 2
+    assert path.name in capsys.readouterr().err
+
+
 def _row(sample: Sample) -> str:
     return f"| {sample.name} | {' | '.join('yes' for _ in COLUMNS)} | {_cell(sample)} |"
 

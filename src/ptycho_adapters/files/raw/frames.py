@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from ptycho_adapters.files.evidence.recognition import gather_evidence
 from ptycho_adapters.files.formats.every_measured import measured_format
+from ptycho_adapters.files.formats.ptyd import is_ptyd, ptyd_stack
 from ptycho_adapters.files.hdf5.collect import collecting
 from ptycho_adapters.files.hdf5.members import read_frames
 from ptycho_adapters.files.hdf5.nodes import DAMAGE as HDF5_DAMAGE
@@ -84,6 +85,9 @@ def raw_frames(path: Path, key: str | None = None) -> RawFrames:
     stack = None if measured is None else measured.stack(evidence)
     if stack is not None:
         return _of_stack(path, stack)
+    chunks = ptyd_stack(evidence) if key is None and is_ptyd(evidence) else None
+    if chunks is not None:
+        return _of_stack(path, chunks)
     series = numbered_series(evidence) if key is None else ()
     if series:
         return _of_stack(path, hdf5_series(path, {name: evidence.arrays[name] for name in series}))

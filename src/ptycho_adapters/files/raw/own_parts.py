@@ -12,9 +12,11 @@ from ptycho_adapters.files.evidence.recognition import gather_evidence
 from ptycho_adapters.files.formats.beamline_parts import BeamlineParts, Geometry
 from ptycho_adapters.files.formats.cxi.reader import is_cxi, read_cxi_parts
 from ptycho_adapters.files.formats.every_measured import measured_format
+from ptycho_adapters.files.formats.fold_slice import is_fold_slice, read_fold_slice_parts
 from ptycho_adapters.files.formats.metadata_json import KEY as METADATA_KEY
 from ptycho_adapters.files.formats.metadata_json import metadata_from_text
 from ptycho_adapters.files.formats.npz.parts import DOMAIN_KEY
+from ptycho_adapters.files.formats.ptyd import is_ptyd, read_ptyd_parts
 from ptycho_adapters.files.npz.members import member_keys, open_archive, read_member, read_text
 from ptycho_adapters.files.reading import Container, ReadRequest
 from ptycho_core.errors import Problem, ScanFileError, raise_if_any
@@ -63,6 +65,10 @@ def own_parts(path: Path, n_frames: int) -> OwnParts:
     evidence = gather_evidence(path)
     if is_cxi(evidence):
         return _of_cxi(path, n_frames)
+    if is_ptyd(evidence):
+        return _of_parts(path, read_ptyd_parts(path))
+    if is_fold_slice(evidence):
+        return _of_parts(path, read_fold_slice_parts(path))
     measured = measured_format(evidence)
     stack = None if measured is None else measured.stack(evidence)
     if measured is not None and stack is not None:
