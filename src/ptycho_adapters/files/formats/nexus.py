@@ -91,8 +91,8 @@ def read_nexus_parts(path: Path, stack: FrameStack, request: ReadRequest) -> Bea
     with collecting(path) as file:
         detector = _detector(names, stack.key)
         parts.geometry = Geometry(
-            wavelength_m=_wavelength_m(file, names, parts.notes),
-            distance_m=_first_length(file, [f"{detector}{name}" for name in _DISTANCES]),
+            wavelength_m=request.stated.wavelength_m or _wavelength_m(file, names, parts.notes),
+            distance_m=request.stated.distance_m or _first_length(file, [f"{detector}{name}" for name in _DISTANCES]),
             detector_pixel_m=_detector_pixel_m(file, detector),
         )
         if not request.stated.places_frames:

@@ -114,8 +114,8 @@ def _axis(name: str, facts: ArrayFacts, stack: FrameStack) -> ScanAxis | None:
     n_frames = stack.facts.shape[0]
     if stack.raster is not None and len(facts.shape) == 1 and facts.shape[0] in stack.raster:
         return ScanAxis(name, stack.raster.index(facts.shape[0]))
-    per_frame = {(n_frames,), (n_frames, 1), (1, n_frames), stack.raster}
-    return ScanAxis(name, None) if n_frames > 1 and facts.shape in per_frame else None
+    shape = tuple(side for side in facts.shape if side != 1)
+    return ScanAxis(name, None) if n_frames > 1 and shape in {(n_frames,), stack.raster} else None
 
 
 def _fitting(y: ScanAxis, x: ScanAxis, stack: FrameStack) -> tuple[ScanAxis, ScanAxis] | None:

@@ -82,8 +82,8 @@ def read_ptylab_parts(path: Path, stack: FrameStack, request: ReadRequest) -> Be
             parts.positions_m = _positions_m(file, stack.facts.shape[0], parts.notes)
         pixel = file.positive("dxd", "m")
         parts.geometry = Geometry(
-            wavelength_m=file.positive("wavelength", "m"),
-            distance_m=file.positive("zo", "m"),
+            wavelength_m=request.stated.wavelength_m or file.positive("wavelength", "m"),
+            distance_m=request.stated.distance_m or file.positive("zo", "m"),
             detector_pixel_m=None if pixel is None else (pixel, pixel),
         )
         turn = _orientation(file)

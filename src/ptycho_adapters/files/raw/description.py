@@ -62,7 +62,7 @@ def describe_file(evidence: Evidence) -> Description:
 def _own(path: Path, source: RawFrames) -> OwnParts:
     """Read what the file says beside its frames; what cannot be read is among the problems of the reading already."""
     try:
-        return own_parts(path, source.shape[0])
+        return own_parts(path, source.shape[0], strict=False)
     except ScanFileError:
         return OwnParts()
 

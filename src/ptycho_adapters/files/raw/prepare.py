@@ -15,6 +15,7 @@ from ptycho_adapters.files.raw.frames import RawFrames, raw_frames
 from ptycho_adapters.files.raw.own_parts import OwnParts, own_parts
 from ptycho_adapters.files.raw.places import SourceFiles, positions_of, zoom_of
 from ptycho_adapters.files.raw.tables import read_picture
+from ptycho_adapters.files.stated import Stated
 from ptycho_core.errors import Problem, ScanError, ScanFileError, raise_if_any
 from ptycho_core.measurement.geometry import object_pixel_m, wavelength_from_energy, wavelength_from_voltage
 from ptycho_core.measurement.plausibility import geometry_problems
@@ -116,7 +117,7 @@ def prepare_scan(
 
 def _settled(files: SourceFiles, settings: PreparationSettings) -> _Job:
     source = raw_frames(files.frames, files.key)
-    own = own_parts(files.frames, source.shape[0])
+    own = own_parts(files.frames, source.shape[0], _stated(settings))
     _check_domain(own, settings)
     looked_at = _first_frames(source)
     corrections, done = _corrections(files, source, own, settings, looked_at)
@@ -144,6 +145,25 @@ def _settled(files: SourceFiles, settings: PreparationSettings) -> _Job:
         before=before,
         done=tuple(done),
     )
+
+
+def _stated(settings: PreparationSettings) -> Stated:
+    """Give the lengths that are said, which are then not looked for in the file."""
+    return Stated(
+        wavelength_m=_wavelength_m(settings, None),
+        distance_m=settings.distance_m,
+        detector_pixel_m=settings.detector_pixel_m,
+        pixel_m=settings.pixel_m,
+    )
+
+
+def _wavelength_m(settings: PreparationSettings, of_file_m: float | None) -> float | None:
+    """Settle the wavelength: what is typed, then what the file says."""
+    if settings.energy_ev is not None:
+        return wavelength_from_energy(energy_ev=settings.energy_ev)
+    if settings.voltage_v is not None:
+        return wavelength_from_voltage(voltage_v=settings.voltage_v)
+    return settings.wavelength_m or of_file_m
 
 
 def _check_domain(own: OwnParts, settings: PreparationSettings) -> None:
@@ -232,11 +252,7 @@ def _kept(
 def _metadata(own: OwnParts, source: RawFrames, plan: FramePlan) -> ScanMetadata:
     """Settle the lengths at the end: what is typed, then what the file says."""
     settings, geometry = plan.settings, own.geometry
-    wavelength = settings.wavelength_m or geometry.wavelength_m
-    if settings.energy_ev is not None:
-        wavelength = wavelength_from_energy(energy_ev=settings.energy_ev)
-    if settings.voltage_v is not None:
-        wavelength = wavelength_from_voltage(voltage_v=settings.voltage_v)
+    wavelength = _wavelength_m(settings, geometry.wavelength_m)
     distance = settings.distance_m or geometry.distance_m
     stated = geometry.detector_pixel_m
     detector = settings.detector_pixel_m or (None if stated is None else stated[1])
