@@ -1,11 +1,10 @@
 """Scans in CXI files, the format of the Coherent X-ray Imaging Data Bank (specification 1.6).
 
 Energies are joules, lengths metres, and a mask is anything but 0 where a pixel is bad, unless its bits say no more than
-that a peak was found there or a correction made. Translations are (x, y, z) of
-the sample: over it the beam moves the other way. The rows of a detector run along -y and its columns along -x of the
-laboratory unless the file has basis vectors that say otherwise, so that the two signs cancel: the column of a position
-goes with +x, its row with +y. Data are photons, with zero frequency in the middle unless the light says that a Fourier
-transform left it in the corner.
+that a peak was found there or a correction made. Translations are (x, y, z) of the sample: over it the beam moves the
+other way. The rows of a detector run along -y and its columns along -x of the laboratory unless the file has basis
+vectors that say otherwise, so that the two signs cancel: the column of a position goes with +x, its row with +y. Data
+are photons, with zero frequency in the middle unless the light says that a Fourier transform left it in the corner.
 """
 
 from __future__ import annotations
