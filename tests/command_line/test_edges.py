@@ -253,7 +253,10 @@ def test_convert_makes_what_ptychopinn_wants(scan: Path, tmp_path: Path, capsys:
     [
         (("--pixel-m", "-1"), "--pixel-m: expected a finite number > 0, found '-1'"),
         (("--pixel-m", "1"), "object pixel: expected a object pixel"),
-        (("--energy-ev", "8000", "--wavelength-m", "1e-10"), "--energy-ev and --wavelength-m say the same"),
+        (
+            ("--energy-ev", "8000", "--wavelength-m", "1e-10"),
+            "--energy-ev and --wavelength-m: only one can be the wavelength",
+        ),
         (("--object", "nowhere.npz"), "Object file not found: nowhere.npz"),
     ],
 )

@@ -11,7 +11,7 @@ import h5py
 import numpy as np
 import pytest
 
-from beamline_samples import DETECTOR, N_PATTERNS, PIXEL_M, SOURCE, N, changed, experiment, replace, save_cxi
+from beamline_samples import DETECTOR, N_PATTERNS, PIXEL_M, SOURCE, N, changed, experiment, replace, save_cxi, save_ptyr
 from ptycho_adapters.cli import main
 from ptycho_adapters.files import write_scan
 from ptycho_adapters.wording import length_in_words
@@ -80,6 +80,33 @@ def test_bare_frames_are_described(suffix: str, tmp_path: Path, capsys: pytest.C
     assert sheet["facts"]["frames"]["size_px"] == [40, 30]
     assert sheet["facts"]["frames"]["centre_px"] == [20.0, 11.0]
     assert "--positions FILE --columns X,Y --unit UNIT --energy-ev NUMBER" in str(sheet["command"])
+
+
+def test_a_result_of_ptypy_is_told_about(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Object, probe, pixel and positions of a `.ptyr`, which is no scan and lends its probe."""
+    path = save_ptyr(tmp_path / "result.ptyr")
+    sheet = _sheet(capsys, path)
+
+    assert f"{sheet['kind']}, {sheet['format']}" == "result, PtyPy reconstruction"
+    assert sheet["facts"]["object"]["size_px"] == [40, 50]
+    assert sheet["facts"]["probe"]["pixel_size_m"] == pytest.approx(PIXEL_M)
+    assert sheet["facts"]["positions"]["number"] == N_PATTERNS
+    bare = save_cxi(tmp_path / "scan.cxi", probe=False)
+    assert main(["inspect", str(bare), "--probe", str(path)]) == 0
+    assert "missing" not in capsys.readouterr().out
+
+
+def test_a_result_of_ptylab_is_told_about(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Six axes, of which the last two are rows and columns."""
+    path = tmp_path / "result.hdf5"
+    with h5py.File(path, "w") as file:
+        file["object"], file["probe"] = np.ones((1, 1, 1, 1, 40, 40), "c8"), np.ones((1, 1, 2, 1, N, N), "c8")
+        file["dxp"], file["wavelength"], file["error"] = PIXEL_M, 1e-9, np.ones(30)
+    sheet = _sheet(capsys, path)
+
+    assert f"{sheet['kind']}, {sheet['format']}" == "result, PtyLab reconstruction"
+    assert sheet["facts"]["probe"]["modes"] == 2
+    assert sheet["facts"]["run"]["epochs"] == 30
 
 
 def test_what_shows_nothing_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -10,7 +10,9 @@ import numpy as np
 from ptycho_adapters.command_line import console
 from ptycho_adapters.command_line.usage import kebab
 from ptycho_adapters.command_line.view_options import as_seen
-from ptycho_adapters.files import read_scan
+from ptycho_adapters.files.reading import ReadRequest
+from ptycho_adapters.files.scans import read_requested
+from ptycho_adapters.files.stacks.folder import frame_names
 from ptycho_core.errors import Problem, ProblemsError, ScanFileError
 from ptycho_core.measurement.frames import frame_slices
 from ptycho_core.measurement.inspection import inspect_scan
@@ -29,13 +31,13 @@ _ALIKE = 2.0  # an absorbing object and a declared dose differ by less than this
 
 
 def existing(path: Path, what: str) -> Path:
-    """Return a path to a file that is there.
+    """Return a path to a file that is there, or to a folder of frames.
 
     Raises:
         FileNotFoundError: it is not.
-        IsADirectoryError: it is a folder.
+        IsADirectoryError: it is another folder.
     """
-    if path.is_dir():
+    if path.is_dir() and not frame_names(child.name for child in path.iterdir()):
         message = f"{what} is a folder, not a file: {path}"
         raise IsADirectoryError(message)
     if not path.exists():
@@ -67,14 +69,14 @@ def read_measured(path: Path, request: RunRequest, payload: TrainingPayload | In
     Raises:
         ScanFileError: the file is no scan, or its patterns are not of the size that the run is for.
     """
-    scan = read_scan(
-        path,
+    asked = ReadRequest(
         domain=request.domain,
         product=request.product,
         probe=request.probe,
-        memory_map=request.memory_map,
         detector_check=request.detector_check,
+        stated=request.stated,
     )
+    scan = read_requested(path, asked, request.memory_map)
     scan = as_seen(scan, request.view, path)
     size, source = payload.pt_data_config.N, payload.provenance["N"]
     if size != scan.N:

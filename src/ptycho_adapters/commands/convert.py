@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from ptycho_adapters.command_line import console
 from ptycho_adapters.command_line.scan_source import add_scan_options, read_source
-from ptycho_adapters.command_line.stated_facts import STATED, add_stated_facts, with_stated_facts
+from ptycho_adapters.command_line.stated_facts import LABELS, LENGTHS, add_labels, with_stated_facts
 from ptycho_adapters.command_line.usage import UsageError, kebab
 from ptycho_adapters.files import DetectorCheck
 from ptycho_core.errors import ConfigError, Problem, ScanFileError
@@ -59,7 +59,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="take the square roots of the patterns of a scan that holds counts, for PtychoPINN",
     )
-    add_stated_facts(parser)
+    add_labels(parser)
     # A copy holds what its source holds, unless it is asked for something else.
     add_scan_options(parser, detector_check=DetectorCheck.OFF)
 
@@ -92,10 +92,15 @@ def _read(source: Path, typed: Mapping[str, object]) -> Scan | Product:
     from ptycho_adapters.files import read_product  # noqa: PLC0415 - h5py
     from ptycho_adapters.files.evidence.recognition import gather_evidence  # noqa: PLC0415
     from ptycho_adapters.files.products.store import is_product  # noqa: PLC0415
+    from ptycho_adapters.files.readers import choose_reader  # noqa: PLC0415
 
-    if not is_product(gather_evidence(source)):
-        return with_stated_facts(read_source(typed, source), typed, source)
-    for name in STATED:
+    evidence = gather_evidence(source)
+    if not is_product(evidence):
+        read_with = typed
+        if not choose_reader(evidence).takes_stated:
+            read_with = {name: None if name in LENGTHS else value for name, value in typed.items()}
+        return with_stated_facts(read_source(read_with, source), typed, source)
+    for name in (*LENGTHS, *LABELS):
         if typed.get(name) is not None:
             raise UsageError(f"{kebab(name)} is for scans, and {source} is a result")
     return read_product(source)

@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 
 HELP = "say what a file is and what is suspicious about it"
 USAGE = "ptycho inspect FILE [flags]"
-_NUMPY_START = b"\x93NUMPY"
 _MODEL_MEMBERS = frozenset({"manifest.json", "config.json", "model.safetensors"})
 
 
@@ -145,7 +144,8 @@ def look_at(path: Path, typed: Mapping[str, object]) -> tuple[Sheet, Inspection 
         ArchiveError: it is a model that cannot be read.
     """
     from ptycho_adapters.files.evidence.recognition import gather_evidence  # noqa: PLC0415
-    from ptycho_adapters.files.products.store import is_product  # noqa: PLC0415 - h5py
+    from ptycho_adapters.files.products.foreign import foreign_result  # noqa: PLC0415 - h5py
+    from ptycho_adapters.files.products.store import is_product  # noqa: PLC0415 - as above
 
     if _is_model(path):
         return _model_sheet(path), None
@@ -154,6 +154,9 @@ def look_at(path: Path, typed: Mapping[str, object]) -> tuple[Sheet, Inspection 
         from ptycho_adapters.files import read_product  # noqa: PLC0415
 
         return _product_sheet(path, read_product(path)), None
+    foreign = foreign_result(evidence)
+    if foreign is not None:
+        return Sheet(path=path, kind="result", title=foreign.title, facts=foreign.facts), None
     try:
         return _scan_sheet(path, typed)
     except ScanFileError as error:
@@ -167,8 +170,9 @@ def _incomplete_sheet(path: Path, evidence: Evidence, error: ScanFileError) -> t
         ScanFileError: `error`, for a file that shows nothing or is damaged.
     """
     from ptycho_adapters.files.raw.description import describe_file  # noqa: PLC0415 - h5py
+    from ptycho_adapters.files.readers import title_of  # noqa: PLC0415 - as above
 
-    if evidence.problems or not (evidence.arrays or evidence.head.startswith(_NUMPY_START)):
+    if evidence.problems:
         raise error
     try:
         described = describe_file(evidence)
@@ -177,7 +181,7 @@ def _incomplete_sheet(path: Path, evidence: Evidence, error: ScanFileError) -> t
     sheet = Sheet(
         path=path,
         kind="incomplete scan",
-        title=str(evidence.container),
+        title=title_of(evidence),
         facts=described.facts,
         missing=tuple(map(str, error.problems)),
         command=described.command,
@@ -238,7 +242,7 @@ def _is_model(path: Path) -> bool:
     try:
         with zipfile.ZipFile(path) as archive:
             return set(archive.namelist()) >= _MODEL_MEMBERS or is_legacy_archive(path)
-    except (zipfile.BadZipFile, OSError):
+    except (zipfile.BadZipFile, OSError, RuntimeError, ValueError):
         return False
 
 

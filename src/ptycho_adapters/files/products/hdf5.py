@@ -9,8 +9,9 @@ import attrs
 import numpy as np
 
 from ptycho_adapters.atomic import atomic_path
-from ptycho_adapters.files.hdf5.members import read_array, read_long_text, read_number, read_numbers, read_text
+from ptycho_adapters.files.hdf5.members import read_array, read_long_text, read_number, read_numbers
 from ptycho_adapters.files.hdf5.nodes import DAMAGE, damaged, find_node, names_in, open_h5
+from ptycho_adapters.files.hdf5.texts import read_text
 from ptycho_adapters.files.products.contents import (
     JSON_TEXTS,
     OBJECT_NUMBERS,

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from ptycho_adapters.files.reading import Evidence
 
 _LOOKED_AT, _LISTED = 16, 40
+_COLUMNS = ("--columns", "X,Y", "--unit", "UNIT")
 
 
 @attrs.frozen(kw_only=True)
@@ -67,7 +68,7 @@ def describe_file(evidence: Evidence) -> Description:
 def _own(path: Path, source: RawFrames) -> OwnParts:
     """Read what the file says beside its frames; what cannot be read is among the problems of the reading already."""
     try:
-        return own_parts(path, source.shape[0])
+        return own_parts(path, source.shape[0], strict=False)
     except ScanFileError:
         return OwnParts()
 
@@ -134,8 +135,9 @@ def _command(source: RawFrames, own: OwnParts) -> str:
     """Give the preparation that mends the size and asks for what is missing."""
     lengths = own.geometry
     usable = own.positions is not None and len(own.positions) == source.shape[0]
-    flags = [] if usable else ["--positions", "FILE", "--columns", "X,Y", "--unit", "UNIT"]
-    if own.unit != "px" or not usable:
+    placed = ["--step-m", "Y,X"] if source.raster is not None else ["--positions", "FILE", *_COLUMNS]
+    flags = [] if usable else placed
+    if lengths.pixel_m is None and (own.unit != "px" or not usable):
         flags += [] if lengths.wavelength_m else ["--energy-ev", "NUMBER"]
         flags += [] if lengths.distance_m else ["--distance-m", "NUMBER"]
         flags += [] if lengths.detector_pixel_m else ["--detector-pixel-m", "NUMBER"]

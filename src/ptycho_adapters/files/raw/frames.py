@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator
-from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,21 +11,24 @@ import numpy as np
 import numpy.typing as npt
 
 from ptycho_adapters.files.evidence.recognition import gather_evidence
+from ptycho_adapters.files.formats.every_measured import measured_format
+from ptycho_adapters.files.formats.ptyd import is_ptyd, ptyd_stack
 from ptycho_adapters.files.hdf5.collect import collecting
 from ptycho_adapters.files.hdf5.members import read_chosen_frames, read_frames
 from ptycho_adapters.files.hdf5.nodes import DAMAGE as HDF5_DAMAGE
 from ptycho_adapters.files.npz.members import DAMAGE as NPZ_DAMAGE
 from ptycho_adapters.files.npz.members import member_keys, open_archive, read_pieces
 from ptycho_adapters.files.reading import Container
+from ptycho_adapters.files.stacks.hdf5 import hdf5_series, numbered_series
 from ptycho_core.errors import Problem, ScanFileError
 
 if TYPE_CHECKING:
     from ptycho_adapters.files.reading import ArrayFacts, Evidence
+    from ptycho_adapters.files.stacks.stack import FrameStack
     from ptycho_core.any_array import AnyArray
 
 _KNOWN = ("entry_1/data_1/data", "entry_1/instrument_1/detector_1/data", "diff3d", "diffraction", "dp", "patterns")
 _NUMPY_START = b"\x93NUMPY"
-_NUMBERED = re.compile(r"entry/data/data_\d{6}")
 _BYTES_AT_ONCE = 1 << 25
 Pieces = Callable[[], Iterator["AnyArray"]]
 Chosen = Callable[["npt.NDArray[np.int64]"], "AnyArray"]
@@ -93,9 +94,16 @@ def raw_frames(path: Path, key: str | None = None) -> RawFrames:
         and evidence.head
     ):
         return _of_npy(path)
-    series = _series(evidence) if key is None else ()
+    measured = measured_format(evidence) if key is None else None
+    stack = None if measured is None else measured.stack(evidence)
+    if stack is not None:
+        return _of_stack(path, stack)
+    chunks = ptyd_stack(evidence) if key is None and is_ptyd(evidence) else None
+    if chunks is not None:
+        return _of_stack(path, chunks)
+    series = numbered_series(evidence) if key is None else ()
     if series:
-        return _of_series(path, evidence, series)
+        return _of_stack(path, hdf5_series(path, {name: evidence.arrays[name] for name in series}))
     name = _chosen(evidence, key)
     facts = evidence.arrays[name]
     shape, raster = _as_stack(facts)
@@ -106,38 +114,17 @@ def raw_frames(path: Path, key: str | None = None) -> RawFrames:
     return RawFrames(path=path, key=name, shape=shape, dtype=facts.dtype, raster=raster, read=read, at=at)
 
 
-def _series(evidence: Evidence) -> tuple[str, ...]:
-    """Give the numbered stacks of a detector's master file in order; none where there is one stack, or they differ."""
-    found = sorted(filter(_NUMBERED.fullmatch, evidence.arrays if evidence.container is Container.HDF5 else ()))
-    kinds = {(facts.shape[1:], facts.dtype) for facts in (evidence.arrays[name] for name in found)}
-    alike = len(kinds) == 1 and len(next(iter(kinds))[0]) == 2
-    return tuple(found) if alike and len(found) > 1 else ()
-
-
-def _of_series(path: Path, evidence: Evidence, names: tuple[str, ...]) -> RawFrames:
-    facts = [evidence.arrays[name] for name in names]
-    readers = [_of_hdf5(path, name, one) for name, one in zip(names, facts, strict=True)]
-
-    def read() -> Iterator[AnyArray]:
-        for reader in readers:
-            yield from reader()
-
-    starts = np.cumsum([0, *(one.shape[0] for one in facts)])
-
-    def at(numbers: npt.NDArray[np.int64]) -> AnyArray:
-        of_each = [numbers[(numbers >= low) & (numbers < high)] - low for low, high in pairwise(starts.tolist())]
-        some = zip(names, of_each, strict=True)
-        return np.concatenate([_at_hdf5(path, name)(inside) for name, inside in some if inside.size])
-
-    _, height, width = facts[0].shape
+def _of_stack(path: Path, stack: FrameStack) -> RawFrames:
+    """Take frames as the reader of their format finds them."""
+    n_frames, height, width = stack.facts.shape
     return RawFrames(
         path=path,
-        key=f"{names[0]} to {names[-1].rpartition('/')[2]}",
-        shape=(int(starts[-1]), height, width),
-        dtype=facts[0].dtype,
-        raster=None,
-        read=read,
-        at=at,
+        key=stack.key,
+        shape=(n_frames, height, width),
+        dtype=stack.facts.dtype,
+        raster=stack.raster,
+        read=stack.read,
+        at=stack.at,
     )
 
 
