@@ -11,7 +11,6 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 import inside
-import numpy as np
 import pytest
 
 from ptycho_adapters.ptychodus.models import write_shipped_model
@@ -138,40 +137,10 @@ def test_a_training_that_is_stopped_loses_no_finished_model(folder: Path, tmp_pa
         assert child.stdout is not None
         assert any("epoch 1 of" in line for line in child.stdout)
         child.send_signal(signal.SIGTERM)
-        # Lightning ends the process at its next step; the client waits for so long before it kills it.
-        rest, _ = child.communicate(timeout=10.0)
+        # Lightning ends the process at its next step, long before the client loses patience and kills it.
+        rest, _ = child.communicate()
 
+    assert rest.count("epoch ") <= 1
     assert "saved the model" not in rest
     assert (out / "wts.h5.zip").read_bytes() == before
     assert [each.name for each in out.iterdir()] == ["wts.h5.zip"]
-
-
-def test_the_same_scan_in_other_words_is_the_same_object(folder: Path, tmp_path: Path) -> None:
-    """Number format, three modes of the same light and what stands under the mask change nothing beyond 1e-3."""
-    write_shipped_model(tmp_path / "model.zip")
-    reference = _answer(folder, tmp_path / "model.zip")
-    others = {
-        "float32": inside.evolve(SCAN, patterns=SCAN.patterns.astype(np.float32)),
-        "modes": inside.evolve(SCAN, probe=np.concatenate([SCAN.probe * weight for weight in (0.8, 0.48j, -0.36)])),
-    }
-    for name, scan in others.items():
-        answer = _answer(inside.staged(scan, tmp_path / name), tmp_path / "model.zip")
-        np.testing.assert_allclose(answer, reference, atol=1e-3, err_msg=name)
-    mask = np.zeros((64, 64), dtype=bool)
-    mask[20, 30] = mask[40, 41] = True
-    masked = []
-    for number, sentinel in enumerate((0, 65535)):
-        patterns = np.where(mask, np.uint16(sentinel), SCAN.patterns)
-        scan = inside.evolve(SCAN, patterns=SCAN.patterns, bad_pixels=mask)
-        staged = inside.staged(scan, tmp_path / f"masked_{number}")
-        inside.replace_patterns(staged, patterns)
-        masked.append(_answer(staged, tmp_path / "model.zip"))
-    np.testing.assert_allclose(masked[1], masked[0], atol=1e-3)
-
-
-def _answer(folder: Path, model: Path) -> np.ndarray:
-    with inside.client(folder) as (core, product):
-        core.processing_core.processing_api.load_model_from_file(model, algorithm="ptychopinn_pinn")
-        done = product.reconstruct_local(algorithm="ptychopinn_pinn", block=True).get_product()
-    answer: np.ndarray = done.object_.get_layer(0)
-    return answer
