@@ -78,7 +78,7 @@ $(CLIENT_READY): $(READY) shims/ptychodus/pyproject.toml
 test-ptychodus: $(CLIENT_READY)  ## all four reconstructors inside the released Ptychodus client (nightly; about 10 minutes)
 	@echo "==> pytest shims/ptychodus/tests"
 	@OMP_NUM_THREADS=1 $(CLIENT)/bin/python -m pytest -q shims/ptychodus/tests -p no:cacheprovider -W default \
-		-o pythonpath="shims/ptychodus/tests" --durations=10
+		-o pythonpath="shims/ptychodus/tests" --numprocesses auto --dist worksteal --durations=10
 
 ifeq ($(TENSORFLOW),no)
 test-tensorflow:

@@ -157,7 +157,8 @@ def _draw(name: str, objects: Mapping[str, np.ndarray], scan: Scan) -> None:
     from matplotlib.figure import Figure  # noqa: PLC0415
 
     (top, left), (bottom, right) = (edge(scan.positions_px, axis=0).astype(int) for edge in (np.min, np.max))
-    figure = Figure(figsize=(3.2 * len(objects), 6.6), layout="constrained")
+    side = 3.4 * (bottom - top) / (right - left)
+    figure = Figure(figsize=(3.4 * len(objects), 2 * side + 0.4), layout="constrained")
     axes = figure.subplots(2, len(objects))
     for column, (title, array) in enumerate(objects.items()):
         part = array[top:bottom, left:right]

@@ -168,6 +168,18 @@ def test_the_log_says_what_runs_where_the_client_reads_it(
     assert any("r_factor 0.125" in text for text in said)
 
 
+def test_tensorflow_runs_the_weights_in_the_package_where_it_is(
+    bundle: Path, known_backend: KnownBackend, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As a training here does, and the log says so."""
+    monkeypatch.setattr(tensorflow_library, "tensorflow_or_torch", lambda: Backend.TENSORFLOW)
+
+    with caplog.at_level(logging.INFO, logger="ptychopinn"):
+        _reconstructed(scan_of_64_px(), bundle, (120, 120))
+
+    assert "the weights in the package, tensorflow backend" in caplog.text
+
+
 def test_the_parent_makes_its_settings_before_it_knows_a_size() -> None:
     """N = 0 constructs, is filled in later, and both survive a process."""
     config = _imported("ptycho.config.config")

@@ -60,10 +60,14 @@ def made_scan(*, size_px: int = 96) -> Scan:
 
 def staged(scan: Scan, folder: Path) -> Path:
     """Write the client's folder for a scan whose object the client does not know."""
-    known = scan.object
-    assert known is not None
-    write_scan(attrs.evolve(scan, object=np.ones_like(known)), folder)
+    write_scan(without_truth(scan), folder)
     return folder
+
+
+def without_truth(scan: Scan) -> Scan:
+    """Give a scan with an object of ones in the place of its own."""
+    assert scan.object is not None
+    return attrs.evolve(scan, object=np.ones_like(scan.object))
 
 
 def replace_patterns(folder: Path, patterns: np.ndarray) -> None:

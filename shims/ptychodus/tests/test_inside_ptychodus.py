@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import inside
@@ -16,12 +17,11 @@ import pytest
 from ptycho_adapters.ptychodus.models import write_shipped_model
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from ptycho_core.measurement.scan import Scan
 
 SCAN = inside.made_scan()
 EPOCHS = 2
+EXAMPLE = Path(__file__).parents[1] / "example.py"
 
 
 @pytest.fixture(scope="session")
@@ -68,6 +68,7 @@ def test_trained_saved_loaded_reconstructed(
 
     _judge(answer)
     assert list(here.iterdir()) == []
+    assert not {"torch", "tensorflow", "lightning"} & set(sys.modules)
 
 
 def _settings(folder: Path, algorithm: str) -> None:
@@ -111,6 +112,17 @@ def test_the_weights_in_the_package_answer_without_a_training(
         _judge(product.reconstruct_local(algorithm=algorithm, block=True).get_product())
 
     assert any("weights in the package" in each.getMessage() for each in caplog.records if each.name == library)
+
+
+def test_the_example_makes_a_product_of_a_scan_file(tmp_path: Path) -> None:
+    """As the manual says it: a scan file, a folder, the client's batch mode, no training."""
+    inside.write_scan(inside.without_truth(SCAN), tmp_path / "scan.npz")
+    command = [sys.executable, str(EXAMPLE), str(tmp_path / "scan.npz"), str(tmp_path / "work")]
+
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+
+    assert done.returncode == 0, done.stderr
+    _judge(inside.load_product(tmp_path / "work" / "out" / "product.000000.h5"))
 
 
 def test_a_training_that_is_stopped_loses_no_finished_model(folder: Path, tmp_path: Path) -> None:

@@ -227,7 +227,7 @@ def load_inference_bundle(folder: Path) -> tuple[InferenceModel, dict[str, objec
         ArchiveError: it cannot be read.
     """
     with said_to(TENSORFLOW_LIBRARY) as log:
-        model = load_model(Path(folder), log)
+        model = load_model(Path(folder), log, shipped=tensorflow_or_torch())
         legacy.set("intensity_scale", INTENSITY_SCALE)
         _say_differences(model, log)
     return InferenceModel(model=model), legacy.cfg

@@ -29,12 +29,13 @@ _AS_GIVEN = TorchInferenceConfig(
 )
 
 
-def load_model(path: Path, log: logging.Logger) -> ClientModel:
+def load_model(path: Path, log: logging.Logger, *, shipped: Backend = Backend.PYTORCH) -> ClientModel:
     """Read a model in any layout of the client.
 
     Args:
         path: a file or folder; see `as_archive`.
         log: where it is said what was loaded.
+        shipped: who runs the weights in the package; a stored model goes to the backend that wrote it.
 
     Raises:
         FileNotFoundError: there is no such model.
@@ -45,7 +46,7 @@ def load_model(path: Path, log: logging.Logger) -> ClientModel:
         backend = stored_backend(archive)
         if backend is None:
             log.info("%s stands for the weights in the package, which no scan of yours has trained", path)
-            return ClientModel(name="the weights in the package", payload=None, backend=Backend.PYTORCH, trained=None)
+            return ClientModel(name="the weights in the package", payload=None, backend=shipped, trained=None)
         trained = module_of(backend).load_archive(archive)
     # Every backend's model knows how it was trained.
     payload: TrainingPayload = getattr(trained, "payload")  # noqa: B009 - it is of the backend's own kind
