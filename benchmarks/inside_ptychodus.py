@@ -19,6 +19,7 @@ import os
 import sys
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -103,20 +104,27 @@ def _run(scan: Scan, scratch: Path, *, epochs: int) -> tuple[Mapping[str, Any], 
     products: dict[str, Any] = {}
     cases: list[Figures] = []
     folder = inside.staged(scan, scratch / "in")
-    write_shipped_model(scratch / "model.zip")
+    models = {name: scratch / f"{name}.zip" for name in ("as it is", "refined")}
+    for name, path in models.items():
+        write_shipped_model(path, refine_probe=name == "refined")
     with inside.client(folder) as (core, product):
         listed = set(core.workflow_api.available_reconstructors())
         # The client takes an unknown name for the one that was chosen last.
         if not {OURS, SOLVER} <= listed:
             message = f"expected {OURS} and {SOLVER}, the client lists {', '.join(sorted(listed))}"
             raise SystemExit(message)
-        core.processing_core.processing_api.load_model_from_file(scratch / "model.zip", algorithm=OURS)
         core.ptychi_reconstructor_library.settings.num_epochs.set_value(epochs)
+
+        def asked_of(algorithm: str, model: Path | None = None) -> Any:  # noqa: ANN401
+            if model is not None:
+                core.processing_core.processing_api.load_model_from_file(model, algorithm=algorithm)
+            return product.reconstruct_local(algorithm=algorithm, block=True).get_product()
+
         ways: dict[str, Callable[[], Any]] = {
-            name: lambda name=name: product.reconstruct_local(algorithm=name, block=True).get_product()
-            for name in (OURS, SOLVER)
+            **{f"{OURS}, probe {name}": partial(asked_of, OURS, path) for name, path in models.items()},
+            SOLVER: partial(asked_of, SOLVER),
+            "PtychoReconstructor": partial(_in_this_process, folder),
         }
-        ways["PtychoReconstructor"] = lambda: _in_this_process(folder)
         for name, reconstruct in ways.items():
             products[name], case = _timed(reconstruct)
             cases.append({"algorithm": name, "patterns": scan.n_patterns, **case, **_fit(products[name], scan)})
