@@ -19,7 +19,7 @@ from ptycho_core.simulation.simulate import SimulationConfig, simulate
 from tensorflow_sample import AS_GIVEN
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from numpy.typing import NDArray
 
@@ -52,16 +52,28 @@ MINUTE: dict[str, object] = {
 }
 
 
+def noisy(weights: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    """The same weights and a little of everything, so that every layer does something."""
+    random = np.random.default_rng(1)
+    return {
+        name: value + 0.02 * random.standard_normal(value.shape).astype(np.float32) for name, value in weights.items()
+    }
+
+
 def small_scan() -> Scan:
     """36 patterns of 16 px."""
     return simulate(SimulationConfig(N=16, object_size_px=53, step_px=6.0, jitter_px=1.0, photons=1e5))
 
 
-def minute_payload(folder: Path, overrides: dict[str, object] | None = None, **execution: object) -> TrainingPayload:
-    """Settings for about 5 groups of 4 in 3 batches, 4 patterns held out, no files."""
+def minute_payload(
+    folder: Path, overrides: dict[str, object] | None = None, size_px: int = 16, **execution: object
+) -> TrainingPayload:
+    """Settings for about 5 groups of 4 in 3 batches, 4 patterns held out, no files; a cnn's are those of no other."""
     how = PyTorchExecutionConfig(**{**QUIET, **execution})  # type: ignore[arg-type] # values of its own fields
     said = {**MINUTE, "backend": "tensorflow", **(overrides or {})}
-    return resolve_training(ScanFacts(path=Path("scan.npz"), N=16), said, how, output_dir=folder)
+    if said.get("architecture") == "cnn":
+        said = {name: value for name, value in said.items() if not name.startswith("unrolled_")}
+    return resolve_training(ScanFacts(path=Path("scan.npz"), N=size_px), said, how, output_dir=folder)
 
 
 @attrs.define
@@ -91,14 +103,15 @@ class Learner:
         self.batches: list[NDArray[np.integer]] = []
         self.looks: list[NDArray[np.integer]] = []
         self.rates: list[float] = []
-        self.arms: list[Arm] = []
+        self.learned_from: list[Arm] = []
+        self.looked_at: list[Arm] = []
         self.steps = 0
 
     def learn(self, arm: Arm, groups: NDArray[np.integer], rate: float) -> float:
         """Take a step down."""
         self.batches.append(groups)
         self.rates.append(rate)
-        self.arms.append(arm)
+        self.learned_from.append(arm)
         self._clock.now_s += self._clock.step_s
         before = self._loss(self.steps)
         self.values = {name: np.asarray(value + np.float32(1)) for name, value in self.values.items()}
@@ -108,7 +121,7 @@ class Learner:
     def judge(self, arm: Arm, groups: NDArray[np.integer]) -> float:
         """Give the loss."""
         self.looks.append(groups)
-        self.arms.append(arm)
+        self.looked_at.append(arm)
         return self._loss(self.steps)
 
     def weights(self) -> dict[str, NDArray[Any]]:

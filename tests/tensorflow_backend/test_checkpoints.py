@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-import tensorflow as tf
 import torch
 
 from ptycho_adapters import tensorflow_backend
@@ -16,7 +15,6 @@ from ptycho_core.errors import ConfigError
 from tensorflow_training import FakeClock, minute_payload, observed, small_scan
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
 LONG: dict[str, object] = {"epochs": 40, "scheduler": "CosineAnnealing", "lr_min_ratio": 0.01}
@@ -28,14 +26,6 @@ def checkpoints(folder: Path) -> list[str]:
 
 def last(folder: Path) -> Path:
     return folder / "checkpoints" / "last.ckpt"
-
-
-@pytest.fixture
-def eagerly() -> Iterator[None]:
-    """No graphs: for a few steps their tracing takes longer than they do."""
-    tf.config.run_functions_eagerly(run_eagerly=True)
-    yield
-    tf.config.run_functions_eagerly(run_eagerly=False)
 
 
 @pytest.mark.usefixtures("eagerly")

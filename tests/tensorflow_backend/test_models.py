@@ -27,6 +27,7 @@ from ptycho_adapters.torch_backend.training.trainer import build_module
 from ptycho_core.config import DataConfig, TorchModelConfig
 from ptycho_core.errors import ArchiveError, ScanError
 from tensorflow_sample import as_given, payload_for, quietly, tiny_scan
+from tensorflow_training import noisy
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -46,14 +47,6 @@ SMALL_NETWORKS: dict[str, dict[str, Any]] = {
 def first_weights(payload: TrainingPayload) -> Weights:
     """Weights that do something in every layer."""
     return noisy(started(weights_for(payload.pt_model_config, payload.pt_data_config), 3))
-
-
-def noisy(weights: Weights) -> Weights:
-    """The same weights and a little of everything."""
-    random = np.random.default_rng(1)
-    return {
-        name: value + 0.02 * random.standard_normal(value.shape).astype(np.float32) for name, value in weights.items()
-    }
 
 
 def torch_generator(payload: TrainingPayload, weights: Weights) -> torch_generators.Generator:

@@ -94,6 +94,7 @@ def _first_pass(
         indices=chosen,
         batch_size=execution.inference_batch_size or settings.batch_size or BATCH,
         uniform=settings.patch_weighting == "uniform",
+        shown=execution.enable_progress_bar,
     )
     taken = probes[0] if len(probes) == 1 else min(probes, key=lambda each: _deviance(start, each))
     return with_background(attrs.evolve(start, probe=taken.probe), settings.background_counts or 0.0), taken
@@ -101,7 +102,7 @@ def _first_pass(
 
 def _deviance(start: WholeScan, candidate: CandidateProbe) -> float:
     """Judge a probe by how it explains some of the patterns."""
-    few = attrs.evolve(start, probe=candidate.probe, indices=start.indices[:_JUDGED_PATTERNS])
+    few = attrs.evolve(start, probe=candidate.probe, indices=start.indices[:_JUDGED_PATTERNS], shown=False)
     return few.judge(few.stitch().object).deviance
 
 
