@@ -14,10 +14,11 @@ from numpy.typing import NDArray
 
 from ptycho_adapters import tensorflow_backend
 from ptycho_adapters.common.groups import training_set_for
-from ptycho_adapters.tensorflow_backend import execution, whole_scan
+from ptycho_adapters.tensorflow_backend import execution
 from ptycho_adapters.tensorflow_backend.generators.build import build_generator
 from ptycho_adapters.tensorflow_backend.generators.cnn import Cnn
 from ptycho_adapters.tensorflow_backend.generators.unrolled import Unrolled
+from ptycho_adapters.tensorflow_backend.physics import optics
 from ptycho_adapters.tensorflow_backend.training.start import arms_of, starting_generator
 from ptycho_adapters.tensorflow_backend.training.step import Learner
 from ptycho_core.config import DataConfig, PyTorchExecutionConfig, TorchInferenceConfig
@@ -283,7 +284,7 @@ def reconstructed(
 @pytest.mark.usefixtures("eagerly")
 def test_fewer_patterns_can_be_used(model: tensorflow_backend.TrainedModel) -> None:
     """As many as asked for, drawn by the seed of the run or one of their own."""
-    base = {"n_subsample": 9, "seed": 1}
+    base: dict[str, Any] = {"n_subsample": 9, "seed": 1}
     runs = {
         "subsample": reconstructed(model, base),
         "groups": reconstructed(model, {"n_groups": 9, "seed": 1}),
@@ -300,15 +301,13 @@ def test_fewer_patterns_can_be_used(model: tensorflow_backend.TrainedModel) -> N
 @pytest.mark.usefixtures("eagerly")
 def test_probe_and_background_are_those_asked_for(model: tensorflow_backend.TrainedModel) -> None:
     """The probe of the model, the scan's, or the one that explains more; the background takes its light."""
-    runs = {
-        name: reconstructed(model, settings)
-        for name, settings in {
-            "model": {"probe_source": "model"},
-            "scan": {"probe_source": "scan"},
-            "auto": {"probe_source": "auto"},
-            "dark": {"probe_source": "scan", "background_counts": 3.0},
-        }.items()
+    asked: dict[str, dict[str, Any]] = {
+        "model": {"probe_source": "model"},
+        "scan": {"probe_source": "scan"},
+        "auto": {"probe_source": "auto"},
+        "dark": {"probe_source": "scan", "background_counts": 3.0},
     }
+    runs = {name: reconstructed(model, settings) for name, settings in asked.items()}
 
     sources = [run.probe_source for run in runs.values()]
     best = min(("model", "scan"), key=lambda name: runs[name].metrics["deviance_per_px"])
@@ -333,13 +332,13 @@ def test_batches_have_the_size_asked_for(
 ) -> None:
     """And do not matter for the object."""
     sizes: list[int] = []
-    moved = whole_scan.shift_probe
+    moved = optics.shift_probe
 
     def counting(probe: tf.Tensor, shifts_px: tf.Tensor) -> tf.Tensor:
         sizes.append(int(shifts_px.shape[1]))
         return moved(probe, shifts_px)
 
-    monkeypatch.setattr(whole_scan, "shift_probe", counting)
+    monkeypatch.setattr("ptycho_adapters.tensorflow_backend.whole_scan.shift_probe", counting)
     runs, seen = [], []
     for size in (None, 5, 36):
         sizes.clear()

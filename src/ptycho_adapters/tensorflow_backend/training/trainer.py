@@ -19,6 +19,7 @@ from ptycho_adapters.tensorflow_backend.execution import device_of, prepare_proc
 from ptycho_adapters.tensorflow_backend.generators.build import build_generator
 from ptycho_adapters.tensorflow_backend.trained_model import TrainedModel
 from ptycho_adapters.tensorflow_backend.training.checkpoints import Checkpoints, resumable
+from ptycho_adapters.tensorflow_backend.training.memory import check_patterns, check_training
 from ptycho_adapters.tensorflow_backend.training.start import arms_of, starting_generator
 from ptycho_adapters.tensorflow_backend.training.step import Learner
 from ptycho_core.config.main_term import main_term_name
@@ -56,6 +57,7 @@ def train(payload: TrainingPayload, scan: Scan, *, validation: Scan | None = Non
         ScanError: a scan does not fit the payload; every misfit is listed.
         ConfigError: the payload asks for what cannot be done.
         DependencyError: the accelerator is not there.
+        MemoryShortageError: the patterns or a batch do not fit into the memory that is free.
         OSError: from the file system, where checkpoints are written.
     """
     return train_on(payload, training_set_for(payload, scan, validation=validation))
@@ -72,11 +74,13 @@ def train_on(payload: TrainingPayload, data: TrainingSet) -> TrainedModel:
         ScanError: there are several scans.
         ConfigError: the payload asks for what cannot be done.
         DependencyError: the accelerator is not there.
+        MemoryShortageError: the patterns or a batch do not fit into the memory that is free.
     """
     if len(data.scans) != 1:
         expected, fix = "one, with backend tensorflow", "backend pytorch trains on several scans together"
         raise ScanError("training", [Problem(path="scans", expected=expected, found=str(len(data.scans)), fix=fix)])
     prepare_process(payload.execution_config)
+    check_patterns(payload, data)
     with device_of(payload.execution_config):
         return _Run(payload, data).model()
 
@@ -96,6 +100,7 @@ class _Run:
         self._config = payload.pt_training_config
         self._arms: Arms = arms_of(payload, data)
         start = starting_generator(payload)
+        check_training(payload, start, data, self._arms)
         self._learner = Learner(start, self._config)
         self._start_weights = start.weights
         self._before = None if execution.resume is None else self._stopped(execution.resume)
