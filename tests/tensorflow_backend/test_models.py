@@ -157,6 +157,7 @@ def trained(
     """The same training on both backends: seed, order of the data, first weights."""
     folder = tmp_path_factory.mktemp("trained")
     settings = SMALL_NETWORKS["unrolled"] | {"scheduler": "WarmupCosine", "lr_warmup_epochs": 1, "draft_weight": 0.1}
+    settings["n_groups"] = 24
     ours, theirs = payload_for("tensorflow", folder, **settings), payload_for("pytorch", folder, **settings)
     with pytest.MonkeyPatch.context() as patch:
         starting_both_at(first_weights(ours), patch)
@@ -170,7 +171,7 @@ def test_the_same_training_follows_the_same_curve(
     ours, theirs = trained
     curve, beside = ([row.train for row in model.step_losses] for model in trained)
 
-    assert len(curve) >= 16
+    assert len(curve) >= 20
     np.testing.assert_allclose(curve, beside, rtol=1e-3)
     assert [row.steps for row in ours.history] == [row.steps for row in theirs.history]
     for one, other in zip(ours.history, theirs.history, strict=True):
