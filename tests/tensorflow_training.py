@@ -12,6 +12,7 @@ import pytest
 
 from ptycho_adapters import tensorflow_backend
 from ptycho_adapters.common.schedule import TimeLimit
+from ptycho_adapters.tensorflow_backend.generators.build import build_generator
 from ptycho_adapters.tensorflow_backend.training import trainer
 from ptycho_core.config import PyTorchExecutionConfig
 from ptycho_core.config.payload import ScanFacts, TrainingPayload, resolve_training
@@ -58,6 +59,11 @@ def noisy(weights: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
     return {
         name: value + 0.02 * random.standard_normal(value.shape).astype(np.float32) for name, value in weights.items()
     }
+
+
+def with_noise(generator: Generator, payload: TrainingPayload) -> Generator:
+    """The same network with weights that do something in every layer."""
+    return build_generator(payload.pt_model_config, payload.pt_data_config, noisy(generator.weights))
 
 
 def small_scan() -> Scan:

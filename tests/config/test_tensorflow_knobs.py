@@ -42,7 +42,7 @@ SHOWN: dict[str, tuple[str, ...]] = {
         "n_filters_scale",
         "initial_weights",
     ),
-    "test_knobs.py::test_every_setting_changes_the_steps": (
+    "test_knobs_steps.py::test_every_setting_changes_the_steps": (
         "optimizer",
         "weight_decay",
         "adam_beta1",
