@@ -160,8 +160,9 @@ def observed(
     validation: Scan | None = None,
     clock: FakeClock | None = None,
     loss: Callable[[int], float] = falling,
+    counts_memory: bool = False,
 ) -> Observed:
-    """Train on the small scan, or another one, with the stand-in."""
+    """Train on the small scan, or another one, with the stand-in; a batch's memory is not counted unless asked for."""
     made: list[Learner] = []
     time = FakeClock() if clock is None else clock
 
@@ -172,5 +173,7 @@ def observed(
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(trainer, "Learner", learner)
         patch.setattr(trainer, "TimeLimit", partial(TimeLimit, now=time))
+        if not counts_memory:
+            patch.setattr(trainer, "check_training", lambda *_: None)
         model = tensorflow_backend.train(payload, small_scan() if scan is None else scan, validation=validation)
     return Observed(model=model, learner=made[0])

@@ -57,10 +57,11 @@ def test_a_batch_that_does_not_fit_is_refused(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr(TRAINING, lambda: max(PREPARED, round(2.2 * 4.5 * kept) + weights))
 
     with pytest.raises(MemoryShortageError, match="a batch kept for its gradient") as caught:
-        observed(payload)
+        observed(payload, counts_memory=True)
 
     assert caught.value.problems[0].fix.startswith("--batch-size 4 ")
-    assert observed(minute_payload(tmp_path, {**settings, "batch_size": 4})).model.history
+    fitting = minute_payload(tmp_path, {**settings, "batch_size": 4})
+    assert observed(fitting, counts_memory=True).model.history
 
 
 def test_patterns_that_do_not_fit_are_refused_before_they_are_copied(
