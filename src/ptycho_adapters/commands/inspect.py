@@ -14,6 +14,7 @@ from ptycho_adapters.command_line import console
 from ptycho_adapters.command_line.facts import Facts, scan_facts
 from ptycho_adapters.command_line.scan_source import add_scan_options, read_source
 from ptycho_adapters.command_line.usage import UsageError
+from ptycho_adapters.frameworks import model_with_backend
 from ptycho_adapters.legacy_archives import is_legacy_archive
 from ptycho_adapters.wording import length_in_words, shown
 from ptycho_core.errors import ScanFileError
@@ -247,17 +248,15 @@ def _is_model(path: Path) -> bool:
 
 
 def _model_sheet(path: Path) -> Sheet:
-    from ptycho_adapters.torch_backend import load_archive  # noqa: PLC0415 - torch takes seconds
-
-    model = load_archive(path)
+    backend, model = model_with_backend(path)
     config = model.payload.pt_model_config
-    weights = sum(parameter.numel() for parameter in model.generator.parameters())
     title = "archive of the legacy software" if is_legacy_archive(path) else "archive of this library"
     facts: dict[str, Facts] = {
         "model": {
             "generator": config.architecture,
             "size_px": model.payload.pt_data_config.N,
-            "weights": weights,
+            "weights": model.n_weights,
+            "backend": backend.name,
             "scans": [each.name or str(number) for number, each in enumerate(model.probes, start=1)] or None,
             "probe_modes": [len(each.probe) for each in model.probes] or None,
             "photons_per_frame": [each.flux for each in model.probes] or None,
