@@ -75,10 +75,10 @@ $(CLIENT_READY): $(READY) shims/ptychodus/pyproject.toml
 	@$(CLIENT)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -e . -e shims/ptychodus
 	@touch $@
 
-test-ptychodus: $(CLIENT_READY)  ## all four reconstructors inside the released Ptychodus client (nightly; about 10 minutes)
+test-ptychodus: $(CLIENT_READY)  ## all four reconstructors inside the released Ptychodus client (nightly; 12 minutes of processor time)
 	@echo "==> pytest shims/ptychodus/tests"
 	@OMP_NUM_THREADS=1 $(CLIENT)/bin/python -m pytest -q shims/ptychodus/tests -p no:cacheprovider -W default \
-		-o pythonpath="shims/ptychodus/tests" --durations=10
+		-o pythonpath="shims/ptychodus/tests" --numprocesses auto --dist worksteal --durations=10
 
 ifeq ($(TENSORFLOW),no)
 test-tensorflow:

@@ -1,7 +1,8 @@
 """Torch and TensorFlow side by side: a training step, a whole pass, and the first call, which traces, apart.
 
-One thread each, in turns, in one process; processor seconds, which other work on the machine hardly lengthens. Prints
-the table of `docs/backends.md`.
+One thread each, in turns, in one process; processor seconds, which other work on the machine hardly lengthens, and the
+median ratio of the pairs. Prints the table of `docs/backends.md`; with `--curve`, how far the losses of the same
+training of the default network, from the shipped weights, come apart on both.
 """
 
 from __future__ import annotations
@@ -44,35 +45,51 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--repeats", type=int, default=5)
-    repeats = parser.parse_args().repeats
+    parser.add_argument("--curve", action="store_true")
+    asked = parser.parse_args()
+    repeats = asked.repeats
     prepare_process(EXECUTION)
     scan = simulate(SimulationConfig(object_size_px=160, step_px=8.0, jitter_px=1.0, photons=1e5))
-    print(f"{scan.n_patterns} patterns of {scan.N} px; least processor seconds of {repeats}")
+    if asked.curve:
+        compare_curves(scan)
+        return
+    print(f"{scan.n_patterns} patterns of {scan.N} px; median processor seconds of {repeats}, in pairs")
     print("| | torch | TensorFlow | ratio | TensorFlow, first call |\n|---|---|---|---|---|")
     for name, torch_work, tensorflow_work in (
         ("training step, 2 groups of 4", torch_step(scan), tensorflow_step(scan)),
         (f"whole pass of the shipped network, {scan.n_patterns} patterns", *passes(scan)),
     ):
-        first, ours = measured(tensorflow_work, repeats)
-        _, theirs = measured(torch_work, repeats)
-        print(f"| {name} | {theirs:.2f} s | {ours:.2f} s | {ours / theirs:.2f} | {first:.1f} s |")
+        first, _ = seconds(tensorflow_work), seconds(torch_work)
+        pairs = np.array([(seconds(torch_work), seconds(tensorflow_work)) for _ in range(repeats)])
+        theirs, ours = np.median(pairs, axis=0)
+        ratio = np.median(pairs[:, 1] / pairs[:, 0])
+        print(f"| {name} | {theirs:.2f} s | {ours:.2f} s | {ratio:.2f} | {first:.1f} s |", flush=True)
 
 
-def measured(work: Callable[[], object], repeats: int) -> tuple[float, float]:
-    """Give the processor seconds of the first call, and the least of the others."""
-    taken = []
-    for _ in range(repeats + 1):
-        before = time.process_time()
-        work()
-        taken.append(time.process_time() - before)
-    return taken[0], min(taken[1:])
+def seconds(work: Callable[[], object]) -> float:
+    """Processor seconds of some work."""
+    before = time.process_time()
+    work()
+    return time.process_time() - before
 
 
-def payload_for(backend: Backend) -> TrainingPayload:
+def compare_curves(scan: Scan) -> None:
+    """Train on both backends and print the largest relative difference between the losses of a step."""
+    curves = [
+        np.array([row.train for row in backend.train(payload_for(name, epochs=1), scan).step_losses])
+        for name, backend in (("tensorflow", tensorflow_backend), ("pytorch", torch_backend))
+    ]
+    apart = np.abs(curves[0] / curves[1] - 1.0)
+    print(
+        f"{len(apart)} steps, losses from {curves[1][0]:.4f} to {curves[1][-1]:.4f}; apart by at most {apart.max():.1e}"
+    )
+
+
+def payload_for(backend: Backend, **settings: object) -> TrainingPayload:
     """Settings of a training with the shipped weights under a probe that stays."""
-    said = {"n_groups": 40, "gridsize": 2, "batch_size": 2, "probe_trainable": False, "backend": backend}
+    said = {"n_groups": 48, "gridsize": 2, "batch_size": 2, "probe_trainable": False, "backend": backend}
     said |= {"probe_rounds": 0, "probe_autofocus": False, "background_counts": 0.0, "position_refinement": "none"}
-    said |= {"orientation_search": "never", "probe_search": "never"}
+    said |= {"orientation_search": "never", "probe_search": "never", **settings}
     return resolve_training(ScanFacts(path=Path("scan.npz"), N=64), said, EXECUTION, output_dir=Path("out"))
 
 

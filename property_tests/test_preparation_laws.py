@@ -106,6 +106,62 @@ def test_masking_and_cutting_commute(seed: int, side: int, top: int, left: int) 
     np.testing.assert_array_equal(np.where(cut, np.uint16(0), window(frames, top, left, side, fill=0)), before)
 
 
+@given(SEEDS, st.integers(1, 2), st.integers(16, 20), st.integers(-4, 30), st.integers(-4, 40))
+def test_corrections_and_cutting_commute(seed: int, factor: int, size: int, row: int, column: int) -> None:
+    """Dark frame, flat field, background and mask may be cut with the frames, or applied before that."""
+    rng = np.random.default_rng(seed)
+    frames, shape, side = _frames(seed, 2, 48, 57), (48, 57), size * factor
+    known = Corrections(
+        bad=rng.random(shape) < 0.1,
+        dark=rng.uniform(0, 90, shape).astype(np.float32),
+        flat=rng.uniform(0.5, 2, shape).astype(np.float32),
+    )
+    settings = PreparationSettings(bin=factor, size=size, background=3.0)
+    whole = plan_frames(shape, frames.dtype, settings, known, (max(row, 0.0), max(column, 0.0)))
+
+    def cut(array: npt.NDArray[np.generic], fill: float) -> npt.NDArray[np.generic]:
+        cut_out: npt.NDArray[np.generic] = window(array[np.newaxis], whole.top, whole.left, side, fill=fill)[0]
+        return cut_out
+
+    assert known.dark is not None
+    assert known.flat is not None
+    cut_known = Corrections(
+        bad=cut(known.bad, 1.0).astype(bool),
+        dark=cut(known.dark, 0.0).astype(np.float32),
+        flat=cut(known.flat, 1.0).astype(np.float32),
+    )
+    cut_frames = window(frames, whole.top, whole.left, side, fill=0)
+    middle = size // 2 * factor + (factor - 1) / 2
+    of_window = plan_frames((side, side), frames.dtype, settings, cut_known, (middle, middle))
+
+    np.testing.assert_array_equal(prepared_frames(cut_frames, of_window), prepared_frames(frames, whole))
+
+
+@given(SEEDS, st.integers(1, 3), st.integers(1, 3))
+def test_summing_blocks_twice_is_summing_larger_ones(seed: int, first: int, second: int) -> None:
+    """And no count is lost on the way."""
+    side = 16 * first * second
+    frames = _frames(seed, 2, side, side)
+
+    def summed(of: npt.NDArray[np.uint16], factor: int) -> npt.NDArray[np.uint16]:
+        size = of.shape[1] // factor
+        middle = size // 2 * factor + (factor - 1) / 2
+        settings = PreparationSettings(bin=factor, size=size)
+        return np.asarray(prepared_frames(of, _plan(of, settings, (middle, middle))))
+
+    np.testing.assert_array_equal(summed(summed(frames, first), second), summed(frames, first * second))
+
+
+@given(SEEDS, TURNS, st.sets(st.integers(0, 5), max_size=5))
+def test_dropping_frames_commutes_with_all_else(seed: int, turned: PreparationSettings, dropped: set[int]) -> None:
+    """Frames that are kept do not depend on those that are not."""
+    frames = _frames(seed, 6, 30, 33)
+    plan = _plan(frames, attrs.evolve(turned, size=16), (14.0, 17.0))
+    kept = [number for number in range(6) if number not in dropped]
+
+    np.testing.assert_array_equal(prepared_frames(frames[kept], plan), prepared_frames(frames, plan)[kept])
+
+
 @given(SEEDS, TURNS)
 def test_frames_and_positions_turn_together(seed: int, turned: PreparationSettings) -> None:
     """Of frames and positions that are both turned, the turned object and the turned probe are the source."""

@@ -143,3 +143,31 @@ def never_written(file: h5py.File) -> None:
     """Declare a terabyte of patterns and store none."""
     del file[f"{DETECTOR}/data"]
     file.create_dataset(f"{DETECTOR}/data", shape=(10**6, 512, 512), dtype="u4", chunks=(1, 512, 512))
+
+
+def save_ptyr(path: Path) -> Path:
+    """A result of PtyPy: storages of probe and object, each with its pixel."""
+    with h5py.File(path, "w") as file:
+        for kind, array in (("probe", experiment().probe), ("obj", np.ones((1, 40, 50), np.complex64))):
+            file[f"content/{kind}/Sscan00G00/data"] = array
+            file[f"content/{kind}/Sscan00G00/_psize"] = np.full(2, PIXEL_M)
+        file["content/positions/Sscan00G00"] = experiment().positions_m
+        file["content/pars/scans/scan00/name"] = np.bytes_("Full")
+    return path
+
+
+def save_ptylab(path: Path, *, by_matlab: bool = False) -> Path:
+    """A PtyLab file; by MATLAB every array has its axes in the other order, and numbers are tables of one."""
+    truth = experiment()
+    numbers = {"wavelength": WAVELENGTH_M, "zo": DISTANCE_M, "dxd": DETECTOR_PIXEL_M, "entrancePupilDiameter": 1e-4}
+    with h5py.File(path, "w", userblock_size=512 if by_matlab else 0) as file:
+        counts, encoder = truth.counts.astype(np.float32), truth.positions_m
+        file["ptychogram"] = counts.swapaxes(1, 2) if by_matlab else counts
+        file["encoder"] = encoder.T if by_matlab else encoder
+        for name, value in numbers.items():
+            file[name] = [[value]] if by_matlab else (value,)
+        file["Nd"] = [N]
+    if by_matlab:
+        with path.open("r+b") as stream:
+            stream.write(b"MATLAB 7.3 MAT-file")
+    return path

@@ -91,6 +91,8 @@ def network(of: CnnStructure) -> LegacyCnn:
 
 # Parameters
 
+_NAMES = {"silu": "swish"}
+
 
 def pickled(value: object) -> bytes:
     """A value as instructions without beginning and end."""
@@ -127,10 +129,10 @@ def parameters(of: CnnStructure) -> dict[str, object]:
         "max_position_jitter": 10,
         "n_filters_scale": of.filters_scale,
         "object.big": True,
-        "probe.big": True,
+        "probe.big": of.ring,
         "probe.mask": False,
         "pad_object": True,
-        "amp_activation": "sigmoid",
+        "amp_activation": _NAMES.get(of.activation, of.activation),
         "model_type": "pinn",
         "gaussian_smoothing_sigma": 0.0,
         "nphotons": 1e5,
@@ -209,15 +211,17 @@ class _Graph:
         of, root, quarter = self._of, f"autoencoder.decoder_{head}", self._of.size // 4
         for block in range(blocks - 1):
             last = self._up(self._pair(f"{root}.blocks.{block}", last))
+        inner = self._add("GetItem", "cut", [last], cut=(None, -of.outer_channels))
+        centre = self._conv(f"{root}.{head}.conv1", inner, "linear")
+        function, scale = (_NAMES.get(of.activation, of.activation), 1.0) if head == "amp" else ("tanh", math.pi)
+        self._add("ActivationLayer", anchor, [centre], named=True, activation_name=function, scale=scale)
+        padded = self._add("ZeroPadding2D", "padded", [anchor], padding=[[quarter, quarter]] * 2)
+        if not of.ring:
+            return padded
         outer = self._add("GetItem", "cut", [last], cut=(-of.outer_channels, None))
         ring = self._up(self._pair(f"{root}.{head}.conv_up_block", outer))
         smooth = self._add("Silu", "silu", [self._conv(f"{root}.{head}.conv2", ring, "linear")])
         mask = self._add("CenterMaskLayer", "mask", [smooth], kind="border", N=of.size, c=1)
-        inner = self._add("GetItem", "cut", [last], cut=(None, -of.outer_channels))
-        centre = self._conv(f"{root}.{head}.conv1", inner, "linear")
-        function, scale = ("sigmoid", 1.0) if head == "amp" else ("tanh", math.pi)
-        self._add("ActivationLayer", anchor, [centre], named=True, activation_name=function, scale=scale)
-        padded = self._add("ZeroPadding2D", "padded", [anchor], padding=[[quarter, quarter]] * 2)
         return self._add("Add", "add", [padded, self._add("Multiply", "multiply", [smooth, mask])])
 
     def _up(self, last: str) -> str:
@@ -287,7 +291,8 @@ def by_depth(of: CnnStructure) -> list[str]:
     blocks = len(of.encoder_channels) - 1
     order = [f"autoencoder.encoder.blocks.{block}.conv{number}" for block in range(blocks) for number in (1, 2)]
     inner = [f"blocks.{block}.conv{number}" for block in range(blocks - 1) for number in (1, 2)]
-    ends = ["{0}.conv_up_block.conv1", "{0}.conv_up_block.conv2", "{0}.conv2", "{0}.conv1"]
+    ring = ["{0}.conv_up_block.conv1", "{0}.conv_up_block.conv2", "{0}.conv2"] if of.ring else []
+    ends = [*ring, "{0}.conv1"]
     return order + [f"autoencoder.decoder_{head}.{p.format(head)}" for p in inner + ends for head in ("amp", "phase")]
 
 
@@ -344,6 +349,9 @@ def torch_bundle(of: CnnStructure, *, notes: Mapping[str, object] | None = None,
     made = network(of)
     state = {f"model.{name}": value for name, value in made.state_dict().items()}
     state |= {f"model.forward_model.{name}": torch.ones(1) for name in ("alpha", "beta")}
+    if not of.ring:  # they are there all the same
+        ringed = network(attrs.evolve(of, ring=True, outer_width=32 * of.filters_scale)).state_dict()
+        state |= {f"model.{name}": value for name, value in ringed.items() if f"model.{name}" not in state}
     own = {name: value for name, value in parameters(of).items() if name not in ("probe", "offset")} | changes
     members = {
         "manifest.dill": b"\x80\x04.",

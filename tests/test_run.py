@@ -54,7 +54,8 @@ class Echo:
         self.calls.append(f"train {len(data.scans)}, folder {payload.pt_training_config.output_dir.is_dir()}")
         return generalist_record(data.scans[0])
 
-    def reconstruct(self, model: ModelRecord, scan: Scan, payload: InferencePayload) -> Reconstruction:
+    def reconstruct(self, model: ModelRecord, scan: Scan, payload: InferencePayload | None = None) -> Reconstruction:
+        assert payload is not None
         self.calls.append(f"reconstruct {model.payload.pt_data_config.N} {payload.pt_inference_config.backend}")
         shape = (70, 72)
         return Reconstruction(

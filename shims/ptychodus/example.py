@@ -22,7 +22,8 @@ def main(scan_file: str, folder: str, algorithm: str = "ptychopinn_pinn") -> int
     staged, results = Path(folder) / "in", Path(folder) / "out"
     staged.parent.mkdir(parents=True, exist_ok=True)
     write_scan(read_scan(scan_file).as_counts(), staged)
-    write_shipped_model(staged / ("model.ckpt" if "torch" in algorithm else "model.zip"))
+    # A probe in a scan file is mostly a first guess.
+    write_shipped_model(staged / ("model.ckpt" if "torch" in algorithm else "model.zip"), refine_probe=True)
     (staged / "settings.ini").write_text(SETTINGS.format(algorithm=algorithm))
     return subprocess.run(
         [sys.executable, "-m", "ptychodus", "-b", "reconstruct", "-i", str(staged), "-o", str(results)], check=False

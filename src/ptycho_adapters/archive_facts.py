@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import zipfile
 import zlib
 from typing import TYPE_CHECKING
@@ -20,10 +21,11 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ptycho_core.config.payload import TrainingPayload
+    from ptycho_core.config.shared import Backend
 
 ARCHIVE_NAME = "wts.h5.zip"
 _TRAIN = f"ptycho train --train-data-file SCAN --output-dir FOLDER --n-groups INTEGER writes {ARCHIVE_NAME} there"
-CONFIG_NAME = "config.json"
+MANIFEST_NAME, CONFIG_NAME = "manifest.json", "config.json"
 _SUFFIXES = (".zip", ".ckpt")  # the Ptychodus client knows models by the latter
 
 
@@ -61,6 +63,20 @@ def find_model(model_path: Path) -> Path:
         problem = Problem(path="file", expected="a model archive", found="an empty file", fix=_TRAIN)
         raise ArchiveError(str(archive), [problem])
     return archive
+
+
+def archive_backend(archive: Path) -> Backend:
+    """Return the backend that trained an archive's model.
+
+    It is 'pytorch' where the archive does not say, which its reader then complains of. One of the legacy software is
+    torch's to read, whatever wrote it.
+    """
+    try:
+        with zipfile.ZipFile(archive) as stored:
+            manifest = json.loads(stored.read(MANIFEST_NAME))
+    except (KeyError, ValueError, zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError, RuntimeError):
+        return "pytorch"
+    return "tensorflow" if isinstance(manifest, dict) and manifest.get("backend") == "tensorflow" else "pytorch"
 
 
 def read_archive_config(archive: Path) -> TrainingPayload | None:

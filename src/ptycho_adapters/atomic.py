@@ -6,7 +6,9 @@ is killed leaves at most such a hidden file, `.NAME.XXXXXXXX.partial`, which not
 
 from __future__ import annotations
 
+import errno
 import os
+import re
 import secrets
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -14,6 +16,9 @@ from pathlib import Path
 
 PARTIAL_SUFFIX = ".partial"
 _LONGEST_STEM = 200
+_NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+_IN_TEXT = re.compile(r"\b(?:errno = |os error )(\d+)")  # as HDF5 and Rust libraries pass it on
+_SHORT = re.compile(r"\d+ requested and \d+ written")  # as NumPy says it of tofile
 
 Writer = Callable[[Path], None]
 """Writes a whole file to the path it is given."""
@@ -30,13 +35,14 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         A path in the same directory for the block to write to.
 
     Raises:
-        OSError: from the file system; `path` is then as it was.
+        OSError: from the file system; `path` is then as it was. Where there is no room, `path` is its `filename`.
     """
     target = Path(os.path.realpath(path))
     partial = partial_path(target)
     try:
-        yield partial
-        _flush(partial)
+        with _saying_what_is_full(target):
+            yield partial
+            _flush(partial)
         partial.replace(target)
         _flush_directory(target.parent)
     finally:
@@ -53,13 +59,14 @@ def commit_files(writers: Mapping[Path, Writer]) -> None:
         writers: what to write where; renamed in this order.
 
     Raises:
-        OSError: from the file system.
+        OSError: from the file system. Where there is no room, the file that was being written is its `filename`.
     """
     partials = {Path(os.path.realpath(path)): partial_path(Path(os.path.realpath(path))) for path in writers}
     try:
-        for partial, write in zip(partials.values(), writers.values(), strict=True):
-            write(partial)
-            _flush(partial)
+        for (target, partial), write in zip(partials.items(), writers.values(), strict=True):
+            with _saying_what_is_full(target):
+                write(partial)
+                _flush(partial)
         for target, partial in partials.items():
             partial.replace(target)
         for directory in {target.parent for target in partials}:
@@ -78,6 +85,29 @@ def write_bytes(path: str | Path, content: bytes) -> None:
 def partial_path(target: Path) -> Path:
     """Give an unused hidden name beside `target`, recognisable by its suffix."""
     return target.with_name(f".{target.name[:_LONGEST_STEM]}.{secrets.token_hex(4)}{PARTIAL_SUFFIX}")
+
+
+@contextmanager
+def _saying_what_is_full(target: Path) -> Iterator[None]:
+    """Name the file and the remedy where a disk, a quota or the largest size of a file is reached."""
+    try:
+        yield
+    except (OSError, RuntimeError) as error:
+        number = _no_room(error)
+        if number is None:
+            raise
+        advice = "make room there, or write to another folder; what was there before is as it was"
+        raise OSError(number, f"{os.strerror(number)} ({advice})", str(target)) from error
+
+
+def _no_room(error: OSError | RuntimeError) -> int | None:
+    """Give the number of an error that says that there is no room; some libraries say it in its text alone."""
+    said = {int(number) for number in _IN_TEXT.findall(str(error))}
+    if _SHORT.search(str(error)):
+        said.add(errno.ENOSPC)
+    if isinstance(error, OSError) and error.errno is not None:
+        said.add(error.errno)
+    return next(iter(said & _NO_ROOM), None)
 
 
 def _flush(path: Path) -> None:

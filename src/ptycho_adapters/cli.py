@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import os
 import signal
 import sys
@@ -18,6 +19,7 @@ import attrs
 from ptycho_adapters.command_line import console
 from ptycho_adapters.command_line.links import links_of
 from ptycho_adapters.command_line.parser import Parser, rewritten, unknown_flags
+from ptycho_adapters.command_line.streams import any_text
 from ptycho_adapters.command_line.usage import UsageError, kebab
 from ptycho_adapters.commands import convert, evaluate, infer, inspect, migrate, prepare, simulate, train
 from ptycho_core.config.table import INFERENCE, TRAINING, Table
@@ -101,16 +103,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     name = " ".join(["ptycho", *arguments[:1]]) if arguments[:1] and arguments[0] in _COMMANDS else "ptycho"
-    try:
-        with _signals_as_exits(), console.warnings_on_one_line():
-            _run(arguments)
-    except SystemExit as stop:
-        return stop.code if isinstance(stop.code, int) else DONE
-    except KeyboardInterrupt:
-        return _OF_SIGNAL + signal.SIGINT
-    except Exception as error:  # noqa: BLE001 - the last frame: whatever it is becomes a message and an exit code
-        return _ended(name, error, arguments)
-    return DONE
+    with any_text():
+        try:
+            with _signals_as_exits(), console.warnings_on_one_line():
+                _run(arguments)
+        except SystemExit as stop:
+            return stop.code if isinstance(stop.code, int) else DONE
+        except KeyboardInterrupt:
+            return _OF_SIGNAL + signal.SIGINT
+        except Exception as error:  # noqa: BLE001 - the last frame: whatever it is becomes a message and an exit code
+            return _ended(name, error, arguments)
+        return DONE
 
 
 def parse(argv: Sequence[str]) -> tuple[str, dict[str, object]]:
@@ -174,22 +177,29 @@ def _parsers(wanted: str) -> tuple[Parser, list[str]]:
 def _ended(name: str, error: Exception, arguments: Sequence[str]) -> int:
     """Say what went wrong and return the exit code."""
     if isinstance(error, BrokenPipeError):
-        # The reader has gone; what Python still holds for it must not fail once more at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return _OF_SIGNAL + signal.SIGPIPE
     if isinstance(error, UsageError):
         console.note(f"{name}: {error}; see {name} --help")
         return WRONG_INPUT
     if isinstance(error, _INPUT_ERRORS):
-        reason = f"{error.strerror}: {error.filename}" if isinstance(error, OSError) and error.strerror else str(error)
-        console.note(f"{name}: {reason}")
+        console.note(f"{name}: {_reason(error)}")
         return WRONG_INPUT
     if "--traceback" in arguments or os.environ.get(_DEBUG, "0") not in {"", "0"}:
         console.note("".join(traceback.format_exception(error)).rstrip())
     else:
-        text = " ".join(str(error).split())
-        console.note(f"{name} failed: {type(error).__name__}: {text} (--traceback or {_DEBUG}=1 shows where)")
+        text = " ".join(_reason(error).split())
+        kind = "" if isinstance(error, OSError) and error.strerror else f"{type(error).__name__}: "
+        console.note(f"{name} failed: {kind}{text} (--traceback or {_DEBUG}=1 shows where)")
     return FAILED
+
+
+def _reason(error: Exception) -> str:
+    """Return what went wrong, and with which file where the system says it."""
+    if not isinstance(error, OSError) or not error.strerror:
+        return str(error)
+    # Of a copy that fails it is the target that has no room.
+    name = error.filename2 if error.errno == errno.ENOSPC and error.filename2 is not None else error.filename
+    return error.strerror if name is None else f"{error.strerror}: {os.fsdecode(name)}"
 
 
 @contextmanager

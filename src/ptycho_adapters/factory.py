@@ -228,7 +228,7 @@ def populate_legacy_params(config: TrainingConfig | InferenceConfig, force: bool
 
 def _scan_file(path: StrPath, what: str) -> Path:
     scan = Path(path)
-    if not scan.is_file():
+    if not scan.exists():
         message = f"{what} file not found: {scan}"
         raise FileNotFoundError(message)
     return scan

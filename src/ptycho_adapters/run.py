@@ -8,6 +8,7 @@ import numpy as np
 
 from ptycho_adapters.common.groups import TrainingSet, training_set_for
 from ptycho_adapters.factory import commit, populate_legacy_params
+from ptycho_adapters.frameworks import framework
 from ptycho_adapters.shipped_weights import weights_path
 from ptycho_core.config.payload import InferencePayload, TrainingPayload
 from ptycho_core.measurement.scan import Scan
@@ -23,29 +24,7 @@ if TYPE_CHECKING:
 
     Image = NDArray[np.float32]
 
-
-def framework(name: str) -> Framework:
-    """Return a backend.
-
-    Args:
-        name: 'pytorch' or 'tensorflow'. The other one is not imported.
-
-    Raises:
-        ValueError: there is no backend of that name.
-        DependencyError: its packages are not installed; with the command to install them.
-    """
-    match name:
-        case "pytorch":
-            from ptycho_adapters.torch_backend.framework import Torch  # noqa: PLC0415 - torch takes seconds
-
-            return Torch()
-        case "tensorflow":
-            from ptycho_adapters.tensorflow_backend.framework import TensorFlow  # noqa: PLC0415 - as torch
-
-            return TensorFlow()
-        case _:
-            message = f"backend: expected 'pytorch' or 'tensorflow', found {name!r}"
-            raise ValueError(message)
+__all__ = ["framework", "model_for", "run"]
 
 
 def run(

@@ -149,7 +149,7 @@ def _metadata(path: Path) -> dict[str, object]:
         with zipfile.ZipFile(path) as archive:
             if archive.getinfo("_metadata.npy").file_size <= _MOST_METADATA:
                 found = _first_object(_texts(archive))
-    except (zipfile.BadZipFile, zlib.error, EOFError, OSError) as error:
+    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError) as error:
         raise _failed(path, key="_metadata", expected="text", found=str(error)) from error
     except ValueError:
         _LOG.debug("%s: _metadata cannot be decoded", path, exc_info=True)

@@ -101,19 +101,22 @@ def resident_demand(*scans: ScanSize) -> MemoryDemand:
     )
 
 
-def training_demand(*, kept_bytes: int, batch_size: int, n_weights: int) -> MemoryDemand:
+def training_demand(
+    *, kept_bytes: int, batch_size: int, n_weights: int, backward_share: float = _BACKWARD_SHARE
+) -> MemoryDemand:
     """Memory for the steps of a training, beside the patterns.
 
     Args:
         kept_bytes: what generator, forward model and loss keep of one group for the gradient.
         batch_size: groups in a batch.
         n_weights: weights of the network.
+        backward_share: what the gradient takes on its way, as a share of what is kept for it.
     """
     kept = kept_bytes * batch_size
     return MemoryDemand(
         parts={
             "a batch kept for its gradient": kept,
-            "the gradient": round(_BACKWARD_SHARE * kept),
+            "the gradient": round(backward_share * kept),
             "weights and optimiser": n_weights * _FLOAT32 * _COPIES_OF_WEIGHTS,
         }
     )

@@ -31,6 +31,17 @@ def test_a_file_may_stand_for_the_weights_in_the_package(layout: str, tmp_path: 
     assert stored_payload(path) is None
 
 
+def test_a_probe_that_is_to_be_refined_is_torchs_affair(tmp_path: Path) -> None:
+    """The TensorFlow backend takes probes as they are, so it gets no such model, where it would get any other."""
+    found = {}
+    for refine in (False, True):
+        write_shipped_model(tmp_path / "model.zip", refine_probe=refine)
+        model = load_model(tmp_path / "model.zip", logging.getLogger("ptychopinn"), shipped=Backend.TENSORFLOW)
+        found[refine] = (model.backend, model.refines_probe)
+
+    assert found == {False: (Backend.TENSORFLOW, False), True: (Backend.PYTORCH, True)}
+
+
 @pytest.mark.filterwarnings("ignore:.*is a model of the legacy software")
 @pytest.mark.parametrize("layout", ["file", "unpacked"])
 def test_models_of_the_legacy_software_are_loaded(layout: str, tmp_path: Path) -> None:

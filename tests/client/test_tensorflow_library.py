@@ -129,6 +129,21 @@ def test_the_clients_probe_and_positions_are_left_alone(bundle: Path, known_back
     assert (settings.orientation_search, settings.probe_search) == ("never", "never")
 
 
+def test_a_probe_is_refined_for_the_object_where_that_was_asked_for(
+    tmp_path: Path, known_backend: KnownBackend, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Positions stay, and the log says that the product keeps its probe."""
+    write_shipped_model(tmp_path / "model.zip", refine_probe=True)
+
+    with caplog.at_level(logging.INFO, logger="ptychopinn"):
+        _reconstructed(scan_of_64_px(), unpacked(tmp_path / "model.zip", tmp_path / "bundle"), (120, 120))
+
+    settings = known_backend.settings[0]
+    assert settings is not None
+    assert (settings.probe_rounds, settings.position_refinement) == (None, "none")
+    assert "the product keeps the one that it has" in caplog.text
+
+
 @pytest.mark.parametrize("layout", ["the archive", "its contents"])
 def test_both_layouts_of_a_model_are_loaded(layout: str, tmp_path: Path) -> None:
     """A folder with `wts.h5.zip`, as a training leaves it, and one with its contents, as the client unpacks it."""
@@ -166,6 +181,18 @@ def test_the_log_says_what_runs_where_the_client_reads_it(
     assert any("weights in the package" in text for text in said)
     assert any("pytorch backend" in text for text in said)
     assert any("r_factor 0.125" in text for text in said)
+
+
+def test_tensorflow_runs_the_weights_in_the_package_where_it_is(
+    bundle: Path, known_backend: KnownBackend, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As a training here does, and the log says so."""
+    monkeypatch.setattr(tensorflow_library, "tensorflow_or_torch", lambda: Backend.TENSORFLOW)
+
+    with caplog.at_level(logging.INFO, logger="ptychopinn"):
+        _reconstructed(scan_of_64_px(), bundle, (120, 120))
+
+    assert "the weights in the package, tensorflow backend" in caplog.text
 
 
 def test_the_parent_makes_its_settings_before_it_knows_a_size() -> None:
@@ -274,6 +301,38 @@ def test_the_trained_model_goes_where_the_client_looks(tmp_path: Path, monkeypat
     assert (tmp_path / "out" / "deep" / "wts.h5.zip").is_file()
     assert results["backend"] == "pytorch"
     assert list(here.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("model", "training", "chosen"),
+    [
+        ({}, {}, Backend.TENSORFLOW),
+        ({"gridsize": 2}, {"nepochs": 3, "batch_size": 4, "nphotons": 1e5}, Backend.TENSORFLOW),
+        ({"model_type": "supervised"}, {}, Backend.PYTORCH),
+        ({}, {"probe_trainable": True}, Backend.PYTORCH),
+    ],
+)
+def test_tensorflow_trains_where_it_is_and_can(
+    model: dict[str, Any],
+    training: dict[str, Any],
+    chosen: Backend,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """At the client's defaults too; where only PyTorch can do what is asked for it does, and the log says why."""
+    asked: dict[str, Any] = {}
+    monkeypatch.setattr(tensorflow_library, "tensorflow_or_torch", lambda: Backend.TENSORFLOW)
+    monkeypatch.setattr(tensorflow_library, "train_model", lambda payload, _, **given: asked.update(given, p=payload))
+    raw = tensorflow_library.RawData(scan=scan_of_64_px(), canvas_shape=(120, 120))
+    config = _imported("ptycho.config.config")
+
+    _, _, results = tensorflow_library.run_cdi_example(
+        raw, raw, config.TrainingConfig(model=config.ModelConfig(N=64, **model), **training)
+    )
+
+    assert results["backend"] == asked["backend"] == chosen
+    assert asked["p"].pt_inference_config.backend == chosen
+    assert ("PyTorch trains" in caplog.text) == (chosen is Backend.PYTORCH)
 
 
 def test_the_settings_reach_the_training() -> None:

@@ -176,6 +176,23 @@ def test_every_file_of_the_folder_is_trained_on(tmp_path: Path, monkeypatch: pyt
     assert _imported("ptycho_torch.lightning_utils").find_best_checkpoint(Path(loader.output_dir)) is None
 
 
+def test_a_training_that_asks_for_cuda_in_vain_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """In the library's own logger, and goes on with what there is: the client asks for it by default."""
+    import torch  # noqa: PLC0415
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch_library, "train_model", lambda *_, **__: None)
+    monkeypatch.setattr(torch_library, "save_model", lambda _, path: path)
+    _export(scan_of_64_px(), tmp_path / "a.npz")
+
+    _trainer(tmp_path, tmp_path / "out")[0].train()
+
+    said = [each.getMessage() for each in caplog.records if each.name == "ptychopinn-torch"]
+    assert any("no CUDA device" in text for text in said)
+
+
 def test_a_run_has_a_folder_of_its_own(tmp_path: Path) -> None:
     """So that no training replaces another's model."""
     first = _trainer(tmp_path, tmp_path)[1].output_dir

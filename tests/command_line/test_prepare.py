@@ -249,3 +249,32 @@ def test_the_wavelength_of_electrons_is_relativistic() -> None:
     """As tables have it at 100, 200 and 300 kV."""
     for voltage, picometres in ((1e5, 3.7014), (2e5, 2.5079), (3e5, 1.9687)):
         assert wavelength_from_voltage(voltage_v=voltage) == pytest.approx(picometres * 1e-12, rel=1e-4)
+
+
+def test_a_dense_scan_of_a_small_field_is_believed_once_its_unit_is_said(
+    scan: Scan, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Positions within a fiftieth of a pattern look like another unit; said to be pixels, they are, from then on."""
+    y, x = scan.positions_px.T * 0.08
+    pad = ((0, 0), (48, 48), (48, 48))
+    patterns, probe = np.pad(scan.patterns, pad), np.pad(scan.probe, pad)
+    np.savez(tmp_path / "small.npz", xcoords=x, ycoords=y, diff3d=patterns, probeGuess=probe)
+    assert main(["inspect", str(tmp_path / "small.npz"), "--json"]) == 0
+    assert "ptycho prepare --positions FILE --unit UNIT takes them in the unit that you say" in capsys.readouterr().out
+
+    flags = {"positions": tmp_path / "small.npz", "columns": "xcoords,ycoords", "unit": "px"}
+    assert _prepare(tmp_path / "small.npz", tmp_path / "out.npz", **flags, centre_y=64, centre_x=64, size=128) == 0
+    made = read_scan(tmp_path / "out.npz", detector_check="off")
+    np.testing.assert_allclose(made.positions_px, np.stack([y, x], axis=1), rtol=1e-9)
+
+
+def test_the_beam_is_looked_for_all_over_the_scan(scan: Scan, tmp_path: Path) -> None:
+    """A scan whose first frames are dark has its beam and its masked pixels in the others."""
+    frames = np.concatenate([np.zeros((200, 90, 110), scan.patterns.dtype), _on_detector(scan.patterns)])
+    np.save(tmp_path / "frames.npy", frames)
+    grid = np.stack(np.meshgrid(np.arange(len(frames)), [0.0]), axis=-1).reshape(-1, 2)
+    np.savez(tmp_path / "positions.npz", x=grid[:, 0], y=grid[:, 1])
+    flags = {"positions": tmp_path / "positions.npz", "unit": "px", "size": N, "drop": "0-199"}
+
+    assert _prepare(tmp_path / "frames.npy", tmp_path / "out.npz", **flags) == 0
+    np.testing.assert_array_equal(_read(tmp_path / "out.npz", scan).patterns, scan.patterns)

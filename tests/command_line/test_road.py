@@ -14,11 +14,11 @@ import pytest
 from cli_samples import tiny_scan
 from ptycho_adapters import factory, legacy, scan_facts
 from ptycho_adapters.cli import main
-from ptycho_adapters.common import groups
+from ptycho_adapters.common import consistency, groups
 from ptycho_adapters.files import read_product, read_scan
 from ptycho_adapters.files import scans as scan_reader
 from ptycho_adapters.torch_backend import save_archive
-from ptycho_adapters.torch_backend.inference import consistency, reconstruct
+from ptycho_adapters.torch_backend.inference import reconstruct
 from ptycho_adapters.torch_backend.training import trainer
 from ptycho_core.config import payload as core_payload
 from scan_arrays_sample import save_npz

@@ -52,9 +52,6 @@ BEYOND: dict[str, object] = {
     "logger_backend": "csv",
     "log_grad_norm": True,
     "grad_norm_log_freq": 2,
-    "enable_checkpointing": True,
-    "checkpoint_save_top_k": 2,
-    "resume": Path("last.ckpt"),
 }
 # These are wrong without loader processes, or need an array.
 NEED_COMPANY = {"persistent_workers", "prefetch_factor", "probe_mask_tensor"}

@@ -68,12 +68,20 @@ def _matlab(path: Path) -> None:
     _hdf5("probe", record)(path)
 
 
+def _matlab_wrapped(path: Path) -> None:
+    _matlab(path.with_suffix(".plain"))
+    with h5py.File(path.with_suffix(".plain")) as plain, h5py.File(path, "w", userblock_size=512) as file:
+        plain.copy("probe", file)
+
+
 SAVED: dict[str, Callable[[Path], object]] = {
     "product HDF5": _hdf5("probe", PROBE[np.newaxis]),
     "CXI image": _hdf5("entry_1/image_1/data", PROBE),
     "CXI illumination": _hdf5("entry_1/instrument_1/source_1/illumination", PROBE[0]),
     "PtyPy result": _hdf5("content/probe/Sscan00G00/data", PROBE),
+    "PtyLab result": _hdf5("probe", PROBE[np.newaxis, np.newaxis, :, np.newaxis]),
     "MATLAB 7.3": _matlab,
+    "MATLAB 7.3 behind its user block": _matlab_wrapped,
     "npy": _npy(PROBE[0]),
     "NPZ scan": _npz(probeGuess=PROBE),
     "product NPZ": _npz(probe=PROBE[np.newaxis]),

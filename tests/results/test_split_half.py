@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -10,9 +11,9 @@ import pytest
 from scipy.spatial import cKDTree
 
 from ptycho_adapters.cli import main
+from ptycho_adapters.common.consistency import split_half_agreement
 from ptycho_adapters.files import write_scan
-from ptycho_adapters.torch_backend.archive import load_archive, save_archive
-from ptycho_adapters.torch_backend.inference.consistency import split_half_agreement
+from ptycho_adapters.torch_backend import load_archive, reconstruct, save_archive
 from ptycho_core.errors import ScanError
 from ptycho_core.measurement.splitting import split_halves
 from ptycho_core.results.reconstruction import Reconstruction
@@ -139,7 +140,7 @@ def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_a_model_s_halves_agree_in_part(archive: Path) -> None:
     """Each half of a scan is reconstructed from its own patterns; a hardly trained network's halves differ."""
-    result = split_half_agreement(load_archive(archive), tiny_scan(), margin_px=4)
+    result = split_half_agreement(partial(reconstruct, load_archive(archive)), tiny_scan(), margin_px=4)
 
     assert 0.2 < result.phase_correlation < 0.999
     assert np.abs(result.reconstruction - result.reference).max() > 1e-3
@@ -156,7 +157,7 @@ def test_the_command_line_compares_halves(archive: Path, tmp_path: Path, capsys:
     assert "two halves" in capsys.readouterr().out
     assert {"evaluation.json", "comparison.png"} <= {file.name for file in out.iterdir()}
     figures = json.loads((out / "evaluation.json").read_text())["figures"]
-    expected = split_half_agreement(load_archive(archive), tiny_scan(), margin_px=4).figures()
+    expected = split_half_agreement(partial(reconstruct, load_archive(archive)), tiny_scan(), margin_px=4).figures()
     assert figures["phase_frc50_per_px"] == pytest.approx(expected["phase_frc50_per_px"], abs=1e-6)
 
 

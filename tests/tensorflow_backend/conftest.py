@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
 
 REASON = "TensorFlow is not installed: make test-tensorflow has an environment with it"
@@ -28,3 +28,13 @@ def pytest_pycollect_makemodule(module_path: Path, parent: pytest.Collector) -> 
         return None
     made: pytest.Module = _Absent.from_parent(parent, path=module_path)
     return made
+
+
+@pytest.fixture(scope="module")
+def eagerly() -> Iterator[None]:
+    """No graphs: for a few steps their tracing takes longer than they do."""
+    import tensorflow as tf  # noqa: PLC0415 - it may be missing
+
+    tf.config.run_functions_eagerly(run_eagerly=True)
+    yield
+    tf.config.run_functions_eagerly(run_eagerly=False)

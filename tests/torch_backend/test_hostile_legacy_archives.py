@@ -142,12 +142,13 @@ def test_no_framework_is_loaded(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("object.big", False),
+        ("object.big", "yes"),
         ("probe.big", False),
-        ("probe.mask", True),
+        ("probe.mask", 1),
         ("pad_object", False),
         ("gaussian_smoothing_sigma", 0.5),
         ("amp_activation", "swish"),
+        ("amp_activation", "gelu"),
         ("model_type", "supervised"),
         ("architecture", "fno"),
         ("N", 96),
@@ -167,6 +168,20 @@ def test_what_no_sample_shows_is_refused_by_name(name: str, value: object, tmp_p
         read_legacy_archive(keras(SMALL, **{name: value}).write(tmp_path / "a.zip"))
 
 
+def test_a_group_that_is_not_merged_is_refused(tmp_path: Path) -> None:
+    """Of several patterns one patch came: where it lies is not known."""
+    made = keras(structure(64, 2, 1), **{"object.big": False})
+
+    with pytest.raises(ArchiveError, match=r"gridsize: expected 1 where object\.big is False, found 2"):
+        read_legacy_archive(made.write(tmp_path / "a.zip"))
+
+
+def test_a_torch_bundle_with_a_mask_is_refused(tmp_path: Path) -> None:
+    """Its mask has soft edges of a width that the bundle does not hold."""
+    with pytest.raises(ArchiveError, match=r"probe\.mask: expected False, in a torch bundle, found True"):
+        read_legacy_archive(torch_bundle(SMALL, notes=None, **{"probe.mask": True}).write(tmp_path / "a.zip"))
+
+
 def test_missing_parameters_are_all_named(tmp_path: Path) -> None:
     """All at once."""
     made = keras(SMALL)
@@ -180,7 +195,15 @@ def test_missing_parameters_are_all_named(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("cnn_output_mode", "real_imag"), ("eca_encoder", True), ("batch_norm", True), ("n_filters_scale", 2)],
+    [
+        ("cnn_output_mode", "real_imag"),
+        ("eca_encoder", True),
+        ("batch_norm", True),
+        ("n_filters_scale", 2),
+        ("object_big", False),
+        ("probe_big", False),
+        ("amp_activation", "silu"),
+    ],
 )
 def test_a_torch_bundle_of_another_network_is_refused(name: str, value: object, tmp_path: Path) -> None:
     """Its notes say more about the network than its parameters do."""

@@ -141,6 +141,27 @@ MADE: Mapping[str, tuple[Callable[[], Made], Generation]] = {
         lambda: saved_model(structure(128, 2, 1, amplitude_channels=1)),
         Generation.SAVED_MODEL,
     ),
+    "keras, swish, without a ring, 3 times the channels": (
+        lambda: keras(structure(64, 1, 3, activation="silu", ring=False, outer_width=1)),
+        Generation.KERAS_POLAR,
+    ),
+    "keras, softplus, 256 px": (lambda: keras(structure(256, 1, 1, activation="softplus")), Generation.KERAS_POLAR),
+    "saved model, relu, 128 px, without a ring, groups of 4": (
+        lambda: saved_model(structure(128, 2, 1, amplitude_channels=1, activation="relu", ring=False, outer_width=1)),
+        Generation.SAVED_MODEL,
+    ),
+    "keras, single patterns that are not merged": (
+        lambda: keras(structure(64, 1, 1), **{"object.big": False}),
+        Generation.KERAS_POLAR,
+    ),
+    "torch, silu, groups of 4 of which each is seen alone, without a ring": (
+        lambda: torch_bundle(
+            structure(64, 1, 1, outer_channels=1, activation="silu", block_attention=True, ring=False, outer_width=1),
+            notes={"object_big": False, "probe_big": False, "amp_activation": "silu"},
+            **{"object.big": False, "gridsize": 2},
+        ),
+        Generation.TORCH,
+    ),
     "torch, single patterns": (
         lambda: torch_bundle(structure(64, 1, 1, outer_channels=1, outer_width=32, block_attention=True)),
         Generation.TORCH,
@@ -201,6 +222,34 @@ def test_a_network_without_a_probe_passes_on_the_light_of_each_pattern(tmp_path:
 
     light = (patches[:, :, None] * probes).abs().square().sum(dim=(-3, -2, -1))
     torch.testing.assert_close(light, amplitude.square().sum(dim=(-2, -1)))
+
+
+def test_a_masked_probe_is_that_of_the_training(tmp_path: Path) -> None:
+    """A disc of half the pattern's width is left of it, and a transparent object is 1 under that."""
+    whole, masked = (
+        read_legacy_model(keras(SMALL, **{"probe.mask": mask}).write(tmp_path / f"{mask}.zip"))
+        for mask in (False, True)
+    )
+
+    y, x = np.mgrid[:64, :64] - 31.5
+    disc = np.hypot(y, x) < 16
+    np.testing.assert_array_equal(masked.probe[0], np.where(disc, whole.probe[0], 0))
+    assert masked.flux < whole.flux
+    assert isinstance(masked.generator, LegacyCnn)
+    assert masked.generator.structure.object_scale == pytest.approx(2 * np.sqrt(masked.flux) / 64, rel=1e-6)
+
+
+def test_single_patterns_are_not_merged_where_the_object_is_small(tmp_path: Path) -> None:
+    """The canvas holds the patch in zeros; merging divides it by the number of centres instead."""
+    small = LegacyGroups(keras(SMALL, **{"object.big": False}).write(tmp_path / "small.zip"))
+    patterns, nowhere = torch.rand(2, 1, 64, 64), torch.zeros(2, 1, 2)
+
+    stages = small.stages(patterns, nowhere)
+
+    assert stages.canvas.shape == (2, 74, 74)
+    assert torch.equal(stages.image, stages.patches[:, 0])
+    assert torch.equal(stages.canvas[:, 5:-5, 5:-5], stages.patches[:, 0])
+    assert not stages.canvas[:, :5].any()
 
 
 def test_translation_is_bilinear_and_takes_zeros_from_outside() -> None:

@@ -19,11 +19,11 @@ from ptycho_adapters.torch_backend import reconstruct, save_archive, train
 from ptycho_adapters.torch_backend.data.resident import ResidentScan
 from ptycho_adapters.torch_backend.generators import build_generator
 from ptycho_adapters.torch_backend.inference.memory import check_reconstruction, check_residency, kept_per_pixel
-from ptycho_adapters.torch_backend.memory import size_of
+from ptycho_adapters.torch_backend.memory import residence
 from ptycho_adapters.torch_backend.training.memory import check_patterns, check_training, kept_for_gradient
 from ptycho_adapters.torch_backend.training.trainer import build_module
 from ptycho_core.config import DataConfig, TorchInferenceConfig, TorchModelConfig
-from ptycho_core.memory import MemoryDemand, MemoryShortageError, resident_demand, training_demand
+from ptycho_core.memory import MemoryDemand, MemoryShortageError, training_demand
 from torch_sample import payload_for, quick_training, tiny_scan
 
 if TYPE_CHECKING:
@@ -185,7 +185,7 @@ def test_another_scan_to_validate_on_keeps_what_is_used_of_it(tmp_path: Path) ->
 def test_a_reconstruction_keeps_the_patterns_that_take_part(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With fewer patterns it fits where all of them do not, and the message says so."""
     model = quick_training(tmp_path)
-    free = resident_demand(size_of(tiny_scan(), 9)).total
+    free = residence([tiny_scan()]).demand([9]).total
     monkeypatch.setattr(FREE, lambda: free)
 
     with pytest.raises(MemoryShortageError, match="patterns as counts") as caught:
@@ -210,7 +210,7 @@ def test_a_training_on_too_many_patterns_names_fewer(
     """The message proposes a subsample, with fewer groups where it cannot give as many; with that it fits."""
     scan, held_out = tiny_scan(), tiny_scan() if apart else None
     payload = payload_for(tmp_path, overrides)
-    free = resident_demand(size_of(scan, 40 if apart else 22)).total
+    free = residence([scan]).demand([40 if apart else 22]).total
     monkeypatch.setattr(FREE, lambda: free)
 
     with pytest.raises(MemoryShortageError, match="training does not fit") as caught:
@@ -234,7 +234,7 @@ def test_on_a_device_of_its_own_patterns_and_batch_count_together(
     kept = kept_for_gradient(module, torch.tensor(groups.train[:1], dtype=torch.int64))
     weights = sum(parameter.numel() for parameter in module.parameters())
     batch = training_demand(kept_bytes=kept, batch_size=2, n_weights=weights).total
-    patterns = resident_demand(size_of(tiny_scan(), groups.n_patterns)).total
+    patterns = residence([tiny_scan()]).demand([groups.n_patterns]).total
     monkeypatch.setattr(f"{TRAINING}.free_bytes", lambda device: batch + patterns - 1)
     check_training(payload, module, data)
     monkeypatch.setattr(f"{TRAINING}.pick_device", lambda accelerator: torch.device("cuda"))

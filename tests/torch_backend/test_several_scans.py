@@ -16,14 +16,14 @@ from ptycho_adapters.common.groups import training_groups, training_set
 from ptycho_adapters.common.patterns import mean_flux
 from ptycho_adapters.torch_backend import load_archive, reconstruct, save_archive, train
 from ptycho_adapters.torch_backend.data.groups import group_loader
-from ptycho_adapters.torch_backend.memory import size_of
+from ptycho_adapters.torch_backend.memory import residence
 from ptycho_adapters.torch_backend.physics.probe import TrainableProbe
 from ptycho_adapters.torch_backend.training.memory import check_patterns, check_training, kept_for_gradient
 from ptycho_adapters.torch_backend.training.optimization import build_optimizer
 from ptycho_adapters.torch_backend.training.trainer import build_module
 from ptycho_core.errors import ConfigError, ScanError
 from ptycho_core.measurement.suspicions import LEFT_OUT
-from ptycho_core.memory import MemoryShortageError, resident_demand, training_demand
+from ptycho_core.memory import MemoryShortageError, training_demand
 from ptycho_core.simulation.simulate import SimulationConfig, simulate, simulate_scan
 from torch_sample import observed_training, payload_for, same, tiny_scan
 
@@ -378,9 +378,9 @@ def test_patterns_of_all_scans_count(tmp_path: Path, monkeypatch: pytest.MonkeyP
     """What fits for each does not fit for both; the subsample that is proposed does."""
     payload = payload_of(tmp_path, {"n_groups": 8, "gridsize": 1})
     data = training_set(payload, [tiny_scan(), tiny_scan()])
-    size = size_of(tiny_scan(), data.groups[0].n_patterns)
-    free = resident_demand(size, size).total - 1
-    assert free > resident_demand(size).total
+    number = data.groups[0].n_patterns
+    free = residence([tiny_scan(), tiny_scan()]).demand([number, number]).total - 1
+    assert free > residence([tiny_scan()]).demand([number]).total
     monkeypatch.setattr(FREE, lambda: free)
     check_patterns(payload, training_set(payload, [tiny_scan()]))
 

@@ -16,6 +16,7 @@ from ptychodus.api.io import load_product
 from ptychodus.api.metrics import compute_reconstruction_residuals
 from ptychodus.api.object import Object
 from ptychodus.api.probe import ProbeSequence
+from ptychodus.api.simulate.diffraction import generate_diffraction_data
 from ptychodus.model import ModelCore
 
 from ptycho_adapters.files import write_scan
@@ -59,16 +60,49 @@ def made_scan(*, size_px: int = 96) -> Scan:
 
 def staged(scan: Scan, folder: Path) -> Path:
     """Write the client's folder for a scan whose object the client does not know."""
-    known = scan.object
-    assert known is not None
-    write_scan(attrs.evolve(scan, object=np.ones_like(known)), folder)
+    write_scan(without_truth(scan), folder)
     return folder
+
+
+def without_truth(scan: Scan) -> Scan:
+    """Give a scan with an object of ones in the place of its own."""
+    assert scan.object is not None
+    return attrs.evolve(scan, object=np.ones_like(scan.object))
 
 
 def replace_patterns(folder: Path, patterns: np.ndarray) -> None:
     """Put other numbers into the client's file of a scan."""
     with h5py.File(folder / "diffraction.h5", "r+") as file:
         file["patterns"][...] = patterns
+
+
+def crop_columns(folder: Path, columns: slice) -> None:
+    """Leave some columns of the patterns in the client's file of a scan."""
+    with h5py.File(folder / "diffraction.h5", "r+") as file:
+        for name in ("patterns", "bad_pixels"):
+            kept, attributes = file[name][...][..., columns], dict(file[name].attrs)
+            del file[name]
+            file[name] = kept
+            file[name].attrs.update(attributes)
+
+
+def keep_positions(folder: Path, chosen: np.ndarray) -> None:
+    """Leave some positions in the client's file of a product, in this order."""
+    with h5py.File(folder / "product.h5", "r+") as file:
+        del file["ptycho_core"]
+        for name in ("probe_position_indexes", "probe_position_x_m", "probe_position_y_m"):
+            kept = file[name][...][chosen]
+            del file[name]
+            file[name] = kept
+
+
+def move_stage(folder: Path, *, y_m: float, x_m: float) -> None:
+    """Move the origin of the stage in the client's file of a product: the object goes along."""
+    with h5py.File(folder / "product.h5", "r+") as file:
+        del file["ptycho_core"]
+        for axis, distance in (("y", y_m), ("x", x_m)):
+            file[f"probe_position_{axis}_m"][...] += distance
+            file["object"].attrs[f"center_{axis}_m"] += distance
 
 
 @contextmanager
@@ -156,3 +190,12 @@ def as_simulated(product: Any) -> Any:
         probes.get_array() * detector / pixel, probes.get_opr_weights_or_none(), probes.get_pixel_geometry()
     )
     return dataclasses.replace(product, probes=scaled)
+
+
+def of_the_flux_of(product: Any, scan: Scan) -> Any:
+    """Give a product whose patterns hold as much light as those measured, for whoever rescales the probe on the way."""
+    simulated = generate_diffraction_data(as_simulated(product)).get_patterns()
+    factor = float(np.sqrt(scan.patterns.sum(dtype=float) / simulated.sum()))
+    probes = product.probes
+    brighter = ProbeSequence(probes.get_array() * factor, probes.get_opr_weights_or_none(), probes.get_pixel_geometry())
+    return dataclasses.replace(product, probes=brighter)

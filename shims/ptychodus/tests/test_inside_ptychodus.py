@@ -8,21 +8,20 @@ import shutil
 import signal
 import subprocess
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import inside
-import numpy as np
 import pytest
 
 from ptycho_adapters.ptychodus.models import write_shipped_model
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from ptycho_core.measurement.scan import Scan
 
 SCAN = inside.made_scan()
 EPOCHS = 2
+EXAMPLE = Path(__file__).parents[1] / "example.py"
 
 
 @pytest.fixture(scope="session")
@@ -69,6 +68,7 @@ def test_trained_saved_loaded_reconstructed(
 
     _judge(answer)
     assert list(here.iterdir()) == []
+    assert not {"torch", "tensorflow", "lightning"} & set(sys.modules)
 
 
 def _settings(folder: Path, algorithm: str) -> None:
@@ -114,6 +114,17 @@ def test_the_weights_in_the_package_answer_without_a_training(
     assert any("weights in the package" in each.getMessage() for each in caplog.records if each.name == library)
 
 
+def test_the_example_makes_a_product_of_a_scan_file(tmp_path: Path) -> None:
+    """As the manual says it: a scan file, a folder, the client's batch mode, no training."""
+    inside.write_scan(inside.without_truth(SCAN), tmp_path / "scan.npz")
+    command = [sys.executable, str(EXAMPLE), str(tmp_path / "scan.npz"), str(tmp_path / "work")]
+
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+
+    assert done.returncode == 0, done.stderr
+    _judge(inside.load_product(tmp_path / "work" / "out" / "product.000000.h5"))
+
+
 def test_a_training_that_is_stopped_loses_no_finished_model(folder: Path, tmp_path: Path) -> None:
     """The client's stop button ends the child by a signal: what was there before is there after, whole."""
     out = tmp_path / "out"
@@ -138,40 +149,10 @@ def test_a_training_that_is_stopped_loses_no_finished_model(folder: Path, tmp_pa
         assert child.stdout is not None
         assert any("epoch 1 of" in line for line in child.stdout)
         child.send_signal(signal.SIGTERM)
-        # Lightning ends the process at its next step; the client waits for so long before it kills it.
-        rest, _ = child.communicate(timeout=10.0)
+        # Lightning ends the process at its next step, long before the client loses patience and kills it.
+        rest, _ = child.communicate()
 
+    assert rest.count("epoch ") <= 1
     assert "saved the model" not in rest
     assert (out / "wts.h5.zip").read_bytes() == before
     assert [each.name for each in out.iterdir()] == ["wts.h5.zip"]
-
-
-def test_the_same_scan_in_other_words_is_the_same_object(folder: Path, tmp_path: Path) -> None:
-    """Number format, three modes of the same light and what stands under the mask change nothing beyond 1e-3."""
-    write_shipped_model(tmp_path / "model.zip")
-    reference = _answer(folder, tmp_path / "model.zip")
-    others = {
-        "float32": inside.evolve(SCAN, patterns=SCAN.patterns.astype(np.float32)),
-        "modes": inside.evolve(SCAN, probe=np.concatenate([SCAN.probe * weight for weight in (0.8, 0.48j, -0.36)])),
-    }
-    for name, scan in others.items():
-        answer = _answer(inside.staged(scan, tmp_path / name), tmp_path / "model.zip")
-        np.testing.assert_allclose(answer, reference, atol=1e-3, err_msg=name)
-    mask = np.zeros((64, 64), dtype=bool)
-    mask[20, 30] = mask[40, 41] = True
-    masked = []
-    for number, sentinel in enumerate((0, 65535)):
-        patterns = np.where(mask, np.uint16(sentinel), SCAN.patterns)
-        scan = inside.evolve(SCAN, patterns=SCAN.patterns, bad_pixels=mask)
-        staged = inside.staged(scan, tmp_path / f"masked_{number}")
-        inside.replace_patterns(staged, patterns)
-        masked.append(_answer(staged, tmp_path / "model.zip"))
-    np.testing.assert_allclose(masked[1], masked[0], atol=1e-3)
-
-
-def _answer(folder: Path, model: Path) -> np.ndarray:
-    with inside.client(folder) as (core, product):
-        core.processing_core.processing_api.load_model_from_file(model, algorithm="ptychopinn_pinn")
-        done = product.reconstruct_local(algorithm="ptychopinn_pinn", block=True).get_product()
-    answer: np.ndarray = done.object_.get_layer(0)
-    return answer

@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING
 import attrs
 
 from ptycho_adapters.command_line import console
+from ptycho_adapters.command_line.experiment_options import read_stated
 from ptycho_adapters.command_line.flags import add_flags, can_be_chosen, read_flags
 from ptycho_adapters.command_line.probe_options import probe_source
 from ptycho_adapters.command_line.scan_source import add_scan_options, detector_check
 from ptycho_adapters.command_line.settings_file import read_settings
 from ptycho_adapters.command_line.usage import UsageError, in_flags, kebab
 from ptycho_adapters.files import DetectorCheck, ProbeSource
+from ptycho_adapters.files.stated import Stated
 from ptycho_adapters.setting_sections import SECTIONS
 from ptycho_core.config.knob import Phase
 from ptycho_core.config.overrides import Layer, resolve, says
@@ -47,6 +49,7 @@ class RunRequest:
         memory_map: folder for the patterns of a scan that is larger than the memory, if any.
         detector_check: what is done about pixels and frames that are no measurement.
         view: the flags of the detector, as typed.
+        stated: lengths and positions that outrank those of the file.
         print_config: show the settings instead of running.
         as_json: show them for machines.
     """
@@ -62,6 +65,7 @@ class RunRequest:
     memory_map: Path | None
     detector_check: DetectorCheck
     view: Mapping[str, object]
+    stated: Stated
     print_config: bool
     as_json: bool
 
@@ -73,7 +77,7 @@ class RunRequest:
             FileNotFoundError: there is no such configuration file or probe.
             ConfigError: the configuration file is not valid.
             ScanFileError: the file that the probe is to come from holds none.
-            UsageError: the probe's flags cannot be understood.
+            UsageError: the flags of the probe or the experiment cannot be understood.
         """
         config = typed.get("config")
         path = None if config is None else Path(str(config))
@@ -94,13 +98,14 @@ class RunRequest:
             memory_map=None if folder is None else Path(str(folder)),
             detector_check=detector_check(typed),
             view={name: typed.get(name) for name in ("mask", "flip", "transpose")},
+            stated=read_stated(typed),
             print_config=bool(typed.get("print_config")),
             as_json=bool(typed.get("json")),
         )
 
     def of_other_scan(self) -> RunRequest:
-        """Return the same request for a second scan, which the first one's companion file does not belong to."""
-        return attrs.evolve(self, product=None)
+        """Return the same request for a second scan, which companion file and positions do not belong to."""
+        return attrs.evolve(self, product=None, stated=self.stated.of_other_scan())
 
     def said(self, key: str) -> object:
         """Return the value given under any name of a setting, the command line's before the file's; None if none."""

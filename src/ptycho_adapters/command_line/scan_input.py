@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -9,8 +10,10 @@ import numpy as np
 from ptycho_adapters.command_line import console
 from ptycho_adapters.command_line.usage import kebab
 from ptycho_adapters.command_line.view_options import as_seen
-from ptycho_adapters.files import read_scan
-from ptycho_core.errors import Problem, ScanFileError
+from ptycho_adapters.files.reading import ReadRequest
+from ptycho_adapters.files.scans import read_requested
+from ptycho_adapters.files.stacks.folder import frame_names
+from ptycho_core.errors import Problem, ProblemsError, ScanFileError
 from ptycho_core.measurement.frames import frame_slices
 from ptycho_core.measurement.inspection import inspect_scan
 from ptycho_core.measurement.suspicions import findings
@@ -28,13 +31,13 @@ _ALIKE = 2.0  # an absorbing object and a declared dose differ by less than this
 
 
 def existing(path: Path, what: str) -> Path:
-    """Return a path to a file that is there.
+    """Return a path to a file that is there, or to a folder of frames.
 
     Raises:
         FileNotFoundError: it is not.
-        IsADirectoryError: it is a folder.
+        IsADirectoryError: it is another folder.
     """
-    if path.is_dir():
+    if path.is_dir() and not frame_names(child.name for child in path.iterdir()):
         message = f"{what} is a folder, not a file: {path}"
         raise IsADirectoryError(message)
     if not path.exists():
@@ -43,20 +46,37 @@ def existing(path: Path, what: str) -> Path:
     return path
 
 
+@contextmanager
+def naming(*paths: Path) -> Iterator[None]:
+    """Put the files that a run is about before what is wrong with the run.
+
+    Raises:
+        ProblemsError: as in the block, of the same kind.
+    """
+    try:
+        yield
+    except ProblemsError as error:
+        first, further = str(paths[0]), len(paths) - 1
+        if first in str(error):
+            raise
+        others = f" and {further} more" if further else ""
+        raise type(error)(f"{first}{others}: {error.subject}", error.problems) from None
+
+
 def read_measured(path: Path, request: RunRequest, payload: TrainingPayload | InferencePayload) -> Scan:
     """Read a scan, and warn where what is said about it does not fit what it holds.
 
     Raises:
         ScanFileError: the file is no scan, or its patterns are not of the size that the run is for.
     """
-    scan = read_scan(
-        path,
+    asked = ReadRequest(
         domain=request.domain,
         product=request.product,
         probe=request.probe,
-        memory_map=request.memory_map,
         detector_check=request.detector_check,
+        stated=request.stated,
     )
+    scan = read_requested(path, asked, request.memory_map)
     scan = as_seen(scan, request.view, path)
     size, source = payload.pt_data_config.N, payload.provenance["N"]
     if size != scan.N:

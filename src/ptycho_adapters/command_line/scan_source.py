@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ptycho_adapters.command_line.experiment_options import add_experiment_options, read_stated
 from ptycho_adapters.command_line.links import LINKS_HELP
 from ptycho_adapters.command_line.probe_options import add_probe_options, probe_source
 from ptycho_adapters.command_line.view_options import add_view_options, as_seen
-from ptycho_adapters.files import DetectorCheck, read_scan
+from ptycho_adapters.files import DetectorCheck
+from ptycho_adapters.files.reading import ReadRequest
+from ptycho_adapters.files.scans import read_requested
 from ptycho_core.measurement.scan import MeasurementDomain
 
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Mapping
-    from pathlib import Path
 
     from ptycho_core.measurement.scan import Scan
 
@@ -39,6 +42,7 @@ def add_scan_options(parser: argparse._ActionsContainer, *, detector_check: Dete
     add_detector_option(parser, detector_check)
     add_view_options(parser)
     add_probe_options(parser)
+    add_experiment_options(parser)
 
 
 def add_detector_option(parser: argparse._ActionsContainer, default: DetectorCheck) -> None:
@@ -61,16 +65,18 @@ def read_source(typed: Mapping[str, object], path: Path) -> Scan:
     """Read a scan as the options say.
 
     Raises:
-        UsageError: the options for the probe cannot be understood.
+        UsageError: the options for the probe or the experiment cannot be understood.
+        ConfigError: the unit of the positions is none of length.
         FileNotFoundError: a file is not there.
         ScanFileError: the file is no scan, or lacks something that no option gives.
     """
     domain, product = typed.get("domain"), typed.get("product")
-    scan = read_scan(
-        path,
-        domain=None if domain is None else str(domain),
-        product=None if product is None else str(product),
+    asked = ReadRequest(
+        domain=None if domain is None else MeasurementDomain(str(domain)),
+        product=None if product is None else Path(str(product)),
         probe=probe_source(typed),
         detector_check=detector_check(typed),
+        stated=read_stated(typed),
     )
+    scan = read_requested(path, asked)
     return as_seen(scan, typed, path)

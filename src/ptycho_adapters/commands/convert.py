@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Final
 
 from ptycho_adapters.command_line import console
 from ptycho_adapters.command_line.scan_source import add_scan_options, read_source
-from ptycho_adapters.command_line.usage import UsageError
+from ptycho_adapters.command_line.stated_facts import LABELS, LENGTHS, add_labels, with_stated_facts
+from ptycho_adapters.command_line.usage import UsageError, kebab
 from ptycho_adapters.files import DetectorCheck
 from ptycho_core.errors import ConfigError, Problem, ScanFileError
 
@@ -53,6 +54,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="square the patterns of a scan that holds amplitudes, for formats that hold counts",
     )
+    parser.add_argument(
+        "--as-amplitude",
+        action="store_true",
+        help="take the square roots of the patterns of a scan that holds counts, for PtychoPINN",
+    )
+    add_labels(parser)
     # A copy holds what its source holds, unless it is asked for something else.
     add_scan_options(parser, detector_check=DetectorCheck.OFF)
 
@@ -71,8 +78,9 @@ def run(typed: Mapping[str, object]) -> None:
         if typed.get(flag) is not None and not to_tiff:
             raise UsageError(f"--{flag.replace('_', '-')} is for TIFF files, and {target} is to be none")
     content = _read(source, typed)
-    if typed.get("as_counts"):
-        content = _as_counts(content, source, to_tiff=to_tiff)
+    for flag in ("as_counts", "as_amplitude"):
+        if typed.get(flag):
+            content = _in_domain(content, source, flag, to_tiff=to_tiff)
     if target.is_dir() and not _makes_folders(content, target, wanted):
         message = f"OUT is to be a file, and this is a folder: {target}"
         raise IsADirectoryError(message)
@@ -84,17 +92,27 @@ def _read(source: Path, typed: Mapping[str, object]) -> Scan | Product:
     from ptycho_adapters.files import read_product  # noqa: PLC0415 - h5py
     from ptycho_adapters.files.evidence.recognition import gather_evidence  # noqa: PLC0415
     from ptycho_adapters.files.products.store import is_product  # noqa: PLC0415
+    from ptycho_adapters.files.readers import choose_reader  # noqa: PLC0415
 
-    return read_product(source) if is_product(gather_evidence(source)) else read_source(typed, source)
+    evidence = gather_evidence(source)
+    if not is_product(evidence):
+        read_with = typed
+        if not choose_reader(evidence).takes_stated:
+            read_with = {name: None if name in LENGTHS else value for name, value in typed.items()}
+        return with_stated_facts(read_source(read_with, source), typed, source)
+    for name in (*LENGTHS, *LABELS):
+        if typed.get(name) is not None:
+            raise UsageError(f"{kebab(name)} is for scans, and {source} is a result")
+    return read_product(source)
 
 
-def _as_counts(content: Scan | Product, source: Path, *, to_tiff: bool) -> Scan:
+def _in_domain(content: Scan | Product, source: Path, flag: str, *, to_tiff: bool) -> Scan:
     from ptycho_core.results.product import Product  # noqa: PLC0415 - as above
 
     if to_tiff or isinstance(content, Product):
         what = "TIFF files hold no patterns" if to_tiff else f"{source} is a result"
-        raise UsageError(f"--as-counts is for the patterns of scans, and {what}")
-    return content.as_counts()
+        raise UsageError(f"{kebab(flag)} is for the patterns of scans, and {what}")
+    return content.as_counts() if flag == "as_counts" else content.as_amplitude()
 
 
 def _makes_folders(content: Scan | Product, target: Path, wanted: str | None) -> bool:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 from ptycho_adapters.archive_facts import find_archive, find_model, read_archive_config
 from ptycho_adapters.command_line import console
 from ptycho_adapters.command_line.run_request import RunRequest, add_run_options
-from ptycho_adapters.command_line.scan_input import existing, read_measured, say_findings, warn_of
+from ptycho_adapters.command_line.scan_input import existing, naming, read_measured, say_findings, warn_of
 from ptycho_adapters.command_line.show_config import show_settings
 from ptycho_adapters.factory import plan_inference, with_all_patterns
 from ptycho_adapters.legacy_archives import LEGACY_NOTICE
@@ -141,7 +141,8 @@ def _reconstruct(request: RunRequest, payload: InferencePayload, scan: Scan, arc
     settings = payload.pt_inference_config
     if payload.execution_config.enable_progress_bar:
         console.note(f"reconstructing {scan.n_patterns} patterns of {scan.N} px")
-    _, _, results = run_on_backend(payload, scan, model=model)
+    with naming(source):
+        _, _, results = run_on_backend(payload, scan, model=model)
     result = results["reconstruction"]
     if not isinstance(result, Reconstruction):
         raise TypeError(f"expected a reconstruction, found a {type(result).__name__}")

@@ -14,6 +14,7 @@ import attrs
 from tqdm import tqdm
 
 from ptycho_adapters.command_line import console
+from ptycho_adapters.command_line.experiment_options import RASTER_HELP, STEP_HELP, read_raster, read_step
 from ptycho_adapters.command_line.links import LINKS_HELP
 from ptycho_adapters.command_line.text_values import read_text
 from ptycho_adapters.command_line.usage import UsageError, kebab
@@ -24,7 +25,8 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Callable, Mapping
 
-    from ptycho_adapters.files.raw.prepare import Prepared, SourceFiles
+    from ptycho_adapters.files.raw.places import SourceFiles
+    from ptycho_adapters.files.raw.prepare import Prepared
 
 HELP = "make a scan of frames and positions as a detector and a stage write them"
 USAGE = "ptycho prepare IN OUT.npz [flags]"
@@ -66,6 +68,8 @@ _FILES: Mapping[str, tuple[str, str]] = MappingProxyType(
         "positions": ("FILE", "positions, one a frame: CSV, text, HDF5 or NPZ"),
         "columns": ("X,Y", "names, or numbers from 0, of the columns of the beam's x and y (default: x,y)"),
         "unit": ("UNIT", "unit of these positions: px, or one of length such as um (default: m)"),
+        "step_m": ("Y,X", STEP_HELP),
+        "raster": ("ROWS,COLUMNS", RASTER_HELP),
     }
 )
 _BAR = "{desc} {percentage:3.0f}% |{bar}| {elapsed} done, {remaining} left"
@@ -163,7 +167,7 @@ def _stated(typed: Mapping[str, object]) -> dict[str, object]:
 
 
 def _files(typed: Mapping[str, object], stated: Mapping[str, object]) -> SourceFiles:
-    from ptycho_adapters.files.raw.prepare import SourceFiles  # noqa: PLC0415 - h5py
+    from ptycho_adapters.files.raw.places import SourceFiles  # noqa: PLC0415 - h5py
 
     said = {name: typed.get(name) if typed.get(name) is not None else stated.get(name) for name in _FILES}
     paths = {
@@ -180,6 +184,8 @@ def _files(typed: Mapping[str, object], stated: Mapping[str, object]) -> SourceF
         key=None if said["frames"] is None else str(said["frames"]),
         columns=(columns[0].strip(), columns[1].strip()),
         unit=str(said["unit"] or "m"),
+        raster=read_raster(said["raster"]),
+        step_m=read_step(said["step_m"]),
         **paths,
     )
 
@@ -188,7 +194,8 @@ class _Through:
     """Tells a bar how many frames have come through."""
 
     def __init__(self, *, quiet: bool) -> None:
-        self.bar = tqdm(desc="frames", unit=" frames", file=sys.stderr, disable=quiet, leave=False, dynamic_ncols=True)
+        hidden = quiet or sys.stderr is None
+        self.bar = tqdm(desc="frames", unit=" frames", file=sys.stderr, disable=hidden, leave=False, dynamic_ncols=True)
 
     def __call__(self, done: int) -> None:
         self.bar.update(done - self.bar.n)

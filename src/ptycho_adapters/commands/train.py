@@ -13,7 +13,7 @@ import numpy as np
 
 from ptycho_adapters.command_line import console
 from ptycho_adapters.command_line.run_request import RunRequest, add_run_options
-from ptycho_adapters.command_line.scan_input import existing, say_findings
+from ptycho_adapters.command_line.scan_input import existing, naming, say_findings
 from ptycho_adapters.command_line.show_config import show_settings
 from ptycho_adapters.command_line.training_scans import read_training_scans, read_validation_scan, training_files
 from ptycho_adapters.common.groups import held_out_fraction, training_set_for
@@ -74,7 +74,8 @@ def run(typed: Mapping[str, object]) -> None:
     scans = read_training_scans(files, request, payload)
     found = _findings(files, scans)
     data = _grouped(request, payload, files, scans)
-    model, seconds = _train(request, payload, data)
+    with naming(*files.train):
+        model, seconds = _train(request, payload, data)
     _report(model, seconds, files, scans, found)
 
 

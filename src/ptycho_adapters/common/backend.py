@@ -52,8 +52,8 @@ class Framework(Protocol):
         """Train on groups that have been drawn."""
         ...
 
-    def reconstruct(self, model: ModelRecord, scan: Scan, payload: InferencePayload) -> Reconstruction:
-        """Reconstruct a scan."""
+    def reconstruct(self, model: ModelRecord, scan: Scan, payload: InferencePayload | None = None) -> Reconstruction:
+        """Reconstruct a scan; without a payload under the settings that the backend takes by default."""
         ...
 
     def generalist_for(self, scan: Scan) -> ModelRecord:

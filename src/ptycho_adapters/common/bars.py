@@ -1,4 +1,4 @@
-"""Progress bars on standard error: of one look, in terminals and in log files."""
+"""Progress bars on standard error: of one look, in terminals and in log files; none where there is no such stream."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ def fraction_bar(what: str, done: float) -> tqdm[Any]:
         file=sys.stderr,
         mininterval=_interval_s(),
         dynamic_ncols=True,
+        disable=sys.stderr is None,
     )
 
 
@@ -37,9 +38,9 @@ def counted(number: int, what: str, *, shown: bool) -> Iterable[int]:
         mininterval=_interval_s(),
         dynamic_ncols=True,
         leave=False,
-        disable=not shown,
+        disable=not shown or sys.stderr is None,
     )
 
 
 def _interval_s() -> float:
-    return _TERMINAL_INTERVAL_S if sys.stderr.isatty() else _LOG_INTERVAL_S
+    return _TERMINAL_INTERVAL_S if sys.stderr is not None and sys.stderr.isatty() else _LOG_INTERVAL_S

@@ -38,7 +38,8 @@ class CnnStructure:
         filters_scale: factor on the number of channels.
         block_attention: channel and spatial attention (Woo et al., ECCV 2018) after each encoder block.
         amplitude_channels: channels of the amplitude head: `channels`, or 1 that all patches share.
-        outer_channels: decoder channels given to the ring of the patch.
+        ring: whether patches have one; without it they are their centre, in zeros.
+        outer_channels: decoder channels given to the ring of the patch, or to nothing.
         outer_width: channels of the ring's convolutions.
         activation: of the amplitude in the centre of the patch; the ring has SiLU in both heads.
         combination: what the heads mean. `polar`: amplitude and phase; `cartesian`: the same numbers taken as real and
@@ -59,6 +60,7 @@ class CnnStructure:
     combination: Combination = "polar"
     input_rms: float = 0.5
     object_scale: float | None = 1.0
+    ring: bool = True
 
     @property
     def encoder_channels(self) -> tuple[int, ...]:

@@ -5,13 +5,17 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Literal
 
+import attrs
+
 from ptycho_core.errors import ConfigError, Problem
 
 if TYPE_CHECKING:
     from ptycho_core.config import PyTorchExecutionConfig, TorchTrainingConfig
 
+Watched = Literal["train", "held out"]
 
-def watched_loss(execution: PyTorchExecutionConfig, loss_name: str, *, validates: bool) -> Literal["train", "held out"]:
+
+def watched_loss(execution: PyTorchExecutionConfig, loss_name: str, *, validates: bool) -> Watched:
     """Loss that ranks checkpoints and ends runs.
 
     Args:
@@ -23,7 +27,7 @@ def watched_loss(execution: PyTorchExecutionConfig, loss_name: str, *, validates
     Raises:
         ConfigError: there is no metric of that name.
     """
-    known: dict[str, Literal["train", "held out"]] = {
+    known: dict[str, Watched] = {
         "train_loss": "train",
         "val_loss": "held out" if validates else "train",
     }
@@ -37,6 +41,14 @@ def watched_loss(execution: PyTorchExecutionConfig, loss_name: str, *, validates
     return names[asked]
 
 
+@attrs.define
+class PatienceState:
+    """What a detector of an end of progress remembers: the best loss, its sign turned where high is good."""
+
+    best: float = math.inf
+    waited: int = 0
+
+
 class Patience:
     """Ends a training that makes no progress.
 
@@ -47,15 +59,17 @@ class Patience:
     def __init__(self, execution: PyTorchExecutionConfig) -> None:
         self._sign = 1.0 if execution.checkpoint_mode == "min" else -1.0
         self._patience = execution.early_stop_patience
-        self._best, self._waited = math.inf, 0
+        self.state = PatienceState()
 
     def ends(self, loss: float) -> bool:
-        """Take an epoch's loss into account, and tell whether it is to be the last one."""
-        if self._sign * loss < self._best:
-            self._best, self._waited = self._sign * loss, 0
+        """Take an epoch's loss into account, and tell whether it is to be the last one: at once if it is no number."""
+        if not math.isfinite(loss):
+            return True
+        if self._sign * loss < self.state.best:
+            self.state = PatienceState(best=self._sign * loss)
             return False
-        self._waited += 1
-        return self._waited >= self._patience
+        self.state.waited += 1
+        return self.state.waited >= self._patience
 
 
 def start_is_kept(start_loss: float, end_loss: float) -> bool:
@@ -63,13 +77,13 @@ def start_is_kept(start_loss: float, end_loss: float) -> bool:
     return math.isfinite(start_loss) and not end_loss < start_loss
 
 
+@attrs.define
 class PlateauState:
     """What a plateau detector remembers."""
 
-    def __init__(self, best: float = float("inf"), waited: int = 0, factor: float = 1.0) -> None:
-        self.best = best
-        self.waited = waited
-        self.factor = factor
+    best: float = math.inf
+    waited: int = 0
+    factor: float = 1.0
 
 
 class Plateau:

@@ -36,7 +36,25 @@ class Pace:
         self._max_time_s = None if limit.left_s is None else max(1e-3, limit.left_s - tail_s)
         self._clock = Clock(limit.now)
         self._steps_s: deque[float] = deque(maxlen=_RECENT_STEPS)
+        self._first = True
         self.steps = 0
+
+    @property
+    def elapsed_s(self) -> float:
+        """Seconds since the start of the run, those before it was taken up included."""
+        return self._clock.elapsed_s
+
+    def take_up(self, steps: int, elapsed_s: float) -> None:
+        """Go on from where a run stopped, with all of the limit once more; the schedule is that of both together.
+
+        Args:
+            steps: that it had done.
+            elapsed_s: seconds that it had taken.
+        """
+        self.steps = steps
+        self._clock.set(elapsed_s)
+        if self._max_time_s is not None:
+            self._max_time_s += elapsed_s
 
     @contextmanager
     def step(self) -> Iterator[float]:
@@ -44,8 +62,9 @@ class Pace:
         progress = self._progress
         yield learning_rate_factor(self._config, progress)
         # What happens once, such as the tracing of a graph, says nothing about the next step.
-        if self.steps:
+        if not self._first:
             self._steps_s.append(self._clock.elapsed_s - progress.elapsed_s)
+        self._first = False
         self.steps += 1
 
     @property

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from ptycho_core.config.payload import TrainingPayload
 
 _MOST_CHANNELS, _WIDEST = 256, 4096
+_LATER: Mapping[str, object] = {"ring": True}  # where an archive does not say it
 _NAMES = tuple(field.name for field in attrs.fields(CnnStructure))
 
 
@@ -35,6 +36,7 @@ def structure_problems(found: object, payload: TrainingPayload, path: str) -> It
         payload: the settings beside it, which it must not contradict.
         path: where it stands.
     """
+    found = {**_LATER, **found} if isinstance(found, dict) else found
     if not isinstance(found, dict) or found.keys() != {*_NAMES} or payload.pt_model_config.architecture != "cnn":
         expected = f"{', '.join(_NAMES)}, of a cnn"
         yield Problem(path=path, expected=expected, found=repr(found)[:80])
@@ -51,7 +53,7 @@ def structure_problems(found: object, payload: TrainingPayload, path: str) -> It
 
 def structure_from_json(found: Mapping[str, object]) -> CnnStructure:
     """Give the structure that was looked at and had no problems."""
-    return CnnStructure(**found)  # type: ignore[arg-type] # structure_problems has checked every field
+    return CnnStructure(**{**_LATER, **found})  # type: ignore[arg-type] # structure_problems has checked every field
 
 
 def _is_whole(value: object, largest: int) -> bool:
@@ -71,6 +73,7 @@ _RULES: Mapping[str, tuple[str, Callable[[object], bool]]] = {
     "amplitude_channels": (f"1 to {_MOST_CHANNELS}", lambda value: _is_whole(value, _MOST_CHANNELS)),
     "outer_channels": (f"1 to {_WIDEST}", lambda value: _is_whole(value, _WIDEST)),
     "outer_width": (f"1 to {_WIDEST}", lambda value: _is_whole(value, _WIDEST)),
+    "ring": ("true or false", lambda value: isinstance(value, bool)),
     "activation": ("an activation", lambda value: value in get_args(Activation)),
     "combination": ("a combination", lambda value: value in get_args(Combination)),
     "input_rms": ("a positive number", _is_positive),

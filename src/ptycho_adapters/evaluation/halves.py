@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ptycho_adapters.common.consistency import split_half_agreement
+from ptycho_adapters.frameworks import model_with_backend
 from ptycho_core.errors import Problem, ProblemsError, ScanError, ScanFileError
 
 if TYPE_CHECKING:
@@ -28,13 +30,14 @@ def compare_halves(scan: Scan, archive: Path, area: Area, settings: ComparisonSe
     Raises:
         PtychoError: the scan or the model cannot be used.
     """
-    from ptycho_adapters.torch_backend import load_archive  # noqa: PLC0415 - torch takes seconds
-    from ptycho_adapters.torch_backend.inference.consistency import split_half_agreement  # noqa: PLC0415
-
-    model = load_archive(archive)
+    backend, model = model_with_backend(archive)
     try:
         return split_half_agreement(
-            model, scan, threshold=area.coverage_threshold, margin_px=area.margin_px, settings=settings
+            lambda half: backend.reconstruct(model, half),
+            scan,
+            threshold=area.coverage_threshold,
+            margin_px=area.margin_px,
+            settings=settings,
         )
     except ScanError as error:
         raise ScanFileError(name, error.problems) from error

@@ -17,6 +17,7 @@ from ptycho_adapters.files.in_place import sealed
 from ptycho_core.any_array import AnyArray, describe
 from ptycho_core.errors import Problem, ScanFileError
 from ptycho_core.measurement.checks import PATTERN_DTYPES
+from ptycho_core.memory import in_units
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -32,7 +33,6 @@ _WIDENED: Mapping[_Dtype, _Dtype] = {
 }
 # Looked at as unsigned ones once it is known that none is negative.
 _SIGNED = (np.dtype(np.int16), np.dtype(np.int32))
-_GIB = 1 << 30
 
 
 def map_name(path: Path) -> str:
@@ -83,7 +83,7 @@ class PatternMap:
             return Problem(path=key, expected=f"frames that continue {describe(before)}", found=found)
         n_bytes, free = int(np.prod(shape)) * kept_as.itemsize, shutil.disk_usage(self._path.parent).free
         if n_bytes > free:
-            expected, found = f"room for {n_bytes / _GIB:.1f} GiB in {self._path.parent}", f"{free / _GIB:.1f} GiB free"
+            expected, found = f"room for {in_units(n_bytes)} in {self._path.parent}", f"{in_units(free)} free"
             return Problem(path=key, expected=expected, found=found, fix="choose another folder for the map")
         n_before = 0 if before is None else len(before)
         with self._path.open("wb" if before is None else "r+b") as stream:

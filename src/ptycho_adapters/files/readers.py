@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ptycho_adapters.files.formats.cxi.reader import TITLE as CXI_TITLE
 from ptycho_adapters.files.formats.cxi.reader import cxi_patterns, is_cxi, read_cxi_scan
+from ptycho_adapters.files.formats.every_measured import MEASURED
 from ptycho_adapters.files.formats.fold_slice import TITLE as FOLD_SLICE_TITLE
 from ptycho_adapters.files.formats.fold_slice import fold_slice_patterns, is_fold_slice, read_fold_slice_scan
 from ptycho_adapters.files.formats.npz.reader import npz_patterns, read_npz_scan
@@ -53,9 +54,24 @@ READERS: tuple[Reader, ...] = (
         recognises=is_fold_slice,
         read=read_fold_slice_scan,
         patterns=fold_slice_patterns,
+        takes_stated=True,
     ),
-    Reader(format=ScanFormat.PTYPY, title=PTYD_TITLE, recognises=is_ptyd, read=read_ptyd_scan, patterns=ptyd_patterns),
-    Reader(format=ScanFormat.CXI, title=CXI_TITLE, recognises=is_cxi, read=read_cxi_scan, patterns=cxi_patterns),
+    Reader(
+        format=ScanFormat.PTYPY,
+        title=PTYD_TITLE,
+        recognises=is_ptyd,
+        read=read_ptyd_scan,
+        patterns=ptyd_patterns,
+        takes_stated=True,
+    ),
+    Reader(
+        format=ScanFormat.CXI,
+        title=CXI_TITLE,
+        recognises=is_cxi,
+        read=read_cxi_scan,
+        patterns=cxi_patterns,
+        takes_stated=True,
+    ),
     Reader(
         format=ScanFormat.PTYCHODUS_TRAINING,
         title=TRAINING_TITLE,
@@ -77,6 +93,7 @@ READERS: tuple[Reader, ...] = (
         read=refuse_product_as_scan,
         patterns=no_patterns,
     ),
+    *(measured.reader() for measured in MEASURED),
     # What is an NPZ and nothing more special is a scan with the legacy keys; its reader says what is missing.
     Reader(format=ScanFormat.NPZ, title="NPZ", recognises=_is_any_npz, read=read_npz_scan, patterns=npz_patterns),
 )
@@ -96,6 +113,11 @@ def choose_reader(evidence: Evidence) -> Reader:
     titles = " or ".join(reader.title for reader in READERS if reader.patterns is not no_patterns)
     problem = Problem(path="file", expected=f"a scan in {titles} format", found=describe_evidence(evidence))
     raise ScanFileError(str(evidence.path), [problem])
+
+
+def title_of(evidence: Evidence) -> str:
+    """Give the name of a file's format for people; what it is made of where no format fits."""
+    return next((reader.title for reader in READERS if reader.recognises(evidence)), str(evidence.container))
 
 
 def describe_evidence(evidence: Evidence) -> str:

@@ -12,10 +12,13 @@ import numpy as np
 import numpy.typing as npt
 
 from ptycho_adapters.files.pattern_map import PatternMap
+from ptycho_adapters.files.stated import Stated
 from ptycho_core.errors import Problem, ScanFileError
 from ptycho_core.measurement.arrays import Patterns, as_probe
 from ptycho_core.measurement.frames import frame_slices
 from ptycho_core.measurement.scan import MeasurementDomain, Scan
+
+_RASTER_AXES = 4
 
 
 class ScanFormat(StrEnum):
@@ -29,6 +32,11 @@ class ScanFormat(StrEnum):
     CXI = "cxi"
     PTYCHOSHELVES = "ptychoshelves"
     PTYPY = "ptypy"
+    PTYLAB = "ptylab"
+    EMD = "emd"
+    EMPAD = "empad"
+    NEXUS = "nexus"
+    FRAMES = "frames"
     TIFF = "tiff"
 
 
@@ -52,6 +60,12 @@ class ArrayFacts:
     def nbytes(self) -> int:
         """Bytes that the array takes in memory."""
         return math.prod(self.shape) * self.dtype.itemsize
+
+    def as_stack(self) -> ArrayFacts:
+        """Give (rows, columns, H, W) as (n, H, W), and anything else as it is."""
+        if len(self.shape) != _RASTER_AXES:
+            return self
+        return ArrayFacts(shape=(self.shape[0] * self.shape[1], *self.shape[2:]), dtype=self.dtype)
 
 
 @attrs.frozen(kw_only=True)
@@ -124,6 +138,7 @@ class ReadRequest:
         probe: where the probe comes from when it is not to be the one in the files.
         pattern_map: where the patterns are to be put, which are then never in memory together; None for memory.
         detector_check: what is done about pixels and frames that are no measurement.
+        stated: lengths and positions that outrank those of the file.
     """
 
     domain: MeasurementDomain | None = None
@@ -131,6 +146,7 @@ class ReadRequest:
     probe: ProbeSource | None = None
     pattern_map: PatternMap | None = None
     detector_check: DetectorCheck = DetectorCheck.MASK
+    stated: Stated = attrs.field(factory=Stated)
 
 
 @attrs.frozen(kw_only=True)
@@ -165,6 +181,7 @@ class Reader:
         read: reads the scan; raises ScanFileError and nothing else for any content.
         patterns: name of the patterns' array in the evidence, for facts and size checks; None when it takes more than
             a name, or when the file holds none.
+        takes_stated: whether lengths and positions may be said beside the file.
     """
 
     format: ScanFormat
@@ -172,6 +189,7 @@ class Reader:
     recognises: Callable[[Evidence], bool]
     read: Callable[[Path, ReadRequest], Scan]
     patterns: Callable[[Evidence], ArrayFacts | None]
+    takes_stated: bool = False
 
 
 def refuse_product(path: Path, request: ReadRequest, title: str) -> None:
@@ -203,6 +221,14 @@ def mean_photons(patterns: Patterns, domain: MeasurementDomain) -> float:
     return total / max(len(patterns), 1)
 
 
+MISSING_PROBE = Problem(
+    path="probe",
+    expected="an illumination",
+    found="none in the file",
+    fix="give one with probe=, --probe FILE or --probe-model",
+)
+
+
 def choose_probe(
     own: npt.ArrayLike | None, request: ReadRequest, setting: ProbeSetting, notes: dict[str, str]
 ) -> npt.NDArray[np.complex64] | Problem:
@@ -222,9 +248,4 @@ def choose_probe(
         return as_probe(request.probe(setting))
     if own is not None:
         return as_probe(own)
-    return Problem(
-        path="probe",
-        expected="an illumination",
-        found="none in the file",
-        fix="give one with probe=, --probe FILE or --probe-model",
-    )
+    return MISSING_PROBE

@@ -69,15 +69,41 @@ def read_scan(
         probe=probe,
         detector_check=_as_check(detector_check),
     )
+    return read_requested(path, request, memory_map)
+
+
+def read_requested(path: Path, request: ReadRequest, memory_map: str | Path | None = None) -> Scan:
+    """Read a scan as `read_scan` does, with what was said about it as one record.
+
+    Args:
+        path: the file.
+        request: what was said, lengths and positions included, which outrank those of the file.
+        memory_map: folder for a scan that is larger than the memory.
+
+    Raises:
+        FileNotFoundError: when there is no such file.
+        ScanFileError: when it is no scan, when lengths or positions were said of a format that says them itself, or
+            when it does not fit into memory.
+        OSError: when the map cannot be written.
+    """
     if request.product is not None and not request.product.exists():
-        msg = f"Product file not found: {product}"
+        msg = f"Product file not found: {request.product}"
         raise FileNotFoundError(msg)
     evidence = gather_evidence(path)
     try:
         reader = choose_reader(evidence)
+        _check_stated(reader, request, path)
         return reader.read(path, request) if memory_map is None else _mapped(reader, path, request, Path(memory_map))
     except MemoryError:
         raise ScanFileError(str(path), [_TOO_LARGE]) from None
+
+
+def _check_stated(reader: Reader, request: ReadRequest, path: Path) -> None:
+    """Refuse what was said about the experiment of a file that says all of it in its own words."""
+    if request.stated.names and not reader.takes_stated:
+        said = ", ".join(name.replace("_", " ") for name in request.stated.names)
+        expected, fix = f"no such flags: {reader.title} says it in the file", "change it with ptycho prepare IN OUT.npz"
+        raise ScanFileError(str(path), [Problem(path="experiment", expected=expected, found=said, fix=fix)])
 
 
 def _mapped(reader: Reader, path: Path, request: ReadRequest, folder: Path) -> Scan:

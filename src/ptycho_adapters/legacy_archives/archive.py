@@ -12,7 +12,7 @@ import numpy as np
 from ptycho_adapters.legacy_archives.keras_model import read_keras_model
 from ptycho_adapters.legacy_archives.parameters import BundleFacts, LegacyParameters, check_bundle, check_parameters
 from ptycho_adapters.legacy_archives.pickled_values import read_parameters
-from ptycho_adapters.legacy_archives.roles import NetworkFacts, Weights, facts_of
+from ptycho_adapters.legacy_archives.roles import HEADS, NetworkFacts, Weights, facts_of, ring_roles
 from ptycho_adapters.legacy_archives.saved_model import read_saved_model
 from ptycho_adapters.legacy_archives.torch_state import read_torch_file
 from ptycho_adapters.legacy_archives.zip_members import DAMAGE, opened
@@ -117,10 +117,11 @@ def _mark(members: Members) -> str:
 def _read_keras(members: Members, parameters: LegacyParameters) -> LegacyArchive:
     subject = f"{members.subject} ({_KERAS})"
     graph, weights = read_keras_model(members.read(_KERAS), parameters.N, subject)
-    network = facts_of(weights, parameters.N, graph.combination, subject)
+    network = facts_of(weights, parameters.N, graph.combination, subject, ring=graph.ring)
     problems = []
     for path, expected, stated in (
-        ("amp_activation", "sigmoid", graph.activation),
+        ("amp_activation", parameters.activation, graph.activation),
+        ("probe.big", str(parameters.ring), str(graph.ring)),
         ("channels", str(network.channels), str(graph.channels)),
         ("outer channels", str(network.outer_channels), str(graph.outer_channels)),
     ):
@@ -140,12 +141,12 @@ def _read_keras(members: Members, parameters: LegacyParameters) -> LegacyArchive
 def _read_saved_model(members: Members, parameters: LegacyParameters) -> LegacyArchive:
     subject = f"{members.subject} ({_VARIABLES})"
     index, data = members.read(_INDEX, _LARGEST_INDEX), members.read(_DATA)
-    weights = read_saved_model(index, data, parameters.N, subject)
+    weights = read_saved_model(index, data, parameters.N, subject, ring=parameters.ring)
     return LegacyArchive(
         generation=Generation.SAVED_MODEL,
         parameters=parameters,
         bundle=BundleFacts(),
-        network=facts_of(weights, parameters.N, "polar", subject),
+        network=facts_of(weights, parameters.N, "polar", subject, ring=parameters.ring),
         weights=weights,
     )
 
@@ -159,18 +160,24 @@ def _read_torch(members: Members, parameters: LegacyParameters) -> LegacyArchive
         notes = f"{members.subject} ({_NOTES})"
         bundle = check_bundle(read_torch_file(members.read(_NOTES, _LARGEST_NOTES), notes), parameters, notes)
     raise_if_any(ArchiveError, subject, _state_problems(state, len(content)))
+    unread = _UNREAD if parameters.ring else _UNREAD | _rings()
     weights = {
         name.removeprefix(_PREFIX): np.ascontiguousarray(value)
         for name, value in state.items()
-        if isinstance(value, np.ndarray) and name.removeprefix(_PREFIX) not in _UNREAD
+        if isinstance(value, np.ndarray) and name.removeprefix(_PREFIX) not in unread
     }
     return LegacyArchive(
         generation=Generation.TORCH,
         parameters=parameters,
         bundle=bundle,
-        network=facts_of(weights, parameters.N, "polar", subject),
+        network=facts_of(weights, parameters.N, "polar", subject, ring=parameters.ring),
         weights=weights,
     )
+
+
+def _rings() -> frozenset[str]:
+    """Weights of rings, which a torch bundle has whether its network passes them or not."""
+    return frozenset(f"{role}.{part}" for head in HEADS for role in ring_roles(head) for part in ("weight", "bias"))
 
 
 def _state_problems(state: Mapping[str, object], n_bytes: int) -> Iterator[Problem]:

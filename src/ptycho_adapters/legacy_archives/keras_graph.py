@@ -46,7 +46,8 @@ class KerasGraph:
         layers: name of the layer of each convolution, by its role.
         combination: what the two heads mean.
         activation: of the amplitude.
-        outer_channels: channels of the last decoder block that go to the ring.
+        ring: whether patches have one.
+        outer_channels: channels of the last decoder block that go to the ring, or to nothing.
         channels: patterns that the network sees together.
         convolutions: names of all layers that are convolutions.
     """
@@ -54,6 +55,7 @@ class KerasGraph:
     layers: Mapping[str, str]
     combination: Combination
     activation: str
+    ring: bool
     outer_channels: int
     channels: int
     convolutions: frozenset[str]
@@ -154,7 +156,7 @@ class _Walk:
         for head, parent in zip(_ANCHORS, made.parents, strict=True):
             decoded, anchor, cut = self._head(head, parent)
             outer.add(cut)
-            activation = str(anchor.config.get("activation_name")) if head == "amp" else activation
+            activation = self._named(anchor) if head == "amp" else activation
             bottoms.append(self._decoder(head, decoded))
         if bottoms[0] != bottoms[1] or len(outer) != 1:
             raise _UnknownError("config.json.obj", "two heads of one encoder, alike in channels", "others")
@@ -166,26 +168,45 @@ class _Walk:
             layers=self._roles,
             combination="polar" if made.config.get("use_polar", False) is True else "cartesian",
             activation=activation,
+            ring=self._ringed(made.parents[0]),
             outer_channels=outer.pop(),
             channels=channels,
             convolutions=convolutions,
         )
 
     def _head(self, head: str, name: str) -> tuple[str, _Layer, int]:
-        """Go through a head; give where it begins, its activation and the channels of its ring."""
-        centre, ring = self._expect(name, "Add", parents=2).parents
+        """Go through a head; give where it begins, its activation and the channels that are not for its centre."""
+        ringed = self._ringed(name)
+        centre, ring = self._expect(name, "Add", parents=2).parents if ringed else (name, "")
         quarter = self._size // 4
         padded = self._expect(centre, "ZeroPadding2D", {"padding": [[quarter, quarter]] * 2})
         anchor = self._activation(head, padded.parents[0])
         (centre_cut,) = self._convolution(centre_role(head), anchor.parents[0], "linear").parents
         inner = self._expect(centre_cut, "GetItem")
+        if not ringed:
+            return inner.parents[0], anchor, self._left_out(inner)
         outer = self._expect(self._ring(head, ring), "GetItem")
-        count = outer.cut[0] if outer.cut is not None else None
-        cuts_meet = inner.cut == (None, count) and outer.cut == (count, None)
-        if not isinstance(count, int) or count >= 0 or not cuts_meet or inner.parents != outer.parents:
+        count = self._left_out(inner)
+        if outer.cut != (-count, None) or inner.parents != outer.parents:
             expected = "a cut into two, as its twin has it"
             raise _UnknownError(f"config.json.{outer.name}", expected, f"{inner.cut} and {outer.cut}")
-        return inner.parents[0], anchor, -count
+        return inner.parents[0], anchor, count
+
+    def _ringed(self, name: str) -> bool:
+        """Tell whether a head adds a ring to its centre."""
+        layer = self._layers.get(name)
+        return layer is None or layer.kind != "ZeroPadding2D"
+
+    def _left_out(self, inner: _Layer) -> int:
+        """Give the number of channels that do not go to the centre."""
+        start, count = inner.cut or (None, None)
+        if start is not None or not isinstance(count, int) or isinstance(count, bool) or count >= 0:
+            raise _UnknownError(f"config.json.{inner.name}", "all channels but the last few", f"{inner.cut}")
+        return -count
+
+    def _named(self, anchor: _Layer) -> str:
+        stated = str(anchor.config.get("activation_name"))
+        return "silu" if stated == "swish" else stated
 
     def _activation(self, head: str, name: str) -> _Layer:
         anchor = self._expect(name, "ActivationLayer")

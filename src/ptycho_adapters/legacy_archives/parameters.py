@@ -8,6 +8,7 @@ import attrs
 import numpy as np
 from numpy.typing import NDArray
 
+from ptycho_adapters.legacy_archives.roles import Activation
 from ptycho_core.errors import ArchiveError, Problem, raise_if_any
 
 if TYPE_CHECKING:
@@ -19,13 +20,17 @@ _SIZES = (64, 128, 256)
 _LARGEST_GRID, _LARGEST_SCALE, _LARGEST_MARGIN = 16, 64, 4096
 # Other values change the network or its object in a way that no archive at hand shows.
 _ONLY: Mapping[str, object] = {
-    "object.big": True,
-    "probe.big": True,
-    "probe.mask": False,
     "pad_object": True,
     "gaussian_smoothing_sigma": 0.0,
-    "amp_activation": "sigmoid",
     "model_type": "pinn",
+}
+_TRUTHS = ("object.big", "probe.big", "probe.mask")
+_ACTIVATIONS: Mapping[str, Activation] = {
+    "sigmoid": "sigmoid",
+    "swish": "silu",
+    "silu": "silu",
+    "softplus": "softplus",
+    "relu": "relu",
 }
 _ONLY_IF_SAID: Mapping[str, object] = {"architecture": "cnn", "set_phi": False}
 _OF_TORCH: Mapping[str, object] = {
@@ -34,7 +39,6 @@ _OF_TORCH: Mapping[str, object] = {
     "cnn_output_mode": "amp_phase",
     "use_shared_decoder": False,
     "batch_norm": False,
-    "amp_activation": "sigmoid",
     "probe_mask": False,
     "probe_mask_tensor": None,
     "use_legacy_decoder_channel_override": False,
@@ -43,8 +47,6 @@ _OF_TORCH: Mapping[str, object] = {
     "cbam_decoder": False,
     "eca_decoder": False,
     "spatial_decoder": False,
-    "object_big": True,
-    "probe_big": True,
     "pad_object": True,
     "gaussian_smoothing_sigma": 0.0,
     "physics_forward_mode": "amplitude",
@@ -62,18 +64,24 @@ class LegacyParameters:
     Attributes:
         N: side of a pattern in px.
         gridsize: patterns seen together form a gridsize x gridsize group.
+        merges: whether the patches of a group are laid on one canvas; else a group is one pattern.
+        ring: whether patches have a ring around their centre.
+        activation: of the amplitude.
         n_filters_scale: factor on the number of channels.
         offset: shift between group members in px, for the canvas of a group; None in torch bundles.
         max_position_jitter: its margin in px; None in torch bundles.
         nphotons: photons per pattern as declared; None if not said.
         intensity_scale: of predicted amplitudes over normalised ones; None if not said.
         probe_scale: divisor of the probe; None if not said.
-        probe: (N, N) complex64 in the scale of normalised patterns; None in torch bundles.
+        probe: (N, N) complex64 in the scale of normalised patterns, masked as for the training; None in torch bundles.
         version: of the archive's own format; empty if not said.
     """
 
     N: int
     gridsize: int
+    merges: bool
+    ring: bool
+    activation: Activation
     n_filters_scale: int
     offset: int | None
     max_position_jitter: int | None
@@ -104,6 +112,7 @@ def check_parameters(found: Mapping[str, object], subject: str, *, with_probe: b
         whole |= dict.fromkeys(("offset", "max_position_jitter"), range(_LARGEST_MARGIN))
     problems = [problem for name, allowed in whole.items() for problem in _whole_problems(found, name, allowed)]
     problems += _refusals(found, _ONLY)
+    problems += _choices(found, of_torch=not with_probe)
     problems += _refusals({**_ONLY_IF_SAID, **found}, _ONLY_IF_SAID)
     probe = found.get("probe") if with_probe else None
     if with_probe and not problems:
@@ -112,16 +121,51 @@ def check_parameters(found: Mapping[str, object], subject: str, *, with_probe: b
     version = found.get("_version")
     return LegacyParameters(
         N=_integer(found["N"]),
-        gridsize=_integer(found["gridsize"]),
+        # Torch's network then sees each pattern on its own, whatever the grid.
+        gridsize=_integer(found["gridsize"]) if with_probe or found["object.big"] else 1,
+        merges=bool(found["object.big"]),
+        ring=bool(found["probe.big"]),
+        activation=_activation(found, of_torch=not with_probe),
         n_filters_scale=_integer(found["n_filters_scale"]),
         offset=_integer(found["offset"]) if with_probe else None,
         max_position_jitter=_integer(found["max_position_jitter"]) if with_probe else None,
         nphotons=_positive(found.get("nphotons")),
         intensity_scale=_positive(found.get("intensity_scale")),
         probe_scale=_positive(found.get("probe_scale")),
-        probe=np.ascontiguousarray(probe[..., 0], np.complex64) if isinstance(probe, np.ndarray) else None,
+        probe=_effective(probe, masked=bool(found["probe.mask"])) if isinstance(probe, np.ndarray) else None,
         version=version[:20] if isinstance(version, str) else "",
     )
+
+
+def _choices(found: Mapping[str, object], *, of_torch: bool) -> Iterator[Problem]:
+    """Look at settings of which several values are known how to follow."""
+    for name in _TRUTHS:
+        if not isinstance(found.get(name), bool):
+            yield Problem(path=name, expected="True or False", found=_shown(found.get(name, "none")))
+    if found.get("amp_activation") not in _ACTIVATIONS:
+        shown = _shown(found.get("amp_activation", "none"))
+        yield Problem(path="amp_activation", expected=" or ".join(map(repr, _ACTIVATIONS)), found=shown, fix=_FIX)
+    if of_torch and found.get("probe.mask") is True:
+        yield Problem(path="probe.mask", expected="False, in a torch bundle", found="True", fix=_FIX)
+    if not of_torch and found.get("object.big") is False and found.get("gridsize") != 1:
+        expected = "1 where object.big is False"
+        yield Problem(path="gridsize", expected=expected, found=_shown(found.get("gridsize", "none")), fix=_FIX)
+
+
+def _activation(found: Mapping[str, object], *, of_torch: bool) -> Activation:
+    known = _ACTIVATIONS[str(found["amp_activation"])]
+    # Torch's network has two, and takes the second for every name that is not the first's.
+    return "silu" if of_torch and known != "sigmoid" else known
+
+
+def _effective(probe: AnyArray, *, masked: bool) -> NDArray[np.complex64]:
+    """Give the probe that a training had: where it was masked, a disc of half the pattern's width."""
+    whole = np.ascontiguousarray(probe[..., 0], np.complex64)
+    if not masked:
+        return whole
+    size = len(whole)
+    place = np.arange(size) - size // 2 + 0.5
+    return np.where(np.hypot(place[:, None], place) < size // 4, whole, np.complex64(0))
 
 
 @attrs.frozen(kw_only=True)
@@ -146,7 +190,17 @@ def check_bundle(metadata: Mapping[str, object], parameters: LegacyParameters, s
         problem = Problem(path="model_config, data_config", expected="two dicts", found="something else")
         raise ArchiveError(subject, [problem])
     problems = _refusals({**_OF_TORCH, **model}, _OF_TORCH, "model_config.")
-    same = {"N": (data, parameters.N), "n_filters_scale": (model, parameters.n_filters_scale)}
+    model = {"object_big": parameters.merges, "probe_big": parameters.ring, **model}
+    same = {
+        "N": (data, parameters.N),
+        "n_filters_scale": (model, parameters.n_filters_scale),
+        "object_big": (model, parameters.merges),
+        "probe_big": (model, parameters.ring),
+    }
+    stated = model.get("amp_activation")
+    if stated is not None and (str(stated).lower() == "sigmoid") != (parameters.activation == "sigmoid"):
+        expected = f"{parameters.activation}, as in params.dill"
+        problems.append(Problem(path="model_config.amp_activation", expected=expected, found=_shown(stated)))
     for name, (notes, wanted) in same.items():
         if notes.get(name) != wanted:
             found = _shown(notes.get(name))

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from ptycho_core.any_array import AnyArray
 
 Combination = Literal["polar", "cartesian"]
+Activation = Literal["silu", "sigmoid", "softplus", "relu"]
 Weights = dict[str, NDArray[np.float32]]
 
 _ROOT = "autoencoder"
@@ -31,8 +32,9 @@ class NetworkFacts:
         channels: patterns that it sees together.
         amplitude_channels: of the amplitude head, `channels` or 1.
         last_channels: out of the encoder.
-        outer_channels: decoder channels given to the ring of the patch.
-        outer_width: channels of the ring's convolutions.
+        ring: whether its patches have one.
+        outer_channels: decoder channels given to the ring of the patch, or to nothing.
+        outer_width: channels of the ring's convolutions; 1 without a ring.
         block_attention: whether the encoder has attention.
         combination: what the two heads mean.
     """
@@ -40,6 +42,7 @@ class NetworkFacts:
     channels: int
     amplitude_channels: int
     last_channels: int
+    ring: bool
     outer_channels: int
     outer_width: int
     block_attention: bool
@@ -67,9 +70,13 @@ def centre_role(head: str) -> str:
     return f"{_ROOT}.decoder_{head}.{head}.conv1"
 
 
-def every_role(depth: int) -> list[str]:
+def every_role(depth: int, *, ring: bool) -> list[str]:
     """Give all convolutions of a network whose encoder has `depth` blocks."""
-    heads = [role for head in HEADS for role in (*decoder_roles(head, depth), centre_role(head), *ring_roles(head))]
+    heads = [
+        role
+        for head in HEADS
+        for role in (*decoder_roles(head, depth), centre_role(head), *(ring_roles(head) if ring else ()))
+    ]
     return [*encoder_roles(depth), *heads]
 
 
@@ -92,7 +99,9 @@ def kernel_problem(path: str, shape: Sequence[int], bias: Sequence[int]) -> Prob
     return Problem(path=path, expected="kernel (3, 3, in, out) and bias (out,)", found=found)
 
 
-def facts_of(weights: Mapping[str, AnyArray], size: int, combination: Combination, subject: str) -> NetworkFacts:
+def facts_of(
+    weights: Mapping[str, AnyArray], size: int, combination: Combination, subject: str, *, ring: bool
+) -> NetworkFacts:
     """Read off the weights what network they belong to.
 
     Args:
@@ -100,12 +109,13 @@ def facts_of(weights: Mapping[str, AnyArray], size: int, combination: Combinatio
         size: side of a pattern in px.
         combination: what the two heads mean.
         subject: archive that they are of.
+        ring: whether its patches have one.
 
     Raises:
         ArchiveError: a convolution is missing, or none of the network's.
     """
     depth = depth_of(size)
-    raise_if_any(ArchiveError, subject, _missing(weights, depth))
+    raise_if_any(ArchiveError, subject, _missing(weights, depth, ring=ring))
 
     def outputs(role: str) -> int:
         return int(weights[f"{role}.weight"].shape[0])
@@ -113,20 +123,21 @@ def facts_of(weights: Mapping[str, AnyArray], size: int, combination: Combinatio
     def inputs(role: str) -> int:
         return int(weights[f"{role}.weight"].shape[1])
 
-    encoder, ring = encoder_roles(depth), ring_roles("amp")
+    encoder, outer, last = encoder_roles(depth), ring_roles("amp"), decoder_roles("amp", depth)[-1]
     return NetworkFacts(
         channels=inputs(encoder[0]),
         amplitude_channels=outputs(centre_role("amp")),
         last_channels=outputs(encoder[-1]),
-        outer_channels=inputs(ring[0]),
-        outer_width=outputs(ring[0]),
+        ring=ring,
+        outer_channels=inputs(outer[0]) if ring else outputs(last) - inputs(centre_role("amp")),
+        outer_width=outputs(outer[0]) if ring else 1,
         block_attention=any(".attention." in name for name in weights),
         combination=combination,
     )
 
 
-def _missing(weights: Mapping[str, AnyArray], depth: int) -> Iterator[Problem]:
-    for role in every_role(depth):
+def _missing(weights: Mapping[str, AnyArray], depth: int, *, ring: bool) -> Iterator[Problem]:
+    for role in every_role(depth, ring=ring):
         kernel = weights.get(f"{role}.weight")
         if kernel is None or kernel.ndim != 4 or min(kernel.shape) == 0:
             found = "none" if kernel is None else f"shape {kernel.shape}"

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 _PREFIX = "layer_with_weights-"
 
 
-def read_saved_model(index: bytes, data: bytes, size: int, subject: str) -> Weights:
+def read_saved_model(index: bytes, data: bytes, size: int, subject: str, *, ring: bool) -> Weights:
     """Read the weights.
 
     Args:
@@ -34,12 +34,13 @@ def read_saved_model(index: bytes, data: bytes, size: int, subject: str) -> Weig
         data: `variables.data-00000-of-00001`.
         size: side of a pattern in px.
         subject: what they are called in errors.
+        ring: whether the network's patches have one.
 
     Raises:
         ArchiveError: the files are damaged; a weight is missing, unknown or of another shape.
     """
     found = read_variables(index, data, subject, _PREFIX)
-    order = in_order_of_depth(depth_of(size))
+    order = in_order_of_depth(depth_of(size), ring=ring)
     raise_if_any(ArchiveError, subject, _problems(found, order, len(data)))
     weights: Weights = {}
     for number, role in enumerate(order):
@@ -47,10 +48,11 @@ def read_saved_model(index: bytes, data: bytes, size: int, subject: str) -> Weig
     return weights
 
 
-def in_order_of_depth(depth: int) -> list[str]:
+def in_order_of_depth(depth: int, *, ring: bool) -> list[str]:
     """Give the convolutions as Keras 2 numbers them: encoder, then both decoders, rings and centres side by side."""
     branches = zip(
-        *([*decoder_roles(head, depth), *ring_roles(head), centre_role(head)] for head in HEADS), strict=True
+        *([*decoder_roles(head, depth), *(ring_roles(head) if ring else ()), centre_role(head)] for head in HEADS),
+        strict=True,
     )
     return [*encoder_roles(depth), *(role for pair in branches for role in pair)]
 

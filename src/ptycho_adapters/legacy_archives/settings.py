@@ -28,7 +28,7 @@ def legacy_payload(archive: LegacyArchive, name: str) -> TrainingPayload:
         "architecture": "cnn",
         "gridsize": known.gridsize,
         "n_filters_scale": known.n_filters_scale,
-        "amp_activation": "sigmoid",
+        "amp_activation": known.activation,
         "cbam_encoder": archive.network.block_attention,
         "n_groups": 1,
         "neighbor_count": max(_NEIGHBOURS, known.gridsize**2),

@@ -9,6 +9,7 @@ import numpy as np
 from ptycho_adapters.atomic import atomic_path
 from ptycho_adapters.plotting.complex_colours import draw_complex
 from ptycho_adapters.plotting.curves import draw_flux, draw_positions
+from ptycho_adapters.wording import printable
 from ptycho_core.measurement.inspection import CENTRE_FOUND_BY, good_pixels
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ def write_overview_png(inspection: Inspection, path: str | Path, *, title: str) 
     figure = Figure(figsize=_SIZE_IN, dpi=_DPI, layout="constrained")
     FigureCanvasAgg(figure)
     draw_overview(figure, inspection)
-    figure.suptitle(title, fontsize=12)
+    figure.suptitle(printable(title), fontsize=12, parse_math=False)
     with atomic_path(path) as partial:
         figure.savefig(partial, format="png")
 

@@ -40,12 +40,14 @@ class ClientModel:
         payload: how it was trained; None for the weights in the package.
         backend: whose it is.
         trained: the backend's own value; None for the weights in the package, which any scan's size fits.
+        refines_probe: whether the probe is refined for an answer, of which the client gets the object alone.
     """
 
     name: str
     payload: TrainingPayload | None
     backend: Backend
     trained: object | None
+    refines_probe: bool = False
 
     @property
     def keeps_probe(self) -> bool:
@@ -53,9 +55,14 @@ class ClientModel:
         return self.payload is None or not self.payload.tf_training_config.probe_trainable
 
 
-def write_shipped_model(path: Path) -> None:
-    """Write a file that the client loads as a model and that stands for the weights in the package; atomic."""
-    manifest = json.dumps({"format": _SHIPPED, "format_version": 1}, indent=2)
+def write_shipped_model(path: Path, *, refine_probe: bool = False) -> None:
+    """Write a file that the client loads as a model and that stands for the weights in the package; atomic.
+
+    Args:
+        path: the file.
+        refine_probe: refine the client's probe for the sake of the object; the client's product keeps the one it has.
+    """
+    manifest = json.dumps({"format": _SHIPPED, "format_version": 1, "refine_probe": refine_probe}, indent=2)
     with atomic_path(path) as partial, zipfile.ZipFile(partial, "w") as archive:
         archive.writestr(zipfile.ZipInfo(_MANIFEST, _EPOCH), manifest)
 
@@ -101,6 +108,15 @@ def stored_backend(archive: Path) -> Backend | None:
         return None
     # Archives of the legacy software have no manifest here and are read by the torch backend.
     return Backend.TENSORFLOW if manifest.get("backend") == Backend.TENSORFLOW else Backend.PYTORCH
+
+
+def asks_for_a_refined_probe(archive: Path) -> bool:
+    """Tell whether a file that stands for the weights in the package was written with `refine_probe`.
+
+    Raises:
+        ArchiveError: it is no archive.
+    """
+    return _manifest(archive).get("refine_probe") is True
 
 
 def stored_payload(path: Path) -> TrainingPayload | None:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 import attrs
 
+from ptycho_core.config.backend_limits import LIMITS
 from ptycho_core.config.table import TRAINING
 from ptycho_core.config.types import shown
 from ptycho_core.errors import ConfigError, Problem, raise_if_any
@@ -109,6 +110,21 @@ def tensorflow_settings(config: tensorflow_configs.TrainingConfig) -> dict[str, 
     """Give the settings of a training that the client's PtychoPINN library asks for, by canonical name."""
     own = attrs.asdict(config, recurse=False, filter=lambda field, _: field.name not in {*_PATHS, "model"})
     return {**UNATTENDED, **attrs.asdict(config.model), **own}
+
+
+def as_tensorflow_takes_them(settings: Mapping[str, object]) -> tuple[dict[str, object], dict[str, str]]:
+    """Give the settings of a training without what TensorFlow does its own way, and what it cannot do, with the reason.
+
+    The client asks for a trainable intensity scale unless somebody says otherwise; the measured flux is taken then.
+    """
+    own = dict(settings)
+    if own.get("intensity_scale_trainable") is True:
+        del own["intensity_scale_trainable"]
+    limits = LIMITS["tensorflow"]
+    beyond = {
+        name: limits[name].why for name, value in own.items() if name in limits and not limits[name].honours(value)
+    }
+    return own, beyond
 
 
 def torch_settings(

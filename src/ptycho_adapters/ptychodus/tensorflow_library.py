@@ -15,11 +15,11 @@ import attrs
 
 from ptycho_adapters import legacy
 from ptycho_adapters.ptychodus import tensorflow_configs as configs
-from ptycho_adapters.ptychodus.backend import tensorflow_or_torch
+from ptycho_adapters.ptychodus.backend import Backend, tensorflow_or_torch
 from ptycho_adapters.ptychodus.client_logs import TENSORFLOW_LIBRARY, said_to
 from ptycho_adapters.ptychodus.mapping import on_canvas, positions_yx, scan_of_arrays, smallest_canvas, with_room
 from ptycho_adapters.ptychodus.models import ClientModel
-from ptycho_adapters.ptychodus.settings import tensorflow_settings
+from ptycho_adapters.ptychodus.settings import as_tensorflow_takes_them, tensorflow_settings
 from ptycho_adapters.ptychodus.work import load_model, reconstruct_scan, save_model, train_model, training_payload
 from ptycho_core.config.canonical import InferenceConfig, ModelConfig, TrainingConfig
 from ptycho_core.errors import ConfigError, Problem, ScanError
@@ -227,7 +227,7 @@ def load_inference_bundle(folder: Path) -> tuple[InferenceModel, dict[str, objec
         ArchiveError: it cannot be read.
     """
     with said_to(TENSORFLOW_LIBRARY) as log:
-        model = load_model(Path(folder), log)
+        model = load_model(Path(folder), log, shipped=tensorflow_or_torch())
         legacy.set("intensity_scale", INTENSITY_SCALE)
         _say_differences(model, log)
     return InferenceModel(model=model), legacy.cfg
@@ -289,11 +289,23 @@ def run_cdi_example(
         PtychoError: settings or data cannot be used.
     """
     with said_to(TENSORFLOW_LIBRARY) as log:
-        backend = tensorflow_or_torch()
-        payload = training_payload(train_data.path, train_data.scan, tensorflow_settings(config), backend)
+        settings, backend = _settled(tensorflow_settings(config), log)
+        payload = training_payload(train_data.path, train_data.scan, settings, backend)
         validation = None if test_data is None else test_data.scan
         _SESSION.trained = train_model(payload, [train_data.scan], validation=validation, backend=backend, log=log)
     return None, None, {"backend": str(backend)}
+
+
+def _settled(settings: dict[str, object], log: logging.Logger) -> tuple[dict[str, object], Backend]:
+    """Choose who trains: TensorFlow where it is, unless it cannot do what is asked for, which is said."""
+    if tensorflow_or_torch() is Backend.PYTORCH:
+        return settings, Backend.PYTORCH
+    own, beyond = as_tensorflow_takes_them(settings)
+    if not beyond:
+        return own, Backend.TENSORFLOW
+    reasons = "; ".join(f"{name} = {settings[name]!r}: {why}" for name, why in beyond.items())
+    log.warning("PyTorch trains, not TensorFlow, which cannot do it: %s", reasons)
+    return settings, Backend.PYTORCH
 
 
 def save(folder: Path) -> None:

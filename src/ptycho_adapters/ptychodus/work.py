@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import attrs
 
 from ptycho_adapters.ptychodus.backend import Backend, module_of
-from ptycho_adapters.ptychodus.models import ClientModel, as_archive, stored_backend
+from ptycho_adapters.ptychodus.models import ClientModel, as_archive, asks_for_a_refined_probe, stored_backend
 from ptycho_core.config.execution import PyTorchExecutionConfig
 from ptycho_core.config.payload import ScanFacts, TrainingPayload, resolve_training
 from ptycho_core.config.record import evolve
@@ -29,12 +29,14 @@ _AS_GIVEN = TorchInferenceConfig(
 )
 
 
-def load_model(path: Path, log: logging.Logger) -> ClientModel:
+def load_model(path: Path, log: logging.Logger, *, shipped: Backend = Backend.PYTORCH) -> ClientModel:
     """Read a model in any layout of the client.
 
     Args:
         path: a file or folder; see `as_archive`.
         log: where it is said what was loaded.
+        shipped: who runs the weights in the package, unless the probe is to be refined for them; a stored model goes
+            to the backend that wrote it.
 
     Raises:
         FileNotFoundError: there is no such model.
@@ -45,7 +47,11 @@ def load_model(path: Path, log: logging.Logger) -> ClientModel:
         backend = stored_backend(archive)
         if backend is None:
             log.info("%s stands for the weights in the package, which no scan of yours has trained", path)
-            return ClientModel(name="the weights in the package", payload=None, backend=Backend.PYTORCH, trained=None)
+            refines = asks_for_a_refined_probe(archive)
+            # The TensorFlow backend takes every probe as it is.
+            home = Backend.PYTORCH if refines else shipped
+            name = "the weights in the package"
+            return ClientModel(name=name, payload=None, backend=home, trained=None, refines_probe=refines)
         trained = module_of(backend).load_archive(archive)
     # Every backend's model knows how it was trained.
     payload: TrainingPayload = getattr(trained, "payload")  # noqa: B009 - it is of the backend's own kind
@@ -132,7 +138,8 @@ def save_model(model: ClientModel, path: Path) -> Path:
 def reconstruct_scan(model: ClientModel, scan: Scan, log: logging.Logger, *, refine: bool = False) -> Reconstruction:
     """Reconstruct every pattern of a scan, by default under the client's probe and at its positions, which it keeps.
 
-    Only a model that was trained with a probe to be trained brings its own, where that explains the scan better.
+    Only a model that was trained with a probe to be trained brings its own, where that explains the scan better, and
+    only one that asks for it has the probe refined for its answer.
 
     Args:
         model: from `load_model` or `train_model`.
@@ -156,6 +163,8 @@ def reconstruct_scan(model: ClientModel, scan: Scan, log: logging.Logger, *, ref
     log.info("reconstructed in %.1f s: %s", sum(result.seconds.values()), said)
     if result.probe_source == "model" and not refine:
         log.warning("the model's refined probe explains the scan better than the product's, which the client keeps")
+    if model.refines_probe and not refine:
+        log.info("the probe was refined for this object; the product keeps the one that it has")
     for finding in result.findings:
         log.warning("%s", finding.text)
     return result
@@ -165,6 +174,8 @@ def _inference(model: ClientModel, *, refine: bool) -> TorchInferenceConfig:
     if refine:
         # The client's object has its orientation.
         return TorchInferenceConfig(orientation_search="never")
+    if model.refines_probe:
+        return TorchInferenceConfig(orientation_search="never", position_refinement="none")
     return evolve(_AS_GIVEN, probe_source="scan" if model.keeps_probe else "auto")
 
 

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 from markupsafe import Markup, escape
 
+from ptycho_adapters.wording import printable
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -33,12 +35,13 @@ def render_report(report: Report) -> str:
         lstrip_blocks=True,
     )
     environment.filters["breakable"] = _breakable
-    return environment.get_template("template.html.j2").render(
+    page = environment.get_template("template.html.j2").render(
         report=report,
         sections=drawn,
         omissions=[omission for section in drawn for omission in section.omissions],
         groups=_grouped(report),
     )
+    return printable(page)
 
 
 def write_report_file(report: Report, path: Path) -> None:

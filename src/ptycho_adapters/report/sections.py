@@ -22,6 +22,7 @@ from ptycho_adapters.plotting.panels import (
 )
 from ptycho_adapters.report.content import Omission, Picture, Section
 from ptycho_adapters.report.svg import inline_svg
+from ptycho_adapters.wording import length_in_words, quanta
 from ptycho_core.results.run_details import RunDetails
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ def _object(product: Product) -> Section:
     origin = product.origin_px
     amplitude = _scaled_by(amplitude_panel(product.object, covered, "Amplitude", origin), well)
     phase = _scaled_by(phase_panel(product.object, covered, "Phase", origin), well)
-    pixel = "" if product.pixel_size_m is None else f" One pixel is {product.pixel_size_m * 1e9:.4g} nm."
+    pixel = "" if product.pixel_size_m is None else f" One pixel is {length_in_words(product.pixel_size_m)}."
     hatched = " Hatched: not measured." if known else ""
     pictures = [
         _image("amplitude", amplitude, f"Modulus of the object.{hatched}{pixel}"),
@@ -69,7 +70,7 @@ def _object(product: Product) -> Section:
     if product.coverage is None:
         omissions.append(Omission(name="coverage", reason="the result does not say what was measured"))
     else:
-        pictures.append(_coverage(product.coverage, origin))
+        pictures.append(_coverage(product.coverage, origin, quanta(product.wavelength_m)))
     return Section(title="Object", pictures=tuple(pictures), omissions=tuple(omissions))
 
 
@@ -106,13 +107,13 @@ def _complex_object(product: Product, covered: NDArray[np.bool_]) -> Picture:
     return _painted("complex", paint, turned.shape, "Complex object", caption)
 
 
-def _coverage(coverage: NDArray[np.float32], origin_px: tuple[float, float]) -> Picture:
+def _coverage(coverage: NDArray[np.float32], origin_px: tuple[float, float], what: str) -> Picture:
     light = np.where(coverage > 0, coverage, np.nan).astype(np.float64)
     lit = light[np.isfinite(light)]
     panel = Panel(
         values=light,
         title="Coverage",
-        unit="photons per px",
+        unit=f"{what} per px",
         colours="magma",
         limits=(0.0, float(lit.max()) if lit.size else 1.0),
         extent_px=extent(light, origin_px),
@@ -128,11 +129,14 @@ def _probe(product: Product) -> Section:
         omissions.append(Omission(name="probe before", reason=reason))
     stages = {"after": product.probe} if before is None else {"before": before, "after": product.probe}
     brightest = max(float(np.abs(probe).max()) for probe in stages.values())
-    pictures = tuple(picture for stage, probe in stages.items() for picture in _probe_pictures(stage, probe, brightest))
+    what = quanta(product.wavelength_m)
+    pictures = tuple(
+        picture for stage, probe in stages.items() for picture in _probe_pictures(stage, probe, brightest, what)
+    )
     return Section(title="Probe", pictures=pictures, omissions=tuple(omissions))
 
 
-def _probe_pictures(stage: str, probe: NDArray[np.complex64], brightest: float) -> Iterator[Picture]:
+def _probe_pictures(stage: str, probe: NDArray[np.complex64], brightest: float, what: str) -> Iterator[Picture]:
     power = np.sum(np.square(np.abs(probe.astype(np.complex128))), axis=(1, 2))
     for k, (mode, share) in enumerate(zip(probe, power / power.sum(), strict=True)):
         name = stage if len(probe) == 1 else f"{stage}, mode {k}"
@@ -141,7 +145,7 @@ def _probe_pictures(stage: str, probe: NDArray[np.complex64], brightest: float) 
             whole = np.ones(mode.shape, dtype=bool)
             draw_complex(figure.subplots(), mode, whole, title=f"Probe {name}", brightest=brightest)
 
-        caption = f"{power[k]:.3g} photons per frame, {share:.1%} of the power. The modulus is in √photons per px."
+        caption = f"{power[k]:.3g} {what} per frame, {share:.1%} of the power. The modulus is in √{what} per px."
         yield _painted(f"probe-{stage}-{k}", paint, mode.shape, f"Probe {name}", caption)
 
 
@@ -219,8 +223,8 @@ def _rings(comparison: Comparison, product: Product | None) -> Picture:
     caption = "On the largest square inside the compared area."
     pixel_m = None if product is None else product.pixel_size_m
     if pixel_m is not None:
-        half_period = pixel_m * 1e9 / (2.0 * comparison.ring.frc50_per_px)
-        caption += f" 1/2 is reached at a half period of {half_period:.3g} nm."
+        half_period = length_in_words(pixel_m / (2.0 * comparison.ring.frc50_per_px))
+        caption += f" 1/2 is reached at a half period of {half_period}."
     svg = inline_svg(paint, size_in=_CURVE_IN, name="frc", label="Fourier ring correlation with thresholds")
     return Picture(title="Fourier ring correlation", caption=caption, svg=svg)
 

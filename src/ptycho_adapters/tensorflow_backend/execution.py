@@ -37,9 +37,13 @@ def device_of(execution: PyTorchExecutionConfig) -> AbstractContextManager[objec
         DependencyError: the accelerator is asked for and not there.
     """
     check_hardware(execution)
-    on_gpu = execution.accelerator != "cpu" and tf.config.list_physical_devices("GPU")
-    found: AbstractContextManager[object] = tf.device("/GPU:0" if on_gpu else "/CPU:0")
+    found: AbstractContextManager[object] = tf.device("/GPU:0" if works_on_gpu(execution) else "/CPU:0")
     return found
+
+
+def works_on_gpu(execution: PyTorchExecutionConfig) -> bool:
+    """Tell whether what is computed is placed on a GPU."""
+    return execution.accelerator != "cpu" and bool(tf.config.list_physical_devices("GPU"))
 
 
 def prepare_process(execution: PyTorchExecutionConfig) -> None:

@@ -36,10 +36,13 @@ class TensorFlow:
         """Train on groups that have been drawn."""
         return train_on(payload, data)
 
-    def reconstruct(self, model: ModelRecord, scan: Scan, payload: InferencePayload) -> Reconstruction:
+    def reconstruct(self, model: ModelRecord, scan: Scan, payload: InferencePayload | None = None) -> Reconstruction:
         """Reconstruct a scan with a model of this backend."""
+        own = own_model(model, TrainedModel, self.name)
+        if payload is None:
+            return reconstruct(own, scan)
         return reconstruct(
-            own_model(model, TrainedModel, self.name),
+            own,
             scan,
             execution_config=payload.execution_config,
             inference_config=payload.pt_inference_config,

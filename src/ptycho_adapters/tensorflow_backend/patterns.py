@@ -59,6 +59,7 @@ class Patterns:
 
     Args:
         scan: a validated scan.
+        used: (m,) scan indices of the patterns that will be gathered, sorted; None for any.
         find_beam: look for the direct beam under the scan's probe, and roll patterns and mask back by what it is off.
 
     Attributes:
@@ -70,7 +71,7 @@ class Patterns:
         fractions_px: (n, 2) float32, what is left of its position.
     """
 
-    def __init__(self, scan: Scan, *, find_beam: bool = False) -> None:
+    def __init__(self, scan: Scan, used: NDArray[np.integer] | None = None, *, find_beam: bool = False) -> None:
         mean = mean_counts(scan)
         self.size = scan.N
         self.flux = float(mean.sum())
@@ -80,7 +81,10 @@ class Patterns:
         self.starts = np.rint(whole - (scan.N - 1) / 2).astype(np.int64)
         self.fractions_px = rest.astype(Real)
         self._scan = scan
-        self._counts = None if scan.memory_mapped else self._converted(np.arange(scan.n_patterns))
+        kept = np.arange(scan.n_patterns) if used is None else used
+        self._counts = None if scan.memory_mapped else self._converted(kept)
+        self._rows = np.full(scan.n_patterns, len(kept))  # beyond the last row: what is not kept is not gathered
+        self._rows[kept] = np.arange(len(kept))
 
     @property
     def pixels(self) -> float:
@@ -89,7 +93,7 @@ class Patterns:
 
     def gather(self, indices: NDArray[np.integer]) -> Gathered:
         """Take patterns by scan index, (B, C)."""
-        counts = self._converted(indices.reshape(-1)) if self._counts is None else self._counts[indices]
+        counts = self._converted(indices.reshape(-1)) if self._counts is None else self._counts[self._rows[indices]]
         return Gathered(
             counts=counts.reshape(*indices.shape, self.size, self.size),
             fractions_px=self.fractions_px[indices],

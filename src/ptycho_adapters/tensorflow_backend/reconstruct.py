@@ -11,6 +11,7 @@ import numpy as np
 from ptycho_adapters.common.candidates import COVERED, candidate_probes, chosen_patterns
 from ptycho_adapters.common.findings import beam_moved, poor_fit
 from ptycho_adapters.tensorflow_backend.execution import device_of, prepare_process
+from ptycho_adapters.tensorflow_backend.memory import check_reconstruction, check_residency
 from ptycho_adapters.tensorflow_backend.patterns import Patterns, beam_energy
 from ptycho_adapters.tensorflow_backend.whole_scan import BATCH, PassRunner, WholeScan
 from ptycho_core.config import DataConfig, PyTorchExecutionConfig, TorchInferenceConfig
@@ -52,12 +53,15 @@ def reconstruct(
     Raises:
         ScanError: the scan's patterns are not of the model's size.
         DependencyError: the device is not available.
+        MemoryShortageError: it does not fit into the memory that is free.
     """
     execution, settings = execution_config or PyTorchExecutionConfig(), inference_config or TorchInferenceConfig()
     clock = [time.perf_counter()]
     _check(model, scan)
     prepare_process(execution)
     chosen = chosen_patterns(scan, settings, None if data_config is None else data_config.subsample_seed)
+    check_residency(scan, len(chosen))
+    check_reconstruction(model.generator, scan, chosen, execution, batch_size=_batch_size(execution, settings))
     with device_of(execution):
         run, taken = _first_pass(model, scan, chosen, execution, settings)
         clock.append(time.perf_counter())
@@ -84,7 +88,7 @@ def _first_pass(
     settings: TorchInferenceConfig,
 ) -> tuple[WholeScan, CandidateProbe]:
     """Bring the patterns into order and choose the probe."""
-    patterns = Patterns(scan, find_beam=settings.beam_search)
+    patterns = Patterns(scan, chosen, find_beam=settings.beam_search)
     wanted = settings.probe_source if model.probe_refined else "scan"
     probes = [each for each in candidate_probes(model, scan, patterns.flux) if wanted in ("auto", each.source)]
     start = WholeScan(
@@ -92,16 +96,21 @@ def _first_pass(
         patterns=patterns,
         probe=probes[0].probe,
         indices=chosen,
-        batch_size=execution.inference_batch_size or settings.batch_size or BATCH,
+        batch_size=_batch_size(execution, settings),
         uniform=settings.patch_weighting == "uniform",
+        shown=execution.enable_progress_bar,
     )
     taken = probes[0] if len(probes) == 1 else min(probes, key=lambda each: _deviance(start, each))
     return with_background(attrs.evolve(start, probe=taken.probe), settings.background_counts or 0.0), taken
 
 
+def _batch_size(execution: PyTorchExecutionConfig, settings: TorchInferenceConfig) -> int:
+    return execution.inference_batch_size or settings.batch_size or BATCH
+
+
 def _deviance(start: WholeScan, candidate: CandidateProbe) -> float:
     """Judge a probe by how it explains some of the patterns."""
-    few = attrs.evolve(start, probe=candidate.probe, indices=start.indices[:_JUDGED_PATTERNS])
+    few = attrs.evolve(start, probe=candidate.probe, indices=start.indices[:_JUDGED_PATTERNS], shown=False)
     return few.judge(few.stitch().object).deviance
 
 

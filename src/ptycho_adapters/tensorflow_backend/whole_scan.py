@@ -10,6 +10,7 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
+from ptycho_adapters.common.bars import counted
 from ptycho_adapters.common.candidates import Judgement
 from ptycho_adapters.tensorflow_backend.generators.base import Draft, Generator, View, first_draft
 from ptycho_adapters.tensorflow_backend.patterns import Canvas, Patterns
@@ -93,6 +94,7 @@ class WholeScan:
         batch_size: patterns at a time.
         uniform: average overlapping patches evenly over what is lit, not by the light on them.
         background: counts per pixel that do not come from the beam.
+        shown: whether a bar tells of its steps.
     """
 
     runner: PassRunner
@@ -102,6 +104,7 @@ class WholeScan:
     batch_size: int
     uniform: bool
     background: float = 0.0
+    shown: bool = False
 
     @cached_property
     def canvas(self) -> Canvas:
@@ -123,7 +126,7 @@ class WholeScan:
             lit += accumulate(light_of(view.probes), view.where, self.canvas.pixels)
         draft = first_draft(generator, tf.reshape(summed, shape))
         weights = generator.tensors()
-        for step in range(generator.n_steps):
+        for step in counted(generator.n_steps, "network and stitching", shown=self.shown):
             own = generator.weights_of(step, weights)
             total, flat = tf.zeros([1, self.canvas.pixels], tf.complex64), tf.reshape(draft.object, [1, -1])
             for view in self._views():

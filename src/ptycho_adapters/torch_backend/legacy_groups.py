@@ -76,13 +76,19 @@ class LegacyGroups:
         """
         size = patterns.shape[-1]
         patches = self.generator.patches(patterns)
-        canvas = merge(patches, offsets_px, self.canvas_px, masked=self._of_torch)
+        canvas = self._merged(patches, offsets_px)
         light = self._light(probe)
         amplitudes = None
         if light is not None:
             waves = cut(canvas, offsets_px, size) * light
             amplitudes = torch.fft.fftshift(torch.fft.fft2(waves, norm="ortho").abs(), dim=(-2, -1))
         return GroupStages(patches=patches, canvas=canvas, image=trim(canvas, size), amplitudes=amplitudes)
+
+    def _merged(self, patches: Tensor, offsets_px: Tensor) -> Tensor:
+        if self.archive.parameters.merges:
+            return merge(patches, offsets_px, self.canvas_px, masked=self._of_torch)
+        margin = self.canvas_px - patches.shape[-1]
+        return torch.nn.functional.pad(patches[:, 0], (margin // 2, margin - margin // 2) * 2)
 
     def _light(self, probe: Tensor | None) -> Tensor | None:
         parameters = self.archive.parameters

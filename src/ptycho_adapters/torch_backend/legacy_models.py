@@ -85,7 +85,8 @@ def legacy_structure(archive: LegacyArchive) -> CnnStructure:
         amplitude_channels=network.amplitude_channels,
         outer_channels=network.outer_channels,
         outer_width=network.outer_width,
-        activation="sigmoid",
+        activation=parameters.activation,
+        ring=network.ring,
         combination=network.combination,
         object_scale=_object_scale(archive),
     )

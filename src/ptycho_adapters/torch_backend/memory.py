@@ -6,27 +6,16 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from ptycho_adapters.common.memory import Residence
 from ptycho_adapters.machine import available_memory
 from ptycho_adapters.torch_backend.data.resident import count_bytes
-from ptycho_core.memory import MemoryDemand, Remedy, ScanSize, resident_demand
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from torch import Tensor
 
     from ptycho_core.measurement.scan import Scan
-
-FEWER_PATTERNS = "--n-subsample {}"
-"""What asks for a number of patterns."""
-_MEMORY_MAP = "--memory-map FOLDER"
-# More patterns of a memory-mapped scan are hardly ever looked at together.
-_MAPPED_AT_ONCE = 256
-
-
-def size_of(scan: Scan, n_patterns: int) -> ScanSize:
-    """Return how large a part of a scan is."""
-    return ScanSize(n_patterns=n_patterns, size_px=scan.N, modes=scan.n_modes, count_bytes=count_bytes(scan))
 
 
 def free_bytes(device: torch.device) -> int:
@@ -36,33 +25,9 @@ def free_bytes(device: torch.device) -> int:
     return available_memory()
 
 
-def resident(scans: Sequence[Scan], numbers: Sequence[int]) -> MemoryDemand:
-    """Return what so many patterns of each scan take: of a memory-mapped scan only some are in memory together."""
-    return resident_demand(
-        *(
-            size_of(scan, min(number, _MAPPED_AT_ONCE) if scan.memory_mapped else number)
-            for scan, number in zip(scans, numbers, strict=True)
-        )
-    )
-
-
-def mapping(
-    scans: Sequence[Scan], numbers: Sequence[int], demand: Callable[[Sequence[int]], MemoryDemand]
-) -> list[Remedy]:
-    """Return the remedy of leaving the patterns in files, for scans whose patterns are not.
-
-    Args:
-        scans: that do not fit.
-        numbers: of patterns of each that take part.
-        demand: what is needed at a number of patterns of each on the device.
-    """
-    if all(scan.memory_mapped or number <= _MAPPED_AT_ONCE for scan, number in zip(scans, numbers, strict=True)):
-        return []
-    # Out of a file come float32 counts, which may take as much as twice as many short ones.
-    as_many = [
-        min(number, _MAPPED_AT_ONCE) * 4 // count_bytes(scan) for scan, number in zip(scans, numbers, strict=True)
-    ]
-    return [Remedy(action=_MEMORY_MAP, largest=2, demand=lambda _: demand(as_many))]
+def residence(scans: Sequence[Scan]) -> Residence:
+    """Return the scans with what their counts take on a device."""
+    return Residence(scans=tuple(scans), count_bytes=tuple(map(count_bytes, scans)))
 
 
 class Kept(torch.autograd.graph.saved_tensors_hooks):

@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 _PROBE_AS_GIVEN = "the probe is taken as the scan has it"
 _SCAN_AS_GIVEN = "positions and modes are taken as the scan has them"
 _NO_LOADER = "there are no loader processes: patterns are gathered from memory"
-_NO_CHECKPOINTS = "no checkpoints are written"
 _ONE_DEVICE = "one device does the work"
 
 
@@ -99,9 +98,6 @@ _TENSORFLOW: Mapping[str, Limit] = MappingProxyType(
         "logger_backend": _only(None, why="figures are kept in the archive and not logged"),
         "log_grad_norm": _only(False, why="figures are kept in the archive and not logged"),
         "grad_norm_log_freq": _only(1, why="figures are kept in the archive and not logged"),
-        "enable_checkpointing": _only(False, why=_NO_CHECKPOINTS),
-        "checkpoint_save_top_k": _only(1, why=_NO_CHECKPOINTS),
-        "resume": _only(None, why=_NO_CHECKPOINTS),
     }
 )
 LIMITS: Mapping[Backend, Mapping[str, Limit]] = MappingProxyType({"tensorflow": _TENSORFLOW, "pytorch": {}})

@@ -42,7 +42,8 @@ def _cell(info: FieldInfo, backend: Backend) -> str:
     general = "honoured"
     if info.honoured:
         only = " or ".join(_code(value) for value in info.honoured)
-        others = f" (any in {' and '.join(info.knob.part_of)})" if info.knob.part_of else ""
+        built = [name for name in info.knob.part_of if _builds(backend, name)]
+        others = f" (any in {' and '.join(built)})" if built else ""
         general = f"{only} alone{others}: {info.knob.why}"
     limit = LIMITS[backend].get(info.key)
     if limit is None:
@@ -50,6 +51,11 @@ def _cell(info: FieldInfo, backend: Backend) -> str:
     if limit.only:
         return f"{' or '.join(_code(value) for value in limit.only)} alone: {limit.why}"
     return f"honoured, but for {' and '.join(_code(value) for value in limit.never)}: {limit.why}"
+
+
+def _builds(backend: Backend, architecture: str) -> bool:
+    limit = LIMITS[backend].get("architecture")
+    return limit is None or limit.honours(architecture)
 
 
 def _code(value: object) -> str:

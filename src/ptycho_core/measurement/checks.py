@@ -74,14 +74,21 @@ def _pattern_problems(parts: ScanParts, largest: float) -> Iterator[Problem]:
         return
     if pattern_shape(patterns) is None or patterns.size == 0:
         expected = "a stack of square diffraction patterns (n, N, N), n >= 1"
-        cut = patterns.ndim == 3 and patterns.size > 0
-        fix = f"crop or pad them: ptycho prepare IN OUT.npz --size {min(patterns.shape[1:])}" if cut else ""
-        yield Problem(path="patterns", expected=expected, found=describe(patterns), fix=fix)
+        yield Problem(path="patterns", expected=expected, found=describe(patterns), fix=_fix_of_shape(patterns.shape))
     if patterns.dtype not in PATTERN_DTYPES:
         expected = "real numbers (uint16, uint32, float32 or float64)"
         yield Problem(path="patterns", expected=expected, found=str(patterns.dtype))
     elif patterns.size:
         yield from _value_problems(parts, cast("_Real", patterns), largest)
+
+
+def _fix_of_shape(shape: tuple[int, ...]) -> str:
+    """Say what to do about patterns that are no stack of squares."""
+    if len(shape) == 4 and min(shape) > 0:
+        return "a raster is made a stack by ptycho prepare IN OUT.npz"
+    if len(shape) != 3 or min(shape) == 0:
+        return ""
+    return f"crop or pad them: ptycho prepare IN OUT.npz --size {min(shape[1:])}"
 
 
 def _value_problems(parts: ScanParts, patterns: _Real, largest: float) -> Iterator[Problem]:

@@ -26,6 +26,8 @@ ELEMENTARY_CHARGE_C = 1.602176634e-19
 ELECTRON_MASS_KG = 9.1093837139e-31
 """CODATA 2022."""
 
+_SHORTEST_OF_PHOTONS_M = 8e-12  # 155 keV; electrons have it at 23 kV
+
 EV_M = PLANCK_J_S * LIGHT_SPEED_M_S / ELEMENTARY_CHARGE_C
 """Photon energy in eV times wavelength in metres."""
 
@@ -63,6 +65,22 @@ def wavelength_from_voltage(*, voltage_v: float) -> float:
     rest_j = ELECTRON_MASS_KG * LIGHT_SPEED_M_S**2
     momentum = math.sqrt(2.0 * ELECTRON_MASS_KG * kinetic_j * (1.0 + kinetic_j / (2.0 * rest_j)))
     return _positive_result("wavelength_m", PLANCK_J_S, momentum)
+
+
+def voltage_from_wavelength(*, wavelength_m: float) -> float:
+    """Give the accelerating voltage of electrons of a wavelength in volts, the inverse of `wavelength_from_voltage`.
+
+    Args:
+        wavelength_m: in metres, finite and > 0.
+    """
+    momentum_j = PLANCK_J_S * LIGHT_SPEED_M_S / wavelength_m
+    rest_j = ELECTRON_MASS_KG * LIGHT_SPEED_M_S**2
+    return momentum_j**2 / (math.hypot(momentum_j, rest_j) + rest_j) / ELEMENTARY_CHARGE_C
+
+
+def of_electrons(*, wavelength_m: float) -> bool:
+    """Tell whether a wavelength is that of electrons: shorter than any photons that patterns are made with."""
+    return wavelength_m < _SHORTEST_OF_PHOTONS_M
 
 
 def energy_from_wavelength(*, wavelength_m: float) -> float:

@@ -10,7 +10,10 @@ import attrs
 import numpy as np
 import numpy.typing as npt
 
+from ptycho_core.errors import ScanError
 from ptycho_core.frozen import read_only
+from ptycho_core.measurement.axes import AxesHint, axes_hint
+from ptycho_core.measurement.beam import BeamCentre, find_beam_centre
 from ptycho_core.measurement.scan import Amplitude as AmplitudeArray
 from ptycho_core.measurement.scan import Counts, MeasurementDomain, Scan, counts_from_amplitude
 
@@ -52,6 +55,7 @@ class Detector:
 
     Attributes:
         photons: (n,) float64, photons of each frame.
+        centres_px: (n, 2) float64, (y, x) of the centre of mass of each frame; NaN for a dark one.
         mean: (N, N) float64, mean count of each pixel.
         constant: (N, N) bool, pixels with light that show one and the same value in every frame.
         largest: largest count.
@@ -61,6 +65,7 @@ class Detector:
     """
 
     photons: Real = attrs.field(converter=_sealed)
+    centres_px: Real = attrs.field(converter=_sealed)
     mean: Real = attrs.field(converter=_sealed)
     constant: npt.NDArray[np.bool_] = attrs.field(converter=_sealed_mask)
     largest: float
@@ -122,6 +127,8 @@ class Inspection:
         centre_px: (y, x) of the centre of the mean pattern, found by `CENTRE_FOUND_BY`. Uneven light draws it
             beside the middle of what is lit.
         expected_centre_px: (y, x) where the probe's own far field has it, found in the same way.
+        beam: where the direct beam lies by the mean pattern's symmetry; None where no light shows it.
+        axes: what the patterns say about the axes of the positions.
     """
 
     scan: Scan
@@ -130,6 +137,19 @@ class Inspection:
     path: PathFacts
     centre_px: tuple[float, float]
     expected_centre_px: tuple[float, float]
+    beam: BeamCentre | None
+    axes: AxesHint
+
+    @property
+    def photons_per_px(self) -> float | None:
+        """Photons, or electrons, that the whole scan sends through an object pixel on the mean over its field.
+
+        The field is the hull of the positions and half a spacing about it; None where that is no area.
+        """
+        spacing, area = self.path.spacing_px, _hull_area_px(self.scan.positions_px)
+        if spacing is None or area == 0.0:
+            return None
+        return float(self.detector.photons.sum()) / (math.sqrt(area) + spacing) ** 2
 
     @property
     def linear_overlap(self) -> float | None:
@@ -145,6 +165,7 @@ def inspect_scan(scan: Scan) -> Inspection:
     """
     detector = _detector_facts(scan)
     light = _far_intensity(scan.probe)
+    lit = detector.photons > 0.0
     return Inspection(
         scan=scan,
         detector=detector,
@@ -152,7 +173,16 @@ def inspect_scan(scan: Scan) -> Inspection:
         path=_path_facts(scan.positions_px),
         centre_px=_circular_centre(detector.mean),
         expected_centre_px=_circular_centre(light),
+        beam=_beam(detector.mean, ~good_pixels(scan)),
+        axes=axes_hint(scan.positions_px[lit], detector.centres_px[lit]),
     )
+
+
+def _beam(mean: Real, bad: npt.NDArray[np.bool_]) -> BeamCentre | None:
+    try:
+        return find_beam_centre(mean, bad)
+    except ScanError:
+        return None
 
 
 def good_pixels(scan: Scan) -> npt.NDArray[np.bool_]:
@@ -172,18 +202,25 @@ def counts_in_pieces(scan: Scan) -> Iterator[Counts]:
 
 def _detector_facts(scan: Scan) -> Detector:
     photons: list[Real] = []
+    moments: list[Real] = []
+    places = np.arange(scan.N)
     total = np.zeros((scan.N, scan.N))
     low, high = np.full(total.shape, np.inf), np.zeros(total.shape)
     seen: set[bytes] = set()
     for counts in counts_in_pieces(scan):
         photons.append(counts.sum(axis=(1, 2), dtype=np.float64))
+        moments.append(np.stack([counts.sum(axis=axis, dtype=np.float64) @ places for axis in (2, 1)], axis=1))
         total += counts.sum(axis=0, dtype=np.float64)
         low, high = np.minimum(low, counts.min(axis=0)), np.maximum(high, counts.max(axis=0))
         seen.update(_digest(frame) for frame in counts)
     largest = float(high.max())
     n_largest, n_near = _readings_near(scan, largest)
+    light = np.concatenate(photons)
+    with np.errstate(invalid="ignore"):
+        centres = np.concatenate(moments) / light[:, np.newaxis]
     return Detector(
-        photons=np.concatenate(photons),
+        photons=light,
+        centres_px=centres,
         mean=total / scan.n_patterns,
         constant=(low == high) & (high > 0),
         largest=largest,
@@ -281,6 +318,16 @@ def _path_facts(positions_px: Real) -> PathFacts:
         n_duplicates=n_positions - len(cells),
         raster=spacing is not None and _fills_a_grid(positions_px, tolerance_px=0.1 * spacing),
     )
+
+
+def _hull_area_px(positions_px: Real) -> float:
+    """Give the area of the hull of some positions; 0 where they lie on a line."""
+    from scipy.spatial import ConvexHull, QhullError  # noqa: PLC0415 - as above
+
+    try:
+        return float(ConvexHull(positions_px).volume)
+    except (QhullError, ValueError):
+        return 0.0
 
 
 def _fills_a_grid(positions_px: Real, *, tolerance_px: float) -> bool:

@@ -61,24 +61,30 @@ def likely_unit(value: float, usual_m: tuple[float, float]) -> str | None:
     return next((unit for unit, metres in _UNITS_M.items() if usual_m[0] <= value * metres <= usual_m[1]), None)
 
 
-def position_problems(positions_px: npt.NDArray[np.float64], *, size_px: int) -> tuple[Problem, ...]:
+def position_problems(
+    positions_px: npt.NDArray[np.float64], *, size_px: int, unit_said: bool = False
+) -> tuple[Problem, ...]:
     """Say why positions cannot be in object pixels: all lie within a pixel or so, or spread over millions.
 
-    Many positions have to span a thirty-second of a pattern, fewer a pixel. A single position is not looked at.
+    Many positions have to span a thirty-second of a pattern, fewer a pixel, and so do many whose unit somebody said:
+    dense scans of a small field are rare beside files in another unit, but they are. A single position is not looked
+    at.
 
     Args:
         positions_px: (n, 2) finite.
         size_px: side of a pattern.
+        unit_said: whether their unit was stated, not taken for granted.
     """
     if len(positions_px) < 2:
         return ()
     span = float(np.max(np.ptp(positions_px, axis=0)))
-    least = max(_SMALLEST_SPAN_PX, size_px * _SMALLEST_SHARE) if len(positions_px) >= _MANY else _SMALLEST_SPAN_PX
+    many = len(positions_px) >= _MANY and not unit_said
+    least = max(_SMALLEST_SPAN_PX, size_px * _SMALLEST_SHARE) if many else _SMALLEST_SPAN_PX
     if least <= span < LARGEST_SPAN_PX:
         return ()
     few = span < least
     found = f"all positions within {span:.3g} px" if few else f"positions over {span:.3g} px"
     hint = "in metres or micrometres: divide them by the object's pixel" if few else "in nanometres, or in motor steps"
-    fix = f"they may be {hint}, or give them with ptycho prepare --positions FILE --unit UNIT"
+    fix = f"they may be {hint}; ptycho prepare --positions FILE --unit UNIT takes them in the unit that you say"
     expected = f"positions in object pixels, which span {least:g} to {LARGEST_SPAN_PX:g} px"
     return (Problem(path="positions_px", expected=expected, found=found, fix=fix),)

@@ -186,10 +186,23 @@ class Scan:
         """
         if self.domain is MeasurementDomain.COUNTS:
             return self
+        return self._in_domain(self.counts(), MeasurementDomain.COUNTS, "squares of amplitudes")
+
+    def as_amplitude(self) -> Scan:
+        """Give this scan as one that holds amplitudes: counts become their square roots, with a note.
+
+        Returns:
+            An equal scan with patterns (n, N, N) float32 in square roots of counts, or this one if it holds them.
+        """
+        if self.domain is MeasurementDomain.AMPLITUDE:
+            return self
+        return self._in_domain(self.amplitude(), MeasurementDomain.AMPLITUDE, "square roots of counts")
+
+    def _in_domain(self, patterns: npt.NDArray[np.float32], domain: MeasurementDomain, how: str) -> Scan:
         before = self.metadata.extra.get(DOMAIN_EVIDENCE)
-        note = "squares of amplitudes" + (f"; {before}" if before else "")
+        note = how + (f"; {before}" if before else "")
         metadata = attrs.evolve(self.metadata, extra={**self.metadata.extra, DOMAIN_EVIDENCE: note})
-        return attrs.evolve(self, patterns=self.counts(), domain=MeasurementDomain.COUNTS, metadata=metadata)
+        return attrs.evolve(self, patterns=patterns, domain=domain, metadata=metadata)
 
     def subset(self, indices: npt.ArrayLike) -> Scan:
         """Keep some patterns, in the order asked for, with everything that belongs to them.

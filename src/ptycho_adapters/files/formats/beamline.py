@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, cast
 
 import attrs
@@ -13,9 +12,16 @@ from ptycho_adapters.files.evidence.bad_pixels import clear_bad_pixels
 from ptycho_adapters.files.evidence.centre import BeamPlace, find_beam
 from ptycho_adapters.files.evidence.detector import check_detector, with_check_as_fix
 from ptycho_adapters.files.evidence.domain import holds_whole_squares
+from ptycho_adapters.files.formats.beamline_parts import FLAGS, BeamlineParts, as_stated
 from ptycho_adapters.files.in_place import as_unsigned, sealed, unsealed
-from ptycho_adapters.files.reading import DetectorCheck, ProbeSetting, ReadRequest, choose_probe, mean_photons
-from ptycho_core.any_array import AnyArray
+from ptycho_adapters.files.reading import (
+    MISSING_PROBE,
+    DetectorCheck,
+    ProbeSetting,
+    ReadRequest,
+    choose_probe,
+    mean_photons,
+)
 from ptycho_core.errors import Problem, ScanError, ScanFileError, raise_if_any
 from ptycho_core.measurement.arrays import Patterns, as_patterns
 from ptycho_core.measurement.checks import ScanParts, pattern_shape, scan_problems
@@ -27,73 +33,10 @@ from ptycho_core.measurement.scan import MeasurementDomain, Scan, ScanMetadata
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from ptycho_core.any_array import AnyArray
+
 _SQUARE_TOLERANCE = 1e-6
 _SAME_POSITION_PX = 1e-3
-
-
-@attrs.define(kw_only=True)
-class Geometry:
-    """Lengths of an experiment in metres; None for what the file does not say.
-
-    Attributes:
-        wavelength_m: wavelength.
-        distance_m: from object to detector.
-        detector_pixel_m: (height, width) of a detector pixel.
-        pixel_m: object pixel, where the file states it rather than what it follows from.
-    """
-
-    wavelength_m: float | None = None
-    distance_m: float | None = None
-    detector_pixel_m: tuple[float, float] | None = None
-    pixel_m: float | None = None
-
-
-@attrs.frozen(kw_only=True, eq=False)
-class OwnWords:
-    """What a file of this library says beside what its format has a place for; it is taken as it stands.
-
-    Attributes:
-        domain: what the patterns are.
-        metadata: of the scan.
-        positions_px: (n, 2), exact where metres are rounded.
-        object: (H, W), if any.
-        scan_index: (n,), if any.
-        commanded_positions_px: (n, 2), if any.
-    """
-
-    domain: MeasurementDomain
-    metadata: ScanMetadata
-    positions_px: AnyArray | None = None
-    object: AnyArray | None = None
-    scan_index: AnyArray | None = None
-    commanded_positions_px: AnyArray | None = None
-
-
-@attrs.define(kw_only=True, eq=False)
-class BeamlineParts:
-    """The parts of a scan as a beamline's file has them, with what was noted on the way.
-
-    Attributes:
-        patterns: (n, N, N) photons.
-        positions_m: (n, 2), (y, x) of the beam on the object.
-        probe: (modes, N, N), if any.
-        bad_pixels: (N, N) bool, True where bad, if any.
-        geometry: lengths.
-        own: what a file of this library says beside.
-        key_of: the file's key for each part, for messages.
-        problems: what is missing or damaged.
-        notes: what was found out rather than stated.
-    """
-
-    patterns: AnyArray | None = None
-    positions_m: AnyArray | None = None
-    probe: AnyArray | None = None
-    bad_pixels: AnyArray | None = None
-    geometry: Geometry = attrs.field(factory=Geometry)
-    own: OwnWords | None = None
-    key_of: Mapping[str, str] = attrs.field(factory=dict)
-    problems: list[Problem] = attrs.field(factory=list)
-    notes: dict[str, str] = attrs.field(factory=dict)
 
 
 @attrs.frozen(kw_only=True, eq=False)
@@ -126,6 +69,7 @@ def scan_of(parts: BeamlineParts, path: Path, request: ReadRequest) -> Scan:
         ScanFileError: with every problem there is.
     """
     full_scale = None if request.pattern_map is None else request.pattern_map.full_scale
+    as_stated(parts, request.stated)
     _clear_bad_pixels(parts, full_scale)
     pixel_m = _pixel_m(parts, parts.patterns)
     positions = _positions_px(parts, pixel_m)
@@ -135,6 +79,8 @@ def scan_of(parts: BeamlineParts, path: Path, request: ReadRequest) -> Scan:
     shape = ScanParts(patterns=patterns, positions_px=positions, probe=None, bad_pixels=parts.bad_pixels)
     problems = [with_check_as_fix(problem, request.detector_check) for problem in scan_problems(shape)]
     parts.problems.extend(_in_file_terms(problem, parts) for problem in problems)
+    if parts.problems and parts.probe is None and request.probe is None:
+        parts.problems.append(MISSING_PROBE)
     raise_if_any(ScanFileError, str(path), parts.problems)
     if patterns is None or positions is None or domain is None:
         raise ScanFileError(str(path), [Problem(path="file", expected="patterns and positions", found="none")])
@@ -219,9 +165,11 @@ def _pixel_m(parts: BeamlineParts, patterns: AnyArray | None) -> float | None:
         "detector pixel": geometry.detector_pixel_m,
     }
     missing = [name for name, value in values.items() if value is None]
-    if missing:
+    if missing and parts.positions_px is None:
         found = f"no {', no '.join(missing)}"
-        parts.problems.append(Problem(path=_key(parts, "geometry"), expected="the object pixel's origin", found=found))
+        fix = f"give {', '.join(FLAGS[name] for name in missing)}, or --pixel-m"
+        problem = Problem(path=_key(parts, "geometry"), expected="the object pixel's origin", found=found, fix=fix)
+        parts.problems.append(problem)
     if parts.own is None:
         pixel = None if geometry.detector_pixel_m is None else max(map(abs, geometry.detector_pixel_m))
         wrong = geometry_problems(distance_m=geometry.distance_m, detector_pixel_m=pixel)
@@ -247,6 +195,8 @@ def _pixel_m(parts: BeamlineParts, patterns: AnyArray | None) -> float | None:
 
 
 def _positions_px(parts: BeamlineParts, pixel_m: float | None) -> npt.NDArray[np.float64] | None:
+    if parts.positions_px is not None:
+        return parts.positions_px
     if parts.positions_m is None or pixel_m is None:
         return None
     try:

@@ -15,15 +15,17 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from ptycho_adapters.files.formats.beamline import BeamlineParts, Geometry, scan_of
+from ptycho_adapters.files.formats.beamline import scan_of
+from ptycho_adapters.files.formats.beamline_parts import BeamlineParts, Geometry
 from ptycho_adapters.files.hdf5.collect import Collector, collecting
+from ptycho_adapters.files.reading import ReadRequest
 from ptycho_core.any_array import AnyArray, describe
 from ptycho_core.errors import Problem, ScanFileError
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from ptycho_adapters.files.reading import ArrayFacts, Evidence, ReadRequest
+    from ptycho_adapters.files.reading import ArrayFacts, Evidence
     from ptycho_core.measurement.scan import Scan
 
 TITLE = "PtychoShelves"
@@ -58,6 +60,32 @@ def read_fold_slice_scan(path: Path, request: ReadRequest) -> Scan:
         ScanFileError: with every problem there is.
     """
     data, parameters = _pair(path, request)
+    parts, angle = _parameters(parameters, request)
+    with collecting(data) as file:
+        parts.patterns = file.patterns(_PATTERNS, "diffraction patterns", request.pattern_map)
+        parts.problems[:0] = file.problems
+    if parts.geometry.pixel_m is None and request.stated.pixel_m is None:
+        fix = "give --pixel-m"
+        problem = Problem(path=f"{parameters.name}: dx", expected="the object pixel in metres", found="none", fix=fix)
+        parts.problems.append(problem)
+        raise ScanFileError(str(path), parts.problems)
+    if angle is not None:
+        parts.notes["tomography_angle_deg"] = f"{angle!r}"
+    return scan_of(parts, path, request)
+
+
+def read_fold_slice_parts(path: Path) -> BeamlineParts:
+    """Read everything of a pair of files but the patterns; what is missing is among the problems.
+
+    Raises:
+        ScanFileError: there is no second file, or one cannot be opened.
+    """
+    request = ReadRequest()
+    return _parameters(_pair(path, request)[1], request)[0]
+
+
+def _parameters(parameters: Path, request: ReadRequest) -> tuple[BeamlineParts, float | None]:
+    """Read the file with the parameters, and the angle of the projection, if it says one."""
     parts = BeamlineParts(
         key_of={
             "patterns": _PATTERNS,
@@ -65,21 +93,13 @@ def read_fold_slice_scan(path: Path, request: ReadRequest) -> Scan:
             "geometry": f"{parameters.name}: dx",
         }
     )
-    with collecting(data) as file:
-        parts.patterns = file.patterns(_PATTERNS, "diffraction patterns", request.pattern_map)
-        parts.problems.extend(file.problems)
     with collecting(parameters) as file:
-        parts.positions_m = _positions_m(file)
+        if not request.stated.places_frames:
+            parts.positions_m = _positions_m(file)
         parts.geometry = Geometry(wavelength_m=file.positive("lambda", "m"), pixel_m=file.positive("dx", "m"))
         angle = file.number("angle")
         parts.problems.extend(file.problems)
-    if parts.geometry.pixel_m is None:
-        problem = Problem(path=f"{parameters.name}: dx", expected="the object pixel in metres", found="none")
-        parts.problems.append(problem)
-        raise ScanFileError(str(path), parts.problems)
-    if angle is not None:
-        parts.notes["tomography_angle_deg"] = f"{angle!r}"
-    return scan_of(parts, path, request)
+    return parts, angle
 
 
 def is_parameters_of_a_pair(path: Path) -> bool:

@@ -12,10 +12,12 @@ from typing import TYPE_CHECKING, cast
 import numpy as np
 import numpy.typing as npt
 
-from ptycho_adapters.files.formats.beamline import BeamlineParts, Geometry, scan_of
+from ptycho_adapters.files.formats.beamline import scan_of
+from ptycho_adapters.files.formats.beamline_parts import BeamlineParts, Geometry
 from ptycho_adapters.files.hdf5.collect import Collector, collecting
 from ptycho_adapters.files.in_place import sealed
 from ptycho_adapters.files.reading import ArrayFacts, refuse_product
+from ptycho_adapters.files.stacks.hdf5 import hdf5_series
 from ptycho_core.any_array import AnyArray, describe
 from ptycho_core.errors import Problem, ScanError
 from ptycho_core.measurement.geometry import wavelength_from_energy
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ptycho_adapters.files.reading import Evidence, ReadRequest
+    from ptycho_adapters.files.stacks.stack import FrameStack
     from ptycho_core.measurement.scan import Scan
 
 TITLE = "PtyPy"
@@ -71,12 +74,37 @@ def read_ptyd_scan(path: Path, request: ReadRequest) -> Scan:
             key_of={"patterns": f"{_CHUNKS}/*/{_DATA}", "positions_px": f"{_CHUNKS}/*/{_POSITIONS}", "geometry": "meta"}
         )
         parts.patterns = _joined_patterns(file, numbers, request)
-        parts.positions_m = _joined(file, numbers, _POSITIONS, rank=2)
+        if not request.stated.places_frames:
+            parts.positions_m = _joined(file, numbers, _POSITIONS, rank=2)
         parts.geometry = _geometry(file)
         parts.bad_pixels = _bad_pixels(file, numbers, parts)
         _check_propagation(file, parts)
         parts.problems.extend(file.problems)
     return scan_of(parts, path, request)
+
+
+def ptyd_stack(evidence: Evidence) -> FrameStack | None:
+    """Give the frames of all chunks as one stack; None where they do not fit together."""
+    if ptyd_patterns(evidence) is None:
+        return None
+    return hdf5_series(evidence.path, {key: evidence.arrays[key] for key in _chunk_keys(evidence.arrays)})
+
+
+def read_ptyd_parts(path: Path) -> BeamlineParts:
+    """Read everything of a file but its patterns; what is missing is among the problems.
+
+    Raises:
+        ScanFileError: it cannot be opened.
+    """
+    with collecting(path) as file:
+        numbers = sorted((name for name in file.names(_CHUNKS) if name.isdecimal()), key=int)
+        parts = BeamlineParts()
+        parts.positions_m = _joined(file, numbers, _POSITIONS, rank=2)
+        parts.geometry = _geometry(file)
+        parts.bad_pixels = _bad_pixels(file, numbers, parts)
+        _check_propagation(file, parts)
+        parts.problems.extend(file.problems)
+    return parts
 
 
 def _chunk_keys(keys: Iterable[str]) -> list[str]:

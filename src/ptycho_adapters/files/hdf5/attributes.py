@@ -17,13 +17,14 @@ if TYPE_CHECKING:
 
 # Version, flags, and the sizes of name, type and extent; from version 3 on the name's character set follows.
 _HEADER = struct.Struct("<BBHHH")
-_LENGTH = struct.Struct("<I")
+# Length, and the place of the text: a heap and a number in it.
+_REFERENCE = struct.Struct("<IQI")
 _PADDED_TO = {1: 8, 2: 1, 3: 1}
 _VARIABLE_LENGTH = 9
 _SHARED_TYPE = 1
 
 
-def longest_claim(path: Path, name: str) -> int | None:
+def longest_claim(path: Path, name: str, number: int = 1) -> int | None:
     """Give the largest length that any attribute of this name claims for a text of variable length.
 
     Every place in the file that starts like such an attribute is looked at.
@@ -31,6 +32,7 @@ def longest_claim(path: Path, name: str) -> int | None:
     Args:
         path: an HDF5 file.
         name: of the attribute.
+        number: how many texts it is.
 
     Returns:
         The length in bytes, None when no attribute of this name holds such a text.
@@ -40,12 +42,14 @@ def longest_claim(path: Path, name: str) -> int | None:
     """
     pattern = name.encode() + b"\0"
     with path.open("rb") as stream:
-        claims = [claim for place in places_of(stream, pattern) for claim in _claims(stream, place, len(pattern))]
+        claims = [
+            claim for place in places_of(stream, pattern) for claim in _claims(stream, place, len(pattern), number)
+        ]
     return max(claims, default=None)
 
 
-def _claims(stream: IO[bytes], place: int, name_bytes: int) -> Iterator[int]:
-    """Read the length that stands in an attribute whose name is at this place, in each version that it can be of."""
+def _claims(stream: IO[bytes], place: int, name_bytes: int, number: int) -> Iterator[int]:
+    """Read the lengths that stand in an attribute whose name is at this place, in each version that it can be of."""
     for distance, versions in ((_HEADER.size, (1, 2)), (_HEADER.size + 1, (3,))):
         if place < distance:
             continue
@@ -57,7 +61,8 @@ def _claims(stream: IO[bytes], place: int, name_bytes: int) -> Iterator[int]:
         stream.seek(place + padded[0])
         kind = stream.read(1)
         stream.seek(place + sum(padded))
-        length = stream.read(_LENGTH.size)
+        references = stream.read(number * _REFERENCE.size)
         shared = version > 1 and flags & _SHARED_TYPE
-        if len(length) == _LENGTH.size and kind and (shared or kind[0] & 0x0F == _VARIABLE_LENGTH):
-            yield int(_LENGTH.unpack(length)[0])
+        if kind and (shared or kind[0] & 0x0F == _VARIABLE_LENGTH):
+            whole = references[: len(references) // _REFERENCE.size * _REFERENCE.size]
+            yield from (int(length) for length, _, _ in _REFERENCE.iter_unpack(whole))

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 import attrs
 import numpy as np
 
-from ptycho_adapters.files.hdf5.members import read_array, read_patterns, read_text
+from ptycho_adapters.files.hdf5.members import read_array, read_patterns
 from ptycho_adapters.files.hdf5.nodes import DAMAGE, damaged, find_node, open_h5
+from ptycho_adapters.files.hdf5.texts import read_text
 from ptycho_adapters.files.units import factor_to
 from ptycho_core.errors import Problem, ScanFileError
 
@@ -100,6 +101,12 @@ class Collector:
         if array is None or factor is None or factor == 1.0 or array.dtype.kind not in "iuf":
             return array if factor is not None else None
         return array.astype(np.float64) * factor
+
+    def unit(self, key: str) -> str | None:
+        """Give the `units` attribute of a dataset as it stands; None where there is none that says anything."""
+        node = find_node(self.file, key)
+        stated = None if node is None or isinstance(node, Problem) else read_text(node, UNITS)
+        return stated if isinstance(stated, str) and stated else None
 
     def _factor(self, key: str, unit: str) -> float | None:
         """Give the factor that brings numbers to a unit by their `units` attribute; None, noted, where it is none."""

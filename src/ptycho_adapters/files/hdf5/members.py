@@ -5,16 +5,13 @@ from __future__ import annotations
 import importlib
 import math
 from contextlib import nullcontext
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import attrs
 import numpy as np
 import numpy.typing as npt
 
-from ptycho_adapters.files.hdf5.attributes import longest_claim
 from ptycho_adapters.files.hdf5.elsewhere import HERE, ElsewhereError, linked_file
-from ptycho_adapters.files.hdf5.heaps import heaps_are_sound
 from ptycho_adapters.files.hdf5.nodes import DAMAGE, FOLLOW, Node, array_facts, damaged, find_node, is_group
 from ptycho_adapters.files.memory import room_problem, with_mapping
 from ptycho_adapters.files.pattern_map import BYTES_AT_ONCE
@@ -34,13 +31,13 @@ _SLACK_BYTES = 1 << 16
 _LARGEST_RATIOS = {"gzip": 1032, "lzf": 128, "szip": 1024}
 _LARGEST_OTHER_RATIO = 1 << 16
 _MOST_SOURCES = 1 << 14
-_LONGEST_TEXT = 1 << 20
+_RASTER_AXES = 4
 
 
 def read_patterns(
     file: h5py.Group, name: str, pattern_map: PatternMap | None, dark: npt.NDArray[np.float32] | None = None
 ) -> AnyArray | Problem | None:
-    """Read a dataset of patterns, into memory or into a map, as `read_array` reads any other.
+    """Read a dataset of patterns, into memory or into a map, as `read_array` reads any other; a raster row by row.
 
     Args:
         file: where it is.
@@ -49,7 +46,9 @@ def read_patterns(
         dark: (N, N), taken off every frame, which makes float32 of them; what stands for an overflow becomes NaN.
     """
     array = read_array(file, name, pattern_map, dark)
-    return with_mapping(array) if isinstance(array, Problem) else array
+    if isinstance(array, Problem):
+        return with_mapping(array)
+    return array.reshape(-1, *array.shape[-2:]) if array is not None and array.ndim == _RASTER_AXES else array
 
 
 def read_array(
@@ -76,7 +75,7 @@ def read_array(
     try:
         facts = array_facts(node)
         if facts is None:
-            return Problem(path=name, expected="an array of numbers", found=_kind_of(node))
+            return Problem(path=name, expected="an array of numbers", found=kind_of(node))
         if facts.dtype.kind == "c" and not is_plain_record(node, facts.dtype):
             return Problem(path=name, expected="complex numbers", found="records whose parts do not lie in them")
         return _storage_problem(node, name, facts) or _stored(node, name, facts, pattern_map, dark)
@@ -95,7 +94,9 @@ def _stored(
     if dark is not None:
         return _without_dark(node, name, facts, pattern_map, dark)
     if pattern_map is not None and pattern_map.takes(facts.shape, facts.dtype):
-        return pattern_map.add(name, facts.shape, facts.dtype, _pieces(node, facts))
+        stack = facts.as_stack()
+        pieces = (piece.reshape(-1, *stack.shape[1:]) for piece in _pieces(node, facts))
+        return pattern_map.add(name, stack.shape, facts.dtype, pieces)
     return room_problem(name, facts.nbytes) or _load(node, facts)
 
 
@@ -121,8 +122,20 @@ def read_frames(file: h5py.Group, name: str) -> Iterator[AnyArray] | Problem:
     try:
         facts = array_facts(node)
         if facts is None or not facts.nbytes:
-            return Problem(path=name, expected="an array of numbers", found=_kind_of(node))
+            return Problem(path=name, expected="an array of numbers", found=kind_of(node))
         return _storage_problem(node, name, facts) or _pieces(node, facts)
+    except DAMAGE as error:
+        return damaged(name, error, "an undamaged array")
+
+
+def read_chosen_frames(file: h5py.Group, name: str, numbers: npt.NDArray[np.int64]) -> AnyArray | Problem:
+    """Read some frames of a stack (n, H, W) or (ny, nx, H, W) by their numbers, (m, H, W), and no others."""
+    pieces = read_frames(file, name)
+    if isinstance(pieces, Problem):
+        return pieces
+    node = file[name]
+    try:
+        return np.stack([node[np.unravel_index(number, node.shape[:-2])] for number in numbers.tolist()])
     except DAMAGE as error:
         return damaged(name, error, "an undamaged array")
 
@@ -131,16 +144,17 @@ def _without_dark(
     node: h5py.Dataset, name: str, facts: ArrayFacts, pattern_map: PatternMap | None, dark: npt.NDArray[np.float32]
 ) -> AnyArray | Problem:
     """Read frames less a dark one, into memory or into a map."""
-    if facts.shape[1:] != dark.shape or facts.dtype.kind not in "iuf":
+    shape, dtype = facts.as_stack().shape, np.dtype(np.float32)
+    if shape[1:] != dark.shape or facts.dtype.kind not in "iuf":
         found = f"shape {facts.shape} of {facts.dtype}"
         return Problem(path=name, expected=f"frames of {dark.shape}, as the dark one", found=found)
-    pieces, dtype = (less_dark(piece, dark) for piece in _pieces(node, facts)), np.dtype(np.float32)
-    if pattern_map is not None and pattern_map.takes(facts.shape, dtype):
-        return pattern_map.add(name, facts.shape, dtype, pieces)
-    problem = room_problem(name, math.prod(facts.shape) * dtype.itemsize)
+    pieces = (less_dark(piece.reshape(-1, *shape[1:]), dark) for piece in _pieces(node, facts))
+    if pattern_map is not None and pattern_map.takes(shape, dtype):
+        return pattern_map.add(name, shape, dtype, pieces)
+    problem = room_problem(name, math.prod(shape) * dtype.itemsize)
     if problem is not None:
         return problem
-    whole, first = np.empty(facts.shape, dtype), 0
+    whole, first = np.empty(shape, dtype), 0
     for piece in pieces:
         whole[first : first + len(piece)] = piece
         first += len(piece)
@@ -165,7 +179,8 @@ def _load(node: h5py.Dataset, facts: ArrayFacts) -> npt.NDArray[np.generic]:
     return array
 
 
-def _kind_of(node: Node) -> str:
+def kind_of(node: Node) -> str:
+    """Say what something is that is no array of numbers."""
     return "a group" if is_group(node) else f"a dataset of type {node.dtype}, shape {node.shape}"
 
 
@@ -291,35 +306,6 @@ def read_numbers(node: Node, name: str, *, length: int) -> npt.NDArray[np.float6
         return damaged(name, error, f"{length} numbers")
 
 
-def read_text(node: Node, name: str) -> str | Problem | None:
-    """Read an attribute that is one text.
-
-    A text of variable length lies in a heap, and a damaged heap keeps the HDF5 library busy for ever, so the file's
-    heaps are looked at first, and the length that the text claims.
-
-    Returns:
-        The text; None when there is no such attribute; a problem for anything else.
-    """
-    import h5py  # noqa: PLC0415 - only who reads HDF5 needs it
-
-    try:
-        if name not in node.attrs:
-            return None
-        identifier = node.attrs.get_id(name)
-        shape, dtype = identifier.shape, identifier.dtype
-        in_heap = h5py.check_string_dtype(dtype) is not None and dtype.kind == "O"
-        if math.prod(shape) != 1 or not (in_heap or dtype.kind == "S") or dtype.itemsize > _LONGEST_TEXT:
-            return Problem(path=name, expected="one text", found=f"shape {shape} of {dtype}")
-        if in_heap and not heaps_are_sound(Path(node.file.filename)):
-            return Problem(path=name, expected="a text", found="a damaged heap of texts")
-        if in_heap and (longest_claim(Path(node.file.filename), name) or 0) > _LONGEST_TEXT:
-            return Problem(path=name, expected=f"a text of at most {_LONGEST_TEXT} bytes", found="a longer one")
-        value = np.asarray(node.attrs[name]).reshape(()).item()
-        return value.decode("utf-8", errors="replace") if isinstance(value, bytes) else str(value)
-    except DAMAGE as error:
-        return damaged(name, error, "a text")
-
-
 def read_long_text(file: h5py.Group, name: str) -> str | Problem | None:
     """Read a dataset that is one ASCII text of fixed length.
 
@@ -331,7 +317,7 @@ def read_long_text(file: h5py.Group, name: str) -> str | Problem | None:
         return node
     try:
         if is_group(node) or node.dtype.kind != "S" or node.shape != ():
-            return Problem(path=name, expected="one text", found=_kind_of(node))
+            return Problem(path=name, expected="one text", found=kind_of(node))
         problem = _storage_problem(node, name, ArrayFacts(shape=(), dtype=node.dtype))
         return problem if problem is not None else bytes(node[()]).rstrip(b"\0").decode("ascii")
     except DAMAGE as error:

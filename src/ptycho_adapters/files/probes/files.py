@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from numpy.lib import format as npy
 
+from ptycho_adapters.files.hdf5.byte_search import hdf5_start
 from ptycho_adapters.files.hdf5.collect import Collector, collecting
 from ptycho_adapters.files.hdf5.members import is_plain_record, read_number
 from ptycho_adapters.files.hdf5.nodes import DAMAGE as HDF5_DAMAGE
@@ -34,13 +35,14 @@ _HDF5_KEYS = (
     "probeGuess",
 )
 _PTYPY_STORAGES = "content/probe"
-_PIXEL_KEYS = ("entry_1/ptychodus/probe_pixel_width_m", "object_pixel_width_m")
+_PIXEL_KEYS = ("entry_1/ptychodus/probe_pixel_width_m", "object_pixel_width_m", "dxp")
+_PTYLAB_AXES = 6  # wavelengths, objects, modes, slices, rows, columns
 _NPZ_KEYS = ("probeGuess", "probe")
 _LARGEST_DEFLATE_RATIO = 1032
 _SLACK_BYTES = 1 << 16
 _MATLAB_FIELDS = ("real", "imag")
 _HEAD_BYTES = 8
-_STARTS = {b"\x89HDF\r\n\x1a\n": "HDF5", b"PK\x03\x04": "NPZ", b"\x93NUMPY": "npy", b"II*\0": "TIFF", b"MM\0*": "TIFF"}
+_STARTS = {b"PK\x03\x04": "NPZ", b"\x93NUMPY": "npy", b"II*\0": "TIFF", b"MM\0*": "TIFF"}
 
 
 @attrs.frozen(kw_only=True, eq=False)
@@ -66,13 +68,14 @@ def read_probe_file(path: Path) -> StoredProbe:
     try:
         with path.open("rb") as stream:
             head = stream.read(_HEAD_BYTES)
+            wrapped = hdf5_start(stream) is not None
     except FileNotFoundError:
         msg = f"Probe file not found: {path}"
         raise FileNotFoundError(msg) from None
     except OSError as error:
         reason = error.strerror or type(error).__name__
         raise ScanFileError(str(path), [Problem(path="file", expected="a readable file", found=reason)]) from None
-    kind = next((kind for start, kind in _STARTS.items() if head.startswith(start)), "")
+    kind = "HDF5" if wrapped else next((kind for start, kind in _STARTS.items() if head.startswith(start)), "")
     match kind:
         case "HDF5":
             stored = _from_hdf5(path)
@@ -94,6 +97,8 @@ def _as_stack(found: AnyArray | Problem, path: Path) -> npt.NDArray[np.complex64
     if isinstance(found, Problem):
         raise ScanFileError(str(path), [found])
     array = found
+    if array.ndim == _PTYLAB_AXES and array.shape[3] == 1:
+        array = array[:, :, :, 0]
     while array.ndim > 3 and array.shape[0] == 1:
         array = array[0]
     if array.ndim == 3 and array.shape[0] == array.shape[1] != array.shape[2]:

@@ -9,8 +9,9 @@ import attrs
 import numpy as np
 
 from ptycho_adapters.atomic import atomic_path
-from ptycho_adapters.files.hdf5.members import read_array, read_long_text, read_number, read_numbers, read_text
+from ptycho_adapters.files.hdf5.members import read_array, read_long_text, read_number, read_numbers
 from ptycho_adapters.files.hdf5.nodes import DAMAGE, damaged, find_node, names_in, open_h5
+from ptycho_adapters.files.hdf5.texts import read_text
 from ptycho_adapters.files.products.contents import (
     JSON_TEXTS,
     OBJECT_NUMBERS,
@@ -120,12 +121,12 @@ def write_product_h5(product: Product, path: str | Path) -> None:
 
 def write_product_file(product: Product, path: Path) -> None:
     """Write a product straight to a path, for callers that commit several files together."""
-    import h5py  # noqa: PLC0415 - only who writes a product needs it
+    from ptycho_adapters.files.hdf5.writing import new_hdf5  # noqa: PLC0415 - only who writes a product needs it
 
     experiment = experiment_of(product)
     height, width = product.object.shape
     positions_m = product.positions_px * experiment.unit_m
-    with h5py.File(path, "w") as file:
+    with new_hdf5(path) as file:
         file.attrs.update(experiment.root_attributes())
         file["probe_position_indexes"] = product.position_indexes
         file["probe_position_x_m"] = positions_m[:, 1]

@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING
 
 import attrs
 import numpy as np
+import numpy.typing as npt
 
 from ptycho_adapters.files.raw.frames import RawFrames, raw_frames
 from ptycho_adapters.files.raw.own_parts import OwnParts, own_parts
+from ptycho_core.config.frame_sides import LARGEST_PX, SMALLEST_PX
 from ptycho_core.errors import ScanError, ScanFileError
+from ptycho_core.measurement.beam import BeamCentre, find_beam_centre
 from ptycho_core.measurement.geometry import object_pixel_m
-from ptycho_core.measurement.preparation.frames import beam_centre
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -21,7 +23,7 @@ if TYPE_CHECKING:
     from ptycho_adapters.files.reading import Evidence
 
 _LOOKED_AT, _LISTED = 16, 40
-FOUND_BY = "centre of mass of the bright light in the first frames"
+_COLUMNS = ("--columns", "X,Y", "--unit", "UNIT")
 
 
 @attrs.frozen(kw_only=True)
@@ -31,10 +33,14 @@ class Description:
     Attributes:
         facts: by section and name; None where not given.
         command: what makes a scan of it, with what has to be filled in in capitals; None where the file has no frames.
+        mean: (H, W) mean of some frames; None where there are none that can be read.
+        beam: where the direct beam is in it; None where there is no light.
     """
 
     facts: Mapping[str, Mapping[str, object]]
     command: str | None
+    mean: npt.NDArray[np.float64] | None = None
+    beam: BeamCentre | None = None
 
 
 def describe_file(evidence: Evidence) -> Description:
@@ -54,19 +60,22 @@ def describe_file(evidence: Evidence) -> Description:
             raise
         return Description(facts={"arrays": arrays}, command=None)
     own = _own(evidence.path, source)
-    facts = {"frames": _frames(source, own), "positions": _positions(own), "geometry": _geometry(own, source)}
-    return Description(facts=facts | {"arrays": arrays}, command=_command(source, own))
+    frames, mean, beam = _frames(source, own)
+    facts = {"frames": frames, "positions": _positions(own), "geometry": _geometry(own, source)}
+    return Description(facts=facts | {"arrays": arrays}, command=_command(source, own), mean=mean, beam=beam)
 
 
 def _own(path: Path, source: RawFrames) -> OwnParts:
     """Read what the file says beside its frames; what cannot be read is among the problems of the reading already."""
     try:
-        return own_parts(path, source.shape[0])
+        return own_parts(path, source.shape[0], strict=False)
     except ScanFileError:
         return OwnParts()
 
 
-def _frames(source: RawFrames, own: OwnParts) -> dict[str, object]:
+def _frames(
+    source: RawFrames, own: OwnParts
+) -> tuple[dict[str, object], npt.NDArray[np.float64] | None, BeamCentre | None]:
     number, height, width = source.shape
     facts: dict[str, object] = {
         "in": source.key or source.path.name,
@@ -77,18 +86,25 @@ def _frames(source: RawFrames, own: OwnParts) -> dict[str, object]:
         "dark_frames": own.dark is not None,
         "bad_pixels": None if own.bad is None else int(np.count_nonzero(own.bad)),
     }
+    light = None
     try:
-        some = next(source.pieces(np.arange(min(_LOOKED_AT, number))))
-        bad = own.bad if own.bad is not None and own.bad.shape == (height, width) else np.zeros((height, width), bool)
-        mean = some.mean(axis=0, dtype=np.float64)
-        light = np.where(bad, 0.0, mean if own.dark is None or own.dark.shape != mean.shape else mean - own.dark)
+        light = _light(source, own)
         facts["counts_per_frame"] = float(light.sum())
-        facts["centre_px"] = [round(place, 2) for place in beam_centre(light, bad)]
-        facts["centre_found_by"] = FOUND_BY
+        beam = find_beam_centre(
+            light, np.zeros(light.shape, dtype=bool) if own.bad is None or own.bad.shape != light.shape else own.bad
+        )
     except (ScanError, ScanFileError) as error:
-        facts["centre_px"] = None
-        facts["centre_found_by"] = str(error.problems[0])
-    return facts
+        return facts | {"centre_px": None, "centre_found_by": str(error.problems[0])}, light, None
+    facts |= {"centre_px": list(beam.place_px), "centre_found_by": beam.found_by}
+    return facts, light, beam
+
+
+def _light(source: RawFrames, own: OwnParts) -> npt.NDArray[np.float64]:
+    """Give the mean of some frames, less what they show without light; 0 where bad."""
+    mean = source.spread(np.arange(source.shape[0]), _LOOKED_AT).mean(axis=0, dtype=np.float64)
+    light = mean - own.dark if own.dark is not None and own.dark.shape == mean.shape else mean
+    bad = ~np.isfinite(light) | (own.bad if own.bad is not None and own.bad.shape == mean.shape else False)
+    return np.where(bad, 0.0, light)
 
 
 def _positions(own: OwnParts) -> dict[str, object]:
@@ -118,10 +134,12 @@ def _geometry(own: OwnParts, source: RawFrames) -> dict[str, object]:
 def _command(source: RawFrames, own: OwnParts) -> str:
     """Give the preparation that mends the size and asks for what is missing."""
     lengths = own.geometry
-    flags = [] if own.positions is not None else ["--positions", "FILE", "--columns", "X,Y", "--unit", "UNIT"]
-    if own.unit != "px" or own.positions is None:
+    usable = own.positions is not None and len(own.positions) == source.shape[0]
+    placed = ["--step-m", "Y,X"] if source.raster is not None else ["--positions", "FILE", *_COLUMNS]
+    flags = [] if usable else placed
+    if lengths.pixel_m is None and (own.unit != "px" or not usable):
         flags += [] if lengths.wavelength_m else ["--energy-ev", "NUMBER"]
         flags += [] if lengths.distance_m else ["--distance-m", "NUMBER"]
         flags += [] if lengths.detector_pixel_m else ["--detector-pixel-m", "NUMBER"]
-    size = min(*source.shape[1:], 2048)
+    size = max(SMALLEST_PX, min(*source.shape[1:], LARGEST_PX))
     return shlex.join(["ptycho", "prepare", str(source.path), "OUT.npz", "--size", str(size), *flags])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,23 +11,27 @@ import numpy as np
 import numpy.typing as npt
 
 from ptycho_adapters.files.evidence.recognition import gather_evidence
+from ptycho_adapters.files.formats.every_measured import measured_format
+from ptycho_adapters.files.formats.ptyd import is_ptyd, ptyd_stack
 from ptycho_adapters.files.hdf5.collect import collecting
-from ptycho_adapters.files.hdf5.members import read_frames
+from ptycho_adapters.files.hdf5.members import read_chosen_frames, read_frames
 from ptycho_adapters.files.hdf5.nodes import DAMAGE as HDF5_DAMAGE
 from ptycho_adapters.files.npz.members import DAMAGE as NPZ_DAMAGE
 from ptycho_adapters.files.npz.members import member_keys, open_archive, read_pieces
 from ptycho_adapters.files.reading import Container
+from ptycho_adapters.files.stacks.hdf5 import hdf5_series, numbered_series
 from ptycho_core.errors import Problem, ScanFileError
 
 if TYPE_CHECKING:
     from ptycho_adapters.files.reading import ArrayFacts, Evidence
+    from ptycho_adapters.files.stacks.stack import FrameStack
     from ptycho_core.any_array import AnyArray
 
 _KNOWN = ("entry_1/data_1/data", "entry_1/instrument_1/detector_1/data", "diff3d", "diffraction", "dp", "patterns")
 _NUMPY_START = b"\x93NUMPY"
-_NUMBERED = re.compile(r"entry/data/data_\d{6}")
 _BYTES_AT_ONCE = 1 << 25
 Pieces = Callable[[], Iterator["AnyArray"]]
+Chosen = Callable[["npt.NDArray[np.int64]"], "AnyArray"]
 
 
 @attrs.frozen(kw_only=True, eq=False)
@@ -42,6 +45,7 @@ class RawFrames:
         dtype: number format.
         raster: (ny, nx) where the file has the frames in rows and columns.
         read: gives all frames in order, some at a time, (m, H, W) each; anew at every call.
+        at: gives the frames of these numbers alone, (m, H, W); None where the file can only be gone through.
     """
 
     path: Path
@@ -50,6 +54,17 @@ class RawFrames:
     dtype: np.dtype[np.generic]
     raster: tuple[int, int] | None
     read: Pieces
+    at: Chosen | None = None
+
+    def spread(self, kept: npt.NDArray[np.int64], most: int) -> AnyArray:
+        """Give some of the frames that are kept, from the first to the last, as evenly as can be.
+
+        Args:
+            kept: (m,) their numbers, ascending.
+            most: how many to give, if there are that many.
+        """
+        places = np.linspace(0, len(kept) - 1, min(most, len(kept))).astype(np.int64)
+        return np.concatenate(list(self.pieces(kept[places]))) if self.at is None else self.at(kept[places])
 
     def pieces(self, kept: npt.NDArray[np.int64]) -> Iterator[AnyArray]:
         """Give the frames that are kept, ascending, some at a time."""
@@ -79,40 +94,37 @@ def raw_frames(path: Path, key: str | None = None) -> RawFrames:
         and evidence.head
     ):
         return _of_npy(path)
-    series = _series(evidence) if key is None else ()
+    measured = measured_format(evidence) if key is None else None
+    stack = None if measured is None else measured.stack(evidence)
+    if stack is not None:
+        return _of_stack(path, stack)
+    chunks = ptyd_stack(evidence) if key is None and is_ptyd(evidence) else None
+    if chunks is not None:
+        return _of_stack(path, chunks)
+    series = numbered_series(evidence) if key is None else ()
     if series:
-        return _of_series(path, evidence, series)
+        return _of_stack(path, hdf5_series(path, {name: evidence.arrays[name] for name in series}))
     name = _chosen(evidence, key)
     facts = evidence.arrays[name]
     shape, raster = _as_stack(facts)
-    read = _of_hdf5 if evidence.container is Container.HDF5 else _of_npz
-    return RawFrames(path=path, key=name, shape=shape, dtype=facts.dtype, raster=raster, read=read(path, name, facts))
+    if evidence.container is not Container.HDF5:
+        read = _of_npz(path, name, facts)
+        return RawFrames(path=path, key=name, shape=shape, dtype=facts.dtype, raster=raster, read=read)
+    read, at = _of_hdf5(path, name, facts), _at_hdf5(path, name)
+    return RawFrames(path=path, key=name, shape=shape, dtype=facts.dtype, raster=raster, read=read, at=at)
 
 
-def _series(evidence: Evidence) -> tuple[str, ...]:
-    """Give the numbered stacks of a detector's master file in order; none where there is one stack, or they differ."""
-    found = sorted(filter(_NUMBERED.fullmatch, evidence.arrays if evidence.container is Container.HDF5 else ()))
-    kinds = {(facts.shape[1:], facts.dtype) for facts in (evidence.arrays[name] for name in found)}
-    alike = len(kinds) == 1 and len(next(iter(kinds))[0]) == 2
-    return tuple(found) if alike and len(found) > 1 else ()
-
-
-def _of_series(path: Path, evidence: Evidence, names: tuple[str, ...]) -> RawFrames:
-    facts = [evidence.arrays[name] for name in names]
-    readers = [_of_hdf5(path, name, one) for name, one in zip(names, facts, strict=True)]
-
-    def read() -> Iterator[AnyArray]:
-        for reader in readers:
-            yield from reader()
-
-    _, height, width = facts[0].shape
+def _of_stack(path: Path, stack: FrameStack) -> RawFrames:
+    """Take frames as the reader of their format finds them."""
+    n_frames, height, width = stack.facts.shape
     return RawFrames(
         path=path,
-        key=f"{names[0]} to {names[-1].rpartition('/')[2]}",
-        shape=(sum(one.shape[0] for one in facts), height, width),
-        dtype=facts[0].dtype,
-        raster=None,
-        read=read,
+        key=stack.key,
+        shape=(n_frames, height, width),
+        dtype=stack.facts.dtype,
+        raster=stack.raster,
+        read=stack.read,
+        at=stack.at,
     )
 
 
@@ -150,6 +162,17 @@ def _of_hdf5(path: Path, name: str, facts: ArrayFacts) -> Pieces:
             yield from _guarded(found, path, facts, HDF5_DAMAGE)
 
     return read
+
+
+def _at_hdf5(path: Path, name: str) -> Chosen:
+    def at(numbers: npt.NDArray[np.int64]) -> AnyArray:
+        with collecting(path) as file:
+            found = read_chosen_frames(file.file, name, numbers)
+        if isinstance(found, Problem):
+            raise ScanFileError(str(path), [found])
+        return found
+
+    return at
 
 
 def _guarded(
@@ -202,5 +225,11 @@ def _of_npy(path: Path) -> RawFrames:
             yield np.asarray(stack[first : first + step])
 
     return RawFrames(
-        path=path, key="", shape=(len(stack), *array.shape[-2:]), dtype=array.dtype, raster=raster, read=read
+        path=path,
+        key="",
+        shape=(len(stack), *array.shape[-2:]),
+        dtype=array.dtype,
+        raster=raster,
+        read=read,
+        at=lambda numbers: np.asarray(stack[numbers]),
     )

@@ -9,13 +9,17 @@ import numpy as np
 import numpy.typing as npt
 
 from ptycho_adapters.files.evidence.recognition import gather_evidence
-from ptycho_adapters.files.formats.beamline import Geometry
+from ptycho_adapters.files.formats.beamline_parts import BeamlineParts, Geometry
 from ptycho_adapters.files.formats.cxi.reader import is_cxi, read_cxi_parts
+from ptycho_adapters.files.formats.every_measured import measured_format
+from ptycho_adapters.files.formats.fold_slice import is_fold_slice, read_fold_slice_parts
 from ptycho_adapters.files.formats.metadata_json import KEY as METADATA_KEY
 from ptycho_adapters.files.formats.metadata_json import metadata_from_text
 from ptycho_adapters.files.formats.npz.parts import DOMAIN_KEY
+from ptycho_adapters.files.formats.ptyd import is_ptyd, read_ptyd_parts
 from ptycho_adapters.files.npz.members import member_keys, open_archive, read_member, read_text
-from ptycho_adapters.files.reading import Container
+from ptycho_adapters.files.reading import Container, ReadRequest
+from ptycho_adapters.files.stated import Stated
 from ptycho_core.errors import Problem, ScanFileError, raise_if_any
 from ptycho_core.measurement.arrays import as_probe
 from ptycho_core.measurement.scan import MeasurementDomain
@@ -53,22 +57,43 @@ class OwnParts:
     notes: dict[str, str] = attrs.field(factory=dict)
 
 
-def own_parts(path: Path, n_frames: int) -> OwnParts:
+def own_parts(path: Path, n_frames: int, stated: Stated | None = None, *, strict: bool = True) -> OwnParts:
     """Read what a file says beside its frames; nothing of a format that says nothing.
+
+    Args:
+        path: the file.
+        n_frames: how many frames it holds.
+        stated: what is said beside it, and not looked for where the format allows.
+        strict: whether what is there and cannot be used is an error; else it is left out.
 
     Raises:
         ScanFileError: what it says cannot be read.
     """
-    evidence = gather_evidence(path)
+    evidence, said = gather_evidence(path), stated or Stated()
     if is_cxi(evidence):
-        return _of_cxi(path, n_frames)
+        parts, dark = read_cxi_parts(path, n_frames, said)
+        return _of_parts(path, parts, dark, strict=strict)
+    if is_ptyd(evidence):
+        return _of_parts(path, read_ptyd_parts(path), strict=strict)
+    if is_fold_slice(evidence):
+        return _of_parts(path, read_fold_slice_parts(path), strict=strict)
+    measured = measured_format(evidence)
+    stack = None if measured is None else measured.stack(evidence)
+    if measured is not None and stack is not None:
+        return _of_parts(path, measured.parts(path, stack, ReadRequest(stated=said)), strict=strict)
     return _of_npz(path) if evidence.container is Container.ZIP else OwnParts()
 
 
-def _of_cxi(path: Path, n_frames: int) -> OwnParts:
-    parts, dark = read_cxi_parts(path, n_frames)
-    missing = [one for one in parts.problems if not one.found.startswith("only ")]
-    raise_if_any(ScanFileError, str(path), missing)
+def _of_parts(
+    path: Path, parts: BeamlineParts, dark: npt.NDArray[np.float32] | None = None, *, strict: bool
+) -> OwnParts:
+    """Take what is there; what is only missing can be given.
+
+    Raises:
+        ScanFileError: something is there and cannot be used.
+    """
+    wrong = [one for one in parts.problems if not one.found.startswith(("only ", "none"))]
+    raise_if_any(ScanFileError, str(path), wrong if strict else ())
     own = parts.own
     return OwnParts(
         positions=None if parts.positions_m is None else parts.positions_m.astype(np.float64),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import attrs
@@ -14,58 +13,34 @@ from ptycho_adapters.atomic import atomic_path
 from ptycho_adapters.files.formats.npz.streaming import PreparedScan, write_prepared
 from ptycho_adapters.files.raw.frames import RawFrames, raw_frames
 from ptycho_adapters.files.raw.own_parts import OwnParts, own_parts
-from ptycho_adapters.files.raw.tables import read_columns, read_picture
-from ptycho_adapters.files.units import factor_to
+from ptycho_adapters.files.raw.places import SourceFiles, positions_of, zoom_of
+from ptycho_adapters.files.raw.tables import read_picture
+from ptycho_adapters.files.stated import Stated
 from ptycho_core.errors import Problem, ScanError, ScanFileError, raise_if_any
+from ptycho_core.measurement.beam import find_beam_centre
 from ptycho_core.measurement.geometry import object_pixel_m, wavelength_from_energy, wavelength_from_voltage
-from ptycho_core.measurement.plausibility import geometry_problems, position_problems
+from ptycho_core.measurement.plausibility import geometry_problems
 from ptycho_core.measurement.preparation.darks import mean_dark
 from ptycho_core.measurement.preparation.frames import (
     Corrections,
     FramePlan,
-    beam_centre,
     plan_frames,
     prepared_frames,
 )
-from ptycho_core.measurement.preparation.positions import moved_positions
 from ptycho_core.measurement.preparation.probes import prepared_probe
 from ptycho_core.measurement.preparation.selection import frame_ranges, kept_frames, odd_frames
 from ptycho_core.measurement.preparation.settings import Flip, PreparationSettings
 from ptycho_core.measurement.scan import MeasurementDomain, ScanMetadata
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from ptycho_core.any_array import AnyArray
 
 Real = npt.NDArray[np.float64]
 Progress = Callable[[int], object]
 
-_LOOKED_AT = 64  # frames from which beam and bad pixels are found
-PIXELS = "px"
-
-
-@attrs.frozen(kw_only=True)
-class SourceFiles:
-    """The files of a preparation.
-
-    Attributes:
-        frames: file with the frames.
-        key: where in it; None looks for them.
-        mask: file with a mask, anything but 0 where bad.
-        dark: file with one or more dark frames.
-        flat: file with a flat field.
-        positions: file with positions.
-        columns: names or numbers of the columns of x and y in it.
-        unit: of the positions in it: "px" or a unit of length.
-    """
-
-    frames: Path
-    key: str | None = None
-    mask: Path | None = None
-    dark: Path | None = None
-    flat: Path | None = None
-    positions: Path | None = None
-    columns: tuple[str, str] = ("x", "y")
-    unit: str = "m"
+_LOOKED_AT = 64  # frames, spread over the scan, from which beam and bad pixels are found
 
 
 @attrs.frozen(kw_only=True, eq=False)
@@ -76,7 +51,7 @@ class Prepared:
         came_in: figures of the input.
         done: what was done, in words.
         came_out: figures of the output.
-        before: (H, W) mean of the first frames of the input.
+        before: (H, W) mean of some frames of the input.
         after: (N, N) mean of all frames of the output.
         probe: whether the output holds one.
     """
@@ -142,21 +117,23 @@ def prepare_scan(
 
 def _settled(files: SourceFiles, settings: PreparationSettings) -> _Job:
     source = raw_frames(files.frames, files.key)
-    own = own_parts(files.frames, source.shape[0])
+    own = own_parts(files.frames, source.shape[0], _stated(settings))
     _check_domain(own, settings)
-    looked_at = _first_frames(source)
+    listed = kept_frames(source.shape[0], frame_ranges(settings.drop) or ())
+    looked_at = source.spread(listed if len(listed) else np.arange(source.shape[0]), _LOOKED_AT)
     corrections, done = _corrections(files, source, own, settings, looked_at)
     before = looked_at.mean(axis=0, dtype=np.float64)
     given = settings.centre_y is not None and settings.centre_x is not None
-    centre = (float(settings.centre_y or 0.0), float(settings.centre_x or 0.0))
+    centre, how = (float(settings.centre_y or 0.0), float(settings.centre_x or 0.0)), "as given"
     if not given:
         light = before if corrections.dark is None else before - corrections.dark
-        centre = beam_centre(light, corrections.bad)
+        beam = find_beam_centre(light, corrections.bad)
+        centre, how = beam.place_px, f"found as the {beam.found_by}"
     plan = plan_frames(source.shape[1:], source.dtype, settings, corrections, centre)
     kept = _kept(source, settings, corrections, done)
     metadata = _metadata(own, source, plan)
-    positions = _positions_px(files, source, own, plan, metadata)
-    done += _what_is_done(plan, centre, found=not given)
+    positions = positions_of(files, source, own, plan, metadata)
+    done += _what_is_done(plan, centre, how)
     probe = _probe(own, source, plan, done)
     return _Job(
         source=source,
@@ -172,21 +149,31 @@ def _settled(files: SourceFiles, settings: PreparationSettings) -> _Job:
     )
 
 
+def _stated(settings: PreparationSettings) -> Stated:
+    """Give the lengths that are said, which are then not looked for in the file."""
+    return Stated(
+        wavelength_m=_wavelength_m(settings, None),
+        distance_m=settings.distance_m,
+        detector_pixel_m=settings.detector_pixel_m,
+        pixel_m=settings.pixel_m,
+    )
+
+
+def _wavelength_m(settings: PreparationSettings, of_file_m: float | None) -> float | None:
+    """Settle the wavelength: what is typed, then what the file says."""
+    if settings.energy_ev is not None:
+        return wavelength_from_energy(energy_ev=settings.energy_ev)
+    if settings.voltage_v is not None:
+        return wavelength_from_voltage(voltage_v=settings.voltage_v)
+    return settings.wavelength_m or of_file_m
+
+
 def _check_domain(own: OwnParts, settings: PreparationSettings) -> None:
     """Refuse to sum or correct amplitudes, which are no counts."""
     if own.domain != MeasurementDomain.AMPLITUDE or (settings.bin == 1 and not settings.background):
         return
     fix = "square them first: ptycho convert IN OUT --as-counts"
     raise ScanError("preparation", [Problem(path="bin", expected="counts to sum", found="amplitudes", fix=fix)])
-
-
-def _first_frames(source: RawFrames) -> AnyArray:
-    some: list[AnyArray] = []
-    for piece in source.pieces(np.arange(min(_LOOKED_AT, source.shape[0]))):
-        some.append(piece)
-        if sum(map(len, some)) >= min(_LOOKED_AT, source.shape[0]):
-            break
-    return np.concatenate(some)
 
 
 def _corrections(
@@ -258,11 +245,7 @@ def _kept(
 def _metadata(own: OwnParts, source: RawFrames, plan: FramePlan) -> ScanMetadata:
     """Settle the lengths at the end: what is typed, then what the file says."""
     settings, geometry = plan.settings, own.geometry
-    wavelength = settings.wavelength_m or geometry.wavelength_m
-    if settings.energy_ev is not None:
-        wavelength = wavelength_from_energy(energy_ev=settings.energy_ev)
-    if settings.voltage_v is not None:
-        wavelength = wavelength_from_voltage(voltage_v=settings.voltage_v)
+    wavelength = _wavelength_m(settings, geometry.wavelength_m)
     distance = settings.distance_m or geometry.distance_m
     stated = geometry.detector_pixel_m
     detector = settings.detector_pixel_m or (None if stated is None else stated[1])
@@ -274,61 +257,18 @@ def _metadata(own: OwnParts, source: RawFrames, plan: FramePlan) -> ScanMetadata
             wavelength_m=wavelength, distance_m=abs(distance), detector_pixel_m=binned, size_px=plan.size
         )
     elif pixel is None and geometry.pixel_m is not None:
-        pixel = geometry.pixel_m / _zoom(source, plan)
+        pixel = geometry.pixel_m / zoom_of(source, plan)
     raise_if_any(ScanError, "preparation", geometry_problems(pixel_m=pixel))
     return ScanMetadata(
         name=source.path.stem, pixel_size_m=pixel, wavelength_m=wavelength, distance_m=distance, extra=own.notes
     )
 
 
-def _zoom(source: RawFrames, plan: FramePlan) -> float:
-    """Give how many pixels of the object at the end go on one of those before: the window over the frame."""
-    return plan.size * plan.settings.bin / source.shape[2]
-
-
-def _positions_px(
-    files: SourceFiles, source: RawFrames, own: OwnParts, plan: FramePlan, metadata: ScanMetadata
-) -> Real:
-    if files.positions is not None:
-        columns, unit = read_columns(files.positions, files.columns), files.unit
-        positions = columns[:, ::-1].copy()
-    elif own.positions is not None:
-        positions, unit = own.positions, own.unit
-    else:
-        fix = "give a file with --positions FILE --columns X,Y --unit UNIT"
-        raise ScanError(
-            "preparation", [Problem(path="positions", expected="a position a frame", found="none", fix=fix)]
-        )
-    if len(positions) != source.shape[0]:
-        found = f"{len(positions)} positions for {source.shape[0]} frames"
-        raise ScanError("preparation", [Problem(path="positions", expected="a position a frame", found=found)])
-    if unit == PIXELS:
-        in_px = positions if files.positions is not None else positions * _zoom(source, plan)
-    else:
-        factor = factor_to("m", unit, "--unit")
-        if isinstance(factor, Problem):
-            raise ScanError("preparation", [factor])
-        if metadata.pixel_size_m is None:
-            found = "positions in lengths, and no object pixel"
-            fix = "give --energy-ev (or --wavelength-m, --voltage-v), --distance-m and --detector-pixel-m, or --pixel-m"
-            problem = Problem(path="pixel_m", expected="the object pixel", found=found, fix=fix)
-            raise ScanError("preparation", [problem])
-        in_px = positions * factor / metadata.pixel_size_m
-    if not np.isfinite(in_px).all():
-        raise ScanError(
-            "preparation", [Problem(path="positions", expected="finite numbers", found="NaN or infinite ones")]
-        )
-    moved = moved_positions(in_px, plan.settings)
-    raise_if_any(ScanError, "preparation", position_problems(moved, size_px=plan.size))
-    return moved
-
-
-def _what_is_done(plan: FramePlan, centre: tuple[float, float], *, found: bool) -> list[str]:
+def _what_is_done(plan: FramePlan, centre: tuple[float, float], how: str) -> list[str]:
     settings = plan.settings
     turned = [f"turned by {settings.turn_deg} degrees"] if settings.turn_deg else []
     turned += [f"{settings.flip} flipped"] if settings.flip is not Flip.NONE else []
     turned += ["rows and columns exchanged"] if settings.transpose else []
-    how = "found as the centre of mass of the bright light" if found else "as given"
     done = [f"frames {', '.join(turned)}"] if turned else []
     window = plan.size * settings.bin
     done.append(f"window of {window} x {window} px about the beam at ({centre[0]:.2f}, {centre[1]:.2f}), {how}")

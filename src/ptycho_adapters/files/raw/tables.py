@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from ptycho_adapters.files.evidence.recognition import gather_evidence
 from ptycho_adapters.files.hdf5.collect import collecting
+from ptycho_adapters.files.images.detector_pictures import detector_pictures
 from ptycho_adapters.files.npz.members import member_keys, open_archive, read_member
 from ptycho_adapters.files.reading import Container
 from ptycho_core.any_array import describe
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
 Real = npt.NDArray[np.float64]
 
 _NUMPY_START = b"\x93NUMPY"
-_TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _LARGEST_TABLE = 1 << 28
 _SEPARATORS = re.compile(r"[,;\t ]+")
 
@@ -63,9 +63,7 @@ def _picture(path: Path, evidence: Evidence, what: str, shape: tuple[int, int]) 
         return _array(path, evidence, fits[0])
     if evidence.head.startswith(_NUMPY_START):
         return _npy(path)
-    if evidence.head.startswith(_TIFF_STARTS):
-        return _tiff(path, what)
-    return _fabio(path, what)
+    return detector_pictures(path, what)
 
 
 def _npy(path: Path) -> AnyArray:
@@ -75,31 +73,6 @@ def _npy(path: Path) -> AnyArray:
         problem = Problem(path="file", expected="an undamaged .npy array", found=str(error))
         raise ScanFileError(str(path), [problem]) from None
     return array
-
-
-def _tiff(path: Path, what: str) -> AnyArray:
-    import tifffile  # noqa: PLC0415 - only who has pictures needs it
-
-    try:
-        return np.asarray(tifffile.imread(path))
-    except (ValueError, KeyError, IndexError, OSError, RuntimeError, tifffile.TiffFileError) as error:
-        problem = Problem(path=what, expected="an undamaged TIFF picture", found=str(error))
-        raise ScanFileError(str(path), [problem]) from None
-
-
-def _fabio(path: Path, what: str) -> AnyArray:
-    try:
-        import fabio  # noqa: PLC0415 - an extra
-    except ImportError:
-        fix = "EDF and CBF files are read with fabio: pip install 'ptycho-core[detectors]'"
-        problem = Problem(path=what, expected=".npy, TIFF, NPZ or HDF5", found="another file", fix=fix)
-        raise ScanFileError(str(path), [problem]) from None
-    try:
-        with fabio.open(str(path)) as image:
-            return np.asarray(image.data)
-    except Exception as error:
-        problem = Problem(path=what, expected="a picture that fabio reads", found=str(error))
-        raise ScanFileError(str(path), [problem]) from error
 
 
 def _array(path: Path, evidence: Evidence, key: str) -> AnyArray:

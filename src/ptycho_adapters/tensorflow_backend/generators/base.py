@@ -115,7 +115,7 @@ class Steps:
 
     def __init__(self, generator: Generator) -> None:
         self._generator = generator
-        self._step = tf.function(self._one, autograph=False, reduce_retracing=True, experimental_attributes=_KEPT_WHOLE)
+        self._step = tf.function(self.one, autograph=False, reduce_retracing=True, experimental_attributes=_KEPT_WHOLE)
 
     def run(self, weights: Weights, view: View, weight: tf.Tensor) -> Iterator[tuple[Draft, tf.Tensor]]:
         """Run all steps on one view that holds every pattern of its groups.
@@ -136,9 +136,10 @@ class Steps:
             draft = Draft(object=made[0], weight=weight, memory=made[1])
             yield draft, added
 
-    def _one(
+    def one(
         self, weights: Weights, view_parts: tuple[tf.Tensor, ...], draft_parts: tuple[tf.Tensor, ...]
     ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        """Run a step with its own weights; gives object and memory after it, and the contributions."""
         view, draft = View(*view_parts), Draft(*draft_parts)
         groups, pixels = tf.shape(draft.weight)[0], tf.size(draft.weight[0])
         patches = extract(tf.reshape(draft.object, [groups, pixels]), view.where, int(view.amplitude.shape[-1]))

@@ -124,6 +124,8 @@ class Cnn(Generator):
         outer, margin = self.structure.outer_channels, [self.structure.size // 4] * 2
         frame = [[0, 0], margin, margin, [0, 0]]
         centre = tf.pad(activation(conv(weights, f"{start}.{head}.conv1", x[..., :-outer])), frame)
+        if not self.structure.ring:
+            return centre
         upper = repeated(_conv_pair(weights, f"{start}.{head}.conv_up_block", x[..., -outer:]))
         ring = tf.nn.silu(conv(weights, f"{start}.{head}.conv2", upper))
         half = self.structure.size // 2
@@ -153,8 +155,11 @@ def _decoder_weights(
     for block, (inputs, wider) in enumerate(itertools.pairwise(structure.decoder_channels)):
         made |= _pair_weights(f"{start}.blocks.{block}", inputs, wider)
     last, outer, width = structure.decoder_channels[-1], structure.outer_channels, structure.outer_width
-    made |= _pair_weights(f"{start}.{head}.conv_up_block", outer, width)
-    for layer, inputs, value in (("conv1", last - outer, starts[0]), ("conv2", width, starts[1])):
+    layers = [("conv1", last - outer, starts[0])]
+    if structure.ring:
+        made |= _pair_weights(f"{start}.{head}.conv_up_block", outer, width)
+        layers.append(("conv2", width, starts[1]))
+    for layer, inputs, value in layers:
         name = f"{start}.{head}.{layer}"
         made |= {f"{name}.weight": Weight((outputs, inputs, 3, 3), 0.0), f"{name}.bias": Weight((outputs,), value)}
     return made

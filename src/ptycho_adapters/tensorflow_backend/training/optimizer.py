@@ -32,6 +32,17 @@ class Optimizer:
         self._second = [tf.Variable(tf.zeros_like(variable)) for variable in variables] if adaptive else []
         self._steps = tf.Variable(0.0)
 
+    def remembered(self, names: Sequence[str]) -> dict[str, tf.Variable]:
+        """Give what is kept from step to step, by name.
+
+        Args:
+            names: of the variables that are changed.
+        """
+        kept = {f"optimizer.first.{name}": value for name, value in zip(names, self._first, strict=True)}
+        if self._second:
+            kept |= {f"optimizer.second.{name}": value for name, value in zip(names, self._second, strict=True)}
+        return {**kept, "optimizer.steps": self._steps}
+
     def step(self, gradients: Sequence[tf.Tensor], rate: tf.Tensor) -> None:
         """Change the variables; part of a graph.
 

@@ -36,7 +36,7 @@ def arms_of(payload: TrainingPayload, data: TrainingSet) -> Arms:
         data: one scan and its groups.
     """
     settings, scan, groups = payload.pt_training_config, data.scans[0], data.groups[0]
-    patterns = Patterns(scan, find_beam=settings.beam_search)
+    patterns = Patterns(scan, groups.of_training_scan(), find_beam=settings.beam_search)
     background = settings.background_counts or 0.0
     own = float(np.square(np.abs(scan.probe)).sum(dtype=np.float64))
     probe = (scan.probe * np.sqrt(beam_energy(patterns, background) / own)).astype(np.complex64)
@@ -45,7 +45,7 @@ def arms_of(payload: TrainingPayload, data: TrainingSet) -> Arms:
         canvas = _larger(canvas, patterns.canvas_of(groups.validation))
         arm = Arm(patterns=patterns, canvas=canvas, probe=probe, background=background)
         return Arms(training=arm, validation=arm)
-    other = Patterns(data.validation, find_beam=settings.beam_search)
+    other = Patterns(data.validation, groups.of_validation_scan(), find_beam=settings.beam_search)
     canvas = _larger(canvas, other.canvas_of(groups.validation))
     arm = Arm(patterns=patterns, canvas=canvas, probe=probe, background=background)
     brightness = np.sqrt(other.flux / patterns.flux)

@@ -14,11 +14,12 @@ from ptycho_adapters.tensorflow_backend.generators.layers import from_torch, to_
 from ptycho_adapters.tensorflow_backend.patterns import Canvas, Patterns
 from ptycho_adapters.tensorflow_backend.physics.canvas import accumulate, extract
 from ptycho_adapters.tensorflow_backend.physics.optics import as_complex, light_of, shift_probe
+from ptycho_adapters.tensorflow_backend.training.checkpoints import WEIGHTS
 from ptycho_adapters.tensorflow_backend.training.objective import Objective, Prediction
 from ptycho_adapters.tensorflow_backend.training.optimizer import Optimizer
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from ptycho_adapters.tensorflow_backend.generators.base import Generator
     from ptycho_core.config import TorchTrainingConfig
@@ -76,6 +77,19 @@ class Learner:
     def weights(self) -> dict[str, NDArray[Any]]:
         """Give the weights, by names and in the layout of torch."""
         return {name: to_torch(variable.numpy()) for name, variable in self._variables.items()}
+
+    def state(self) -> dict[str, NDArray[Any]]:
+        """Give all that the next step depends on: the weights behind `generator.`, and what the optimiser remembers."""
+        return {name: to_torch(variable.numpy()) for name, variable in self._remembered().items()}
+
+    def take_up(self, state: Mapping[str, NDArray[Any]]) -> None:
+        """Go on from what `state` gave."""
+        for name, variable in self._remembered().items():
+            variable.assign(np.array(from_torch(state[name])))
+
+    def _remembered(self) -> dict[str, tf.Variable]:
+        weights = {f"{WEIGHTS}{name}": variable for name, variable in self._variables.items()}
+        return weights | self._optimizer.remembered(list(self._variables))
 
     def _learn_once(self, inputs: _Inputs, canvas: tf.Tensor, rate: tf.Tensor) -> tf.Tensor:
         gradients, main = self._gradients(inputs, canvas)

@@ -8,15 +8,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ptycho_adapters.common.bars import fraction_bar
+from ptycho_adapters.common.checkpoint_files import forget_last
+from ptycho_adapters.common.course import Course
 from ptycho_adapters.common.groups import batches_of_epoch, random_of_epoch, training_set_for
 from ptycho_adapters.common.model import EpochLosses, ScanProbe, Selection
-from ptycho_adapters.common.monitoring import Patience, Plateau, start_is_kept, watched_loss
+from ptycho_adapters.common.monitoring import start_is_kept, watched_loss
 from ptycho_adapters.common.pace import Pace
 from ptycho_adapters.common.schedule import Clock, TimeLimit
-from ptycho_adapters.common.step_means import StepMeans
 from ptycho_adapters.tensorflow_backend.execution import device_of, prepare_process
 from ptycho_adapters.tensorflow_backend.generators.build import build_generator
 from ptycho_adapters.tensorflow_backend.trained_model import TrainedModel
+from ptycho_adapters.tensorflow_backend.training.checkpoints import Checkpoints, resumable
+from ptycho_adapters.tensorflow_backend.training.memory import check_patterns, check_training
 from ptycho_adapters.tensorflow_backend.training.start import arms_of, starting_generator
 from ptycho_adapters.tensorflow_backend.training.step import Learner
 from ptycho_core.config.main_term import main_term_name
@@ -24,16 +27,22 @@ from ptycho_core.errors import Problem, ScanError
 from ptycho_core.version import VERSION
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
+    from numpy.typing import NDArray
     from tqdm import tqdm
 
     from ptycho_adapters.common.groups import TrainingSet
+    from ptycho_adapters.tensorflow_backend.training.checkpoints import Checkpoint
     from ptycho_adapters.tensorflow_backend.training.start import Arms
     from ptycho_core.config.payload import TrainingPayload
     from ptycho_core.measurement.scan import Scan
 
 
 def train(payload: TrainingPayload, scan: Scan, *, validation: Scan | None = None) -> TrainedModel:
-    """Train a generator on a scan, under the scan's probe. Progress goes to standard error.
+    """Train a generator on a scan, under the scan's probe.
+
+    Progress goes to standard error, checkpoints into the payload's output folder.
 
     Args:
         payload: resolved settings. The files that it names are for the caller to read.
@@ -48,6 +57,8 @@ def train(payload: TrainingPayload, scan: Scan, *, validation: Scan | None = Non
         ScanError: a scan does not fit the payload; every misfit is listed.
         ConfigError: the payload asks for what cannot be done.
         DependencyError: the accelerator is not there.
+        MemoryShortageError: the patterns or a batch do not fit into the memory that is free.
+        OSError: from the file system, where checkpoints are written.
     """
     return train_on(payload, training_set_for(payload, scan, validation=validation))
 
@@ -63,11 +74,13 @@ def train_on(payload: TrainingPayload, data: TrainingSet) -> TrainedModel:
         ScanError: there are several scans.
         ConfigError: the payload asks for what cannot be done.
         DependencyError: the accelerator is not there.
+        MemoryShortageError: the patterns or a batch do not fit into the memory that is free.
     """
     if len(data.scans) != 1:
         expected, fix = "one, with backend tensorflow", "backend pytorch trains on several scans together"
         raise ScanError("training", [Problem(path="scans", expected=expected, found=str(len(data.scans)), fix=fix)])
     prepare_process(payload.execution_config)
+    check_patterns(payload, data)
     with device_of(payload.execution_config):
         return _Run(payload, data).model()
 
@@ -81,41 +94,52 @@ class _Run:
     """
 
     def __init__(self, payload: TrainingPayload, data: TrainingSet) -> None:
-        limit = TimeLimit(payload.execution_config.max_time)
+        execution, limit = payload.execution_config, TimeLimit(payload.execution_config.max_time)
+        watched = watched_loss(execution, main_term_name(payload), validates=data.validates)
         self._payload, self._scan, self._groups = payload, data.scans[0], data.groups[0]
         self._config = payload.pt_training_config
         self._arms: Arms = arms_of(payload, data)
         start = starting_generator(payload)
+        check_training(payload, start, data, self._arms)
         self._learner = Learner(start, self._config)
         self._start_weights = start.weights
+        self._before = None if execution.resume is None else self._stopped(execution.resume)
         self._held_out = data.validates
-        self._metric = watched_loss(payload.execution_config, main_term_name(payload), validates=data.validates)
-        self._plateau, self._steps = Plateau(self._config), StepMeans()
-        self._history: list[EpochLosses] = []
         self._start_loss = self._look() if data.validates else None
         steps = math.ceil(len(self._groups.train) / self._config.batch_size)
-        self._pace = Pace(self._config, limit, steps_per_epoch=steps, tail_s=self._look_s(limit))
+        pace = Pace(self._config, limit, steps_per_epoch=steps, tail_s=self._look_s(limit))
+        self._course = Course(payload, pace, watched)
+        self._checkpoints = Checkpoints(payload, self._course)
 
     def model(self) -> TrainedModel:
-        """Run the epochs and give what they leave."""
-        patience = Patience(self._payload.execution_config)
-        bar = fraction_bar("training", 0.0) if self._payload.execution_config.enable_progress_bar else None
+        """Run the epochs, from the start or from a checkpoint, and give what they leave."""
+        self._begin()
+        shown = self._payload.execution_config.enable_progress_bar
+        bar = fraction_bar("training", self._course.pace.fraction) if shown else None
         try:
-            for epoch in range(self._config.epochs):
+            for epoch in self._course.epochs():
                 losses = self._epoch(epoch, bar)
-                self._history.append(losses)
-                self._plateau.watch(train=losses.train, held_out=losses.validation)
-                watched = losses.train if self._metric == "train" else losses.validation
+                ends = self._course.end_epoch(losses)
+                self._checkpoints.write(self._learner.state())
                 if bar is not None:
-                    shown = {"epoch": epoch + 1, "steps": losses.steps, "train": f"{losses.train:.4f}"}
-                    held_out = {} if losses.validation is None else {"val": f"{losses.validation:.4f}"}
-                    bar.set_postfix(shown | held_out, refresh=False)
-                if self._pace.out_of_time or (watched is not None and patience.ends(watched)):
+                    bar.set_postfix(_told(losses), refresh=False)
+                if ends:
                     break
         finally:
             if bar is not None:
                 bar.close()
         return self._trained()
+
+    def _stopped(self, path: Path) -> Checkpoint:
+        return resumable(path, self._learner.state(), self._config.epochs)
+
+    def _begin(self) -> None:
+        """Take up the run that is to be gone on with, if any."""
+        if self._before is not None:
+            self._learner.take_up(self._before.arrays)
+            self._course.take_up(self._before.memory)
+            self._checkpoints.take_up(self._before)
+        forget_last(self._payload)
 
     @property
     def _batch_size(self) -> int:
@@ -123,22 +147,20 @@ class _Run:
 
     def _epoch(self, epoch: int, bar: tqdm[Any] | None) -> EpochLosses:
         seed = None if self._config.sequential_sampling else self._config.seed
-        losses: list[float] = []
-        sizes: list[int] = []
+        pace, losses, sizes = self._course.pace, list[float](), list[int]()
         for _, rows in batches_of_epoch([len(self._groups.train)], self._batch_size, random_of_epoch(seed, epoch)):
-            with self._pace.step() as rate:
-                factor = self._plateau.state.factor
-                floored = self._plateau.floored(self._config.learning_rate, rate * factor)
-                losses.append(self._learner.learn(self._arms.training, self._groups.train[rows], floored))
+            with pace.step() as factor:
+                rate = self._course.rate(factor)
+                losses.append(self._learner.learn(self._arms.training, self._groups.train[rows], rate))
             sizes.append(len(rows))
-            self._steps.append((self._pace.steps, losses[-1], 1))
+            self._course.steps.append((pace.steps, losses[-1], 1))
             if bar is not None:
-                bar.update(self._pace.fraction - bar.n)
-            if self._pace.out_of_time:
+                bar.update(pace.fraction - bar.n)
+            if pace.out_of_time:
                 break
         held_out = self._look() if self._held_out else None
         train = float(np.average(losses, weights=sizes))
-        return EpochLosses(epoch=epoch, train=train, validation=held_out, steps=self._pace.steps)
+        return EpochLosses(epoch=epoch, train=train, validation=held_out, steps=pace.steps)
 
     def _look(self) -> float:
         """Mean main term of the groups that are held out."""
@@ -156,24 +178,40 @@ class _Run:
         return clock.elapsed_s
 
     def _trained(self) -> TrainedModel:
-        payload, selection = self._payload, self._selection()
-        weights = self._start_weights if selection is not None and selection.epoch is None else self._learner.weights()
+        payload = self._payload
+        weights, selection = self._kept()
         probe = self._arms.training.probe
         energy = float(np.square(np.abs(probe)).sum(dtype=np.float64))
         return TrainedModel(
             payload=payload,
             generator=build_generator(payload.pt_model_config, payload.pt_data_config, weights),
             probes=(ScanProbe(name=self._scan.metadata.name, probe=probe, start_probe=probe, flux=energy),),
-            history=tuple(self._history),
-            step_losses=self._steps.means(),
+            history=tuple(self._course.history),
+            step_losses=self._course.steps.means(),
             selection=selection,
             code_version=VERSION,
         )
 
-    def _selection(self) -> Selection | None:
-        """Keep the start or the end, whichever explains better what is held out; of two equals the start."""
-        last = self._history[-1] if self._history else None
-        if self._start_loss is None or last is None or last.validation is None:
-            return None
-        kept = start_is_kept(self._start_loss, last.validation)
-        return Selection(start_loss=self._start_loss, end_loss=last.validation, epoch=None if kept else last.epoch)
+    def _kept(self) -> tuple[dict[str, NDArray[Any]], Selection | None]:
+        """Give the weights to keep: of the start or the end, whichever explains better what is held out.
+
+        Of two equals it is the start. The end is the best checkpoint, if there are checkpoints and it is better than
+        the last epoch.
+        """
+        history = self._course.history
+        if self._start_loss is None or not history:
+            return self._learner.weights(), None
+        better = self._checkpoints.better_than_last()
+        weights, epoch = better or (self._learner.weights(), history[-1].epoch)
+        end_loss = history[epoch].validation
+        if end_loss is None:  # of an epoch before the run was taken up, of which nothing was held out
+            return weights, None
+        kept = start_is_kept(self._start_loss, end_loss)
+        selection = Selection(start_loss=self._start_loss, end_loss=end_loss, epoch=None if kept else epoch)
+        return self._start_weights if kept else weights, selection
+
+
+def _told(losses: EpochLosses) -> dict[str, object]:
+    """Give what the bar says of an epoch."""
+    held_out = {} if losses.validation is None else {"val": f"{losses.validation:.4f}"}
+    return {"epoch": losses.epoch + 1, "steps": losses.steps, "train": f"{losses.train:.4f}", **held_out}

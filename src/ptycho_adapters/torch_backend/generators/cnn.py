@@ -117,12 +117,15 @@ class _Head(nn.Module):
         super().__init__()
         last, self._outer = structure.decoder_channels[-1], structure.outer_channels
         self.conv1 = nn.Conv2d(last - self._outer, outputs, 3, padding=1)
-        self.conv_up_block = _DecoderBlock(self._outer, structure.outer_width)
-        self.conv2 = nn.Conv2d(structure.outer_width, outputs, 3, padding=1)
+        self._ring = structure.ring
+        if structure.ring:
+            self.conv_up_block = _DecoderBlock(self._outer, structure.outer_width)
+            self.conv2 = nn.Conv2d(structure.outer_width, outputs, 3, padding=1)
 
     def start_at(self, centre: float, ring: float) -> None:
         """Let both parts give a constant, before activation, until they are trained."""
-        for layer, value in ((self.conv1, centre), (self.conv2, ring)):
+        parts = [(self.conv1, centre), (self.conv2, ring)] if self._ring else [(self.conv1, centre)]
+        for layer, value in parts:
             nn.init.zeros_(layer.weight)
             nn.init.constant_(layer.bias, value) if layer.bias is not None else None
 
@@ -131,6 +134,8 @@ class _Head(nn.Module):
         quarter = x.shape[-1] // 2
         margin = (quarter,) * 4
         centre = functional.pad(activation(self.conv1(x[:, : -self._outer])), margin)
+        if not self._ring:
+            return centre
         ring = functional.silu(self.conv2(self.conv_up_block(x[:, -self._outer :])))
         hole = torch.ones_like(ring[..., quarter:-quarter, quarter:-quarter])
         return centre + ring * (1.0 - functional.pad(hole, margin))

@@ -7,13 +7,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from ptycho_adapters.common.memory import FEWER_PATTERNS
 from ptycho_adapters.torch_backend.execution import pick_device
-from ptycho_adapters.torch_backend.memory import FEWER_PATTERNS, Kept, free_bytes, mapping, resident
+from ptycho_adapters.torch_backend.memory import Kept, free_bytes, residence
 from ptycho_core.memory import MemoryDemand, Remedy, ScanSize, check_memory, reconstruction_demand
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from numpy.typing import NDArray
 
     from ptycho_adapters.torch_backend.generators import Generator
@@ -34,14 +33,10 @@ def check_residency(scan: Scan, n_patterns: int, execution: PyTorchExecutionConf
     Raises:
         MemoryShortageError: they do not fit.
     """
-    device = pick_device(execution.accelerator)
-
-    def demand(numbers: Sequence[int]) -> MemoryDemand:
-        return resident([scan], numbers)
-
-    fewer = Remedy(action=FEWER_PATTERNS, largest=n_patterns, demand=lambda number: demand([number]))
-    remedies = [fewer, *mapping([scan], [n_patterns], demand)]
-    check_memory("reconstruction", demand([n_patterns]), free_bytes(device), remedies)
+    stays, device = residence([scan]), pick_device(execution.accelerator)
+    fewer = Remedy(action=FEWER_PATTERNS, largest=n_patterns, demand=lambda number: stays.demand([number]))
+    remedies = [fewer, *stays.mapping([n_patterns], stays.demand)]
+    check_memory("reconstruction", stays.demand([n_patterns]), free_bytes(device), remedies)
 
 
 def check_reconstruction(

@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+import attrs
 import torch
 from lightning import Callback, LightningModule, Trainer
 
@@ -50,7 +51,7 @@ class Schedule(Callback):
 
     def state_dict(self) -> dict[str, Any]:
         """Keep the time already spent and the plateau count, for resuming."""
-        return {"elapsed_s": self._clock.elapsed_s, "plateau": vars(self._plateau.state)}
+        return {"elapsed_s": self._clock.elapsed_s, "plateau": attrs.asdict(self._plateau.state)}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take up where a checkpoint stopped."""

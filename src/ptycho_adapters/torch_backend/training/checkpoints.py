@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 
+from ptycho_adapters.common.checkpoint_files import check_epochs, last_checkpoint
 from ptycho_adapters.common.model import Selection
 from ptycho_adapters.common.monitoring import watched_loss
 from ptycho_core.config.main_term import main_term_name
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     from ptycho_adapters.torch_backend.training.module import PtychoModule
     from ptycho_core.config.payload import TrainingPayload
 
-CHECKPOINT_FOLDER, LAST = "checkpoints", "last.ckpt"
 _LISTED_WEIGHTS = 5
 _PROBES = "illumination."
 
@@ -34,7 +34,7 @@ def checkpoint_callbacks(payload: TrainingPayload, *, validates: bool) -> list[C
     Raises:
         ConfigError: the metric to watch does not exist.
     """
-    execution, config = payload.execution_config, payload.pt_training_config
+    execution = payload.execution_config
     name = main_term_name(payload)
     kind = {"train": "train", "held out": "val"}[watched_loss(execution, name, validates=validates)]
     metric = f"{name}_{kind}_loss"
@@ -48,7 +48,7 @@ def checkpoint_callbacks(payload: TrainingPayload, *, validates: bool) -> list[C
         return [stopping]
     # At the end of the epoch everything that a resumed run needs is known, the epoch's own losses included.
     writing = ModelCheckpoint(
-        dirpath=config.output_dir / CHECKPOINT_FOLDER,
+        dirpath=last_checkpoint(payload).parent,
         filename=f"{{epoch}}-{{{metric}:.4f}}",
         monitor=metric,
         mode=execution.checkpoint_mode,
@@ -108,17 +108,6 @@ def _better_checkpoint(trainer: Trainer) -> dict[str, Any] | None:
     return content
 
 
-def forget_last(payload: TrainingPayload) -> None:
-    """Remove the last checkpoint of an earlier run into the folder, which a run that writes none would leave there.
-
-    Raises:
-        OSError: from the file system.
-    """
-    execution = payload.execution_config
-    if not execution.enable_checkpointing and execution.resume is None:
-        (payload.pt_training_config.output_dir / CHECKPOINT_FOLDER / LAST).unlink(missing_ok=True)
-
-
 def check_resumable(path: Path, module: PtychoModule, epochs: int) -> None:
     """Look into a checkpoint before a run is taken up from it; nothing in it is executed.
 
@@ -139,9 +128,7 @@ def check_resumable(path: Path, module: PtychoModule, epochs: int) -> None:
     stored = content.get("state_dict") if isinstance(content, dict) else None
     # A checkpoint is written at the end of the epoch that it names, counted from 0.
     done = int(content.get("epoch", -1)) + 1 if isinstance(content, dict) else 0
-    if done > epochs:
-        expected, found = f"at least the {done} that {path} has behind it", f"{epochs}"
-        raise ConfigError("training", [Problem(path="epochs", expected=expected, found=found)])
+    check_epochs(path, done, epochs)
     held = sum(name.startswith(_PROBES) and name.endswith(".pixels") for name in stored or ())
     if held not in (0, len(module.probes)):
         scans = len(module.probes)

@@ -14,6 +14,7 @@ import torch
 from lightning import Callback, Trainer
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 
+from ptycho_adapters.common.checkpoint_files import forget_last
 from ptycho_adapters.common.groups import training_set_for
 from ptycho_adapters.common.model import EpochLosses, ScanProbe
 from ptycho_adapters.common.schedule import TimeLimit
@@ -31,7 +32,6 @@ from ptycho_adapters.torch_backend.training.callbacks import GradientNorm, LossH
 from ptycho_adapters.torch_backend.training.checkpoints import (
     check_resumable,
     checkpoint_callbacks,
-    forget_last,
     keep_best,
 )
 from ptycho_adapters.torch_backend.training.collapse import PATTERNS_OF_A_LOOK, CollapseDetector

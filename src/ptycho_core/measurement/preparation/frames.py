@@ -23,8 +23,6 @@ Mask = npt.NDArray[np.bool_]
 Real = npt.NDArray[np.float64]
 T = TypeVar("T", bound=np.generic)
 
-_KEPT_SHARE = 0.2  # of the brightest light, from which on it belongs to the beam
-_PERCENT = 99.9
 _LARGEST = 2**32 - 1
 
 
@@ -203,32 +201,3 @@ def _summed(frames: AnyArray, factor: int) -> AnyArray:
     wide = np.float64 if frames.dtype.kind == "f" else np.int64
     summed: AnyArray = np.asarray(blocks(frames, factor).sum(axis=(2, 4), dtype=wide))
     return summed
-
-
-def beam_centre(mean: Real, bad: Mask) -> tuple[float, float]:
-    """Find the direct beam: the centre of mass of what is bright in the mean frame.
-
-    A median over 3 x 3 pixels takes out hot ones first.
-
-    Args:
-        mean: (H, W) mean of some frames.
-        bad: (H, W), True where not to look.
-
-    Returns:
-        (y, x) in px.
-
-    Raises:
-        ScanError: there is no light.
-    """
-    from scipy.ndimage import median_filter  # noqa: PLC0415 - keeps `import ptycho_core` quick
-
-    light = median_filter(np.where(bad | ~np.isfinite(mean), 0.0, mean), size=3, mode="nearest")
-    light = np.where(light >= _KEPT_SHARE * np.percentile(light, _PERCENT), light, 0.0).clip(0.0)
-    total = float(light.sum())
-    if total <= 0.0:
-        fix = "say where with --centre-y and --centre-x"
-        raise ScanError(
-            "preparation", [Problem(path="centre", expected="light on the detector", found="none", fix=fix)]
-        )
-    rows, columns = light.sum(axis=1), light.sum(axis=0)
-    return float(rows @ np.arange(len(rows)) / total), float(columns @ np.arange(len(columns)) / total)

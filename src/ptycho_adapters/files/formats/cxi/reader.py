@@ -1,10 +1,10 @@
 """Scans in CXI files, the format of the Coherent X-ray Imaging Data Bank (specification 1.6).
 
-Energies are joules, lengths metres, and a mask is anything but 0 where a pixel is bad. Translations are (x, y, z) of
-the sample: over it the beam moves the other way. The rows of a detector run along -y and its columns along -x of the
-laboratory unless the file has basis vectors that say otherwise, so that the two signs cancel: the column of a position
-goes with +x, its row with +y. Data are photons, with zero frequency in the middle unless the light says that a Fourier
-transform left it in the corner.
+Energies are joules, lengths metres, and a mask is anything but 0 where a pixel is bad, unless its bits say no more than
+that a peak was found there or a correction made. Translations are (x, y, z) of the sample: over it the beam moves the
+other way. The rows of a detector run along -y and its columns along -x of the laboratory unless the file has basis
+vectors that say otherwise, so that the two signs cancel: the column of a position goes with +x, its row with +y. Data
+are photons, with zero frequency in the middle unless the light says that a Fourier transform left it in the corner.
 """
 
 from __future__ import annotations
@@ -12,10 +12,12 @@ from __future__ import annotations
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
+import attrs
 import numpy as np
 import numpy.typing as npt
 
-from ptycho_adapters.files.formats.beamline import BeamlineParts, Geometry, OwnWords, scan_of
+from ptycho_adapters.files.formats.beamline import scan_of
+from ptycho_adapters.files.formats.beamline_parts import POSITIONS_FLAGS, BeamlineParts, Geometry, OwnWords
 from ptycho_adapters.files.formats.metadata_json import metadata_from_text
 from ptycho_adapters.files.hdf5.collect import Collector, collecting
 from ptycho_core.any_array import AnyArray, describe
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ptycho_adapters.files.reading import ArrayFacts, Evidence, ReadRequest
+    from ptycho_adapters.files.stated import Stated
 
 TITLE = "CXI"
 ENTRY = "entry_1"
@@ -41,6 +44,8 @@ TRANSLATION_KEYS = (
     f"{ENTRY}/data_1/translation",
     f"{DETECTOR}/translation",
 )
+MOTOR_KEYS = (f"{ENTRY}/sample_1/transformations/x", f"{ENTRY}/sample_1/transformations/y")
+"""Where NXcxi_ptycho has the positions that were not linked together into translations."""
 PROBE_KEYS = (f"{ENTRY}/image_1/data", f"{SOURCE}/illumination", f"{SOURCE}/probe", f"{DETECTOR}/probe")
 DARK_KEYS = (f"{DETECTOR}/data_dark", f"{ENTRY}/data_1/data_dark")
 # Where there is a beam (NXcxi_ptycho), it has the photons' energy, and the source that of its ring.
@@ -50,6 +55,8 @@ OWN_GROUP = f"{ENTRY}/ptycho_core"
 
 # From visible light to hard gamma rays; an energy outside of it is in other units.
 _ENERGIES_J = (1e-20, 1e-12)
+# Bits of a mask that are no faults: in the peak mask, artefact corrected, peak of the hit finder, background corrected.
+_NO_FAULTS = 0x20 | 0x800 | 0x2000 | 0x4000
 _ALONG_AXIS = 0.999
 _SAME_WAVELENGTH = 1e-6
 
@@ -63,7 +70,7 @@ def cxi_patterns(evidence: Evidence) -> ArrayFacts | None:
     """Give shape and dtype of the patterns of a CXI file, None for any other."""
     if not evidence.is_hdf5_with():
         return None
-    return next((evidence.arrays[key] for key in DATA_KEYS if key in evidence.arrays), None)
+    return next((evidence.arrays[key].as_stack() for key in DATA_KEYS if key in evidence.arrays), None)
 
 
 def read_cxi_scan(path: Path, request: ReadRequest) -> Scan:
@@ -90,9 +97,10 @@ def read_cxi_scan(path: Path, request: ReadRequest) -> Scan:
         parts = BeamlineParts(key_of=_keys(data_key, translation_key))
         dark = _dark(file, parts.notes)
         parts.patterns = file.patterns(data_key, "diffraction patterns", request.pattern_map, dark)
-        parts.geometry = _geometry(files, parts.notes)
-        parts.positions_m = _positions_m(there, translation_key, _number_of(parts.patterns))
-        parts.bad_pixels = _bad_pixels(file)
+        parts.geometry = _geometry(files, parts.notes, request.stated)
+        if not request.stated.places_frames:
+            parts.positions_m = _positions_m(there, translation_key, _number_of(parts.patterns))
+        parts.bad_pixels = _bad_pixels(file, parts.notes)
         if request.probe is None:
             _read_probe(_first_with(files, PROBE_KEYS), parts)
         parts.own = _own_words(file)
@@ -100,12 +108,13 @@ def read_cxi_scan(path: Path, request: ReadRequest) -> Scan:
     return scan_of(parts, path, request)
 
 
-def read_cxi_parts(path: Path, n_frames: int) -> tuple[BeamlineParts, npt.NDArray[np.float32] | None]:
+def read_cxi_parts(path: Path, n_frames: int, stated: Stated) -> tuple[BeamlineParts, npt.NDArray[np.float32] | None]:
     """Read everything of a CXI file but its patterns.
 
     Args:
         path: the file.
         n_frames: how many patterns it holds, which tells (n, 3) translations from (3, n).
+        stated: lengths that are said beside the file, which are not looked for in it.
 
     Returns:
         The parts, with what is missing as problems, and the mean of the dark frames.
@@ -113,9 +122,9 @@ def read_cxi_parts(path: Path, n_frames: int) -> tuple[BeamlineParts, npt.NDArra
     with collecting(path) as file:
         key = file.first(*TRANSLATION_KEYS) or TRANSLATION_KEYS[0]
         parts = BeamlineParts(key_of=_keys(DATA_KEYS[0], key))
-        parts.geometry = _geometry((file,), parts.notes)
+        parts.geometry = _geometry((file,), parts.notes, stated)
         parts.positions_m = _positions_m(file, key, n_frames)
-        parts.bad_pixels = _bad_pixels(file)
+        parts.bad_pixels = _bad_pixels(file, parts.notes)
         _read_probe(file, parts)
         parts.own = _own_words(file)
         dark = _dark(file, parts.notes)
@@ -138,13 +147,17 @@ def _keys(data_key: str, translation_key: str) -> dict[str, str]:
     }
 
 
-def _geometry(files: Sequence[Collector], notes: dict[str, str]) -> Geometry:
+def _geometry(files: Sequence[Collector], notes: dict[str, str], stated: Stated) -> Geometry:
+    """Read the lengths, but for those that were said: a file that says them wrongly is mended so."""
     detector = _first_with(files, [f"{DETECTOR}/{axis}_pixel_size" for axis in "yx"])
-    pixels = [detector.positive(f"{DETECTOR}/{axis}_pixel_size", "m") for axis in "yx"]
+    is_said = stated.detector_pixel_m is not None
+    pixels = [None if is_said else detector.positive(f"{DETECTOR}/{axis}_pixel_size", "m") for axis in "yx"]
     height, width = pixels[0] or pixels[1], pixels[1] or pixels[0]
     return Geometry(
-        wavelength_m=_wavelength_m(_first_with(files, (*ENERGY_KEYS, f"{SOURCE}/wavelength")), notes),
-        distance_m=_distance_m(_first_with(files, (f"{DETECTOR}/distance", f"{DETECTOR}/corner_position")), notes),
+        wavelength_m=stated.wavelength_m
+        or _wavelength_m(_first_with(files, (*ENERGY_KEYS, f"{SOURCE}/wavelength")), notes),
+        distance_m=stated.distance_m
+        or _distance_m(_first_with(files, (f"{DETECTOR}/distance", f"{DETECTOR}/corner_position")), notes),
         detector_pixel_m=None if height is None or width is None else (height, width),
     )
 
@@ -182,7 +195,7 @@ def _wavelength_m(file: Collector, notes: dict[str, str]) -> float | None:
         path=key,
         expected=f"a photon energy in joules, {smallest:g} to {largest:g}",
         found=f"{energy_j:g}",
-        fix="multiply an energy in eV by 1.602176634e-19, or state its unit in a units attribute",
+        fix="multiply an energy in eV by 1.602176634e-19, state its unit in a units attribute, or give --energy-ev",
     )
     file.problems.append(problem)
     return None
@@ -194,9 +207,15 @@ def _number_of(patterns: AnyArray | None) -> int | None:
 
 def _positions_m(file: Collector, key: str, n_patterns: int | None) -> AnyArray | None:
     """Give the beam on the sample as (n, 2), rows and columns, in metres."""
-    translation = file.quantity(key, "translations (n, 3) of the sample", "m")
+    if not file.has(key) and all(file.has(motor) for motor in MOTOR_KEYS):
+        translation = _of_motors(file)
+    else:
+        translation = file.quantity(key, "translations (n, 3) of the sample", "m")
     if translation is None:
+        file.problems[-1] = attrs.evolve(file.problems[-1], fix=file.problems[-1].fix or POSITIONS_FLAGS)
         return None
+    if translation.ndim == 3 and translation.shape[2] in (2, 3):
+        translation = translation.reshape(-1, translation.shape[2])
     if translation.ndim == 2 and translation.shape[0] in (2, 3) and n_patterns == translation.shape[1] != 3:
         translation = translation.T
     if translation.ndim != 2 or translation.shape[1] not in (2, 3) or translation.dtype.kind not in "iuf":
@@ -206,6 +225,16 @@ def _positions_m(file: Collector, key: str, n_patterns: int | None) -> AnyArray 
     rows, columns = _detector_axes(file)
     values = translation.astype(np.float64)
     return np.stack([-sign * values[:, axis] for axis, sign in (rows, columns)], axis=1)
+
+
+def _of_motors(file: Collector) -> AnyArray | None:
+    """Give (n, 2) by the motors x and y, which have a number for each frame, be it in the shape of a raster."""
+    x, y = (file.quantity(key, "positions of a motor", "m") for key in MOTOR_KEYS)
+    if x is None or y is None or x.size != y.size or "c" in {x.dtype.kind, y.dtype.kind}:
+        expected = "equally many of x and y"
+        file.problems.append(Problem(path=", ".join(MOTOR_KEYS), expected=expected, found="others"))
+        return None
+    return np.stack([x.astype(np.float64).ravel(), y.astype(np.float64).ravel()], axis=1)
 
 
 def _detector_axes(file: Collector) -> tuple[tuple[int, int], tuple[int, int]]:
@@ -263,7 +292,8 @@ def _dark(file: Collector, notes: dict[str, str]) -> npt.NDArray[np.float32] | N
     return dark
 
 
-def _bad_pixels(file: Collector) -> AnyArray | None:
+def _bad_pixels(file: Collector, notes: dict[str, str]) -> AnyArray | None:
+    """Read the mask: bits say what is wrong with a pixel, but for those that say what it is or what was done to it."""
     key = f"{DETECTOR}/mask"
     if not file.has(key):
         return None
@@ -271,6 +301,11 @@ def _bad_pixels(file: Collector) -> AnyArray | None:
     if mask is None:
         return None
     bad = mask.astype(np.bool_)
+    if mask.dtype.kind in "iu" and mask.dtype.itemsize >= 2:
+        faults = (mask.astype(np.int64) & ~_NO_FAULTS) != 0
+        if (faults != bad).any():
+            notes["mask_evidence"] = "bits of peaks and of corrections that were made are no faults"
+        bad = faults
     return np.asarray(bad.any(axis=0)) if bad.ndim == 3 else bad
 
 

@@ -38,7 +38,7 @@ def cxi_refuses(scan: Scan) -> tuple[Problem, ...]:
     problems = amplitude_problems(scan, title="CXI")
     if scan.metadata.pixel_size_m is not None:
         return problems
-    fix = "state the object pixel in the metadata, or write another format, such as --format npz"
+    fix = "say the object pixel with ptycho convert --pixel-m, or write another format, such as --format npz"
     unknown = Problem(path="pixel_size_m", expected="positions that can be written in metres", found="None", fix=fix)
     return (*problems, unknown)
 
@@ -56,8 +56,10 @@ def write_cxi_scan(scan: Scan, path: Path) -> None:
     """
     import h5py  # noqa: PLC0415 - only who writes CXI needs it
 
+    from ptycho_adapters.files.hdf5.writing import new_hdf5  # noqa: PLC0415 - only who writes CXI needs it
+
     raise_if_any(ScanError, f"{path} (CXI)", cxi_refuses(scan))
-    with atomic_path(path) as partial, h5py.File(partial, "w") as file:
+    with atomic_path(path) as partial, new_hdf5(partial) as file:
         file["cxi_version"] = _VERSION
         file["number_of_entries"] = 1
         _write_detector(scan, file)

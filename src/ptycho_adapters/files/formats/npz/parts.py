@@ -9,6 +9,7 @@ import numpy as np
 
 from ptycho_adapters.files.evidence.domain import patterns_first
 from ptycho_adapters.files.pattern_map import NOT_MAPPABLE
+from ptycho_adapters.files.reading import MISSING_PROBE
 from ptycho_core.any_array import AnyArray, describe
 from ptycho_core.errors import Problem
 from ptycho_core.measurement.arrays import as_float64, as_index, as_object, as_patterns, as_probe
@@ -172,7 +173,8 @@ def _flat(array: AnyArray) -> AnyArray:
 
 def _probe(file: _File, problems: list[Problem]) -> AnyArray | None:
     if not file.has("probeGuess"):
-        problems.append(file.missing("probeGuess", "an illumination (modes, N, N)"))
+        missing = file.missing("probeGuess", "an illumination (modes, N, N)")
+        problems.append(attrs.evolve(missing, fix=MISSING_PROBE.fix))
     if "probeGuess" not in file.arrays:
         return None
     array = file.arrays["probeGuess"]

@@ -38,11 +38,12 @@ def ptychopinn_refuses(scan: Scan) -> tuple[Problem, ...]:
     """Name what PtychoPINN would misread or miss: it takes `diff3d` for amplitudes and needs an object guess."""
     problems = []
     if scan.domain is not MeasurementDomain.AMPLITUDE:
-        fix = "take the roots: attrs.evolve(scan, patterns=scan.amplitude(), domain='amplitude')"
+        fix = "take the square roots: ptycho convert --as-amplitude, or scan.as_amplitude() in Python"
         expected = "amplitude, for which PtychoPINN takes the patterns"
         problems.append(Problem(path="domain", expected=expected, found=str(scan.domain), fix=fix))
     if scan.object is None:
-        problems.append(Problem(path="object", expected="an object guess, which PtychoPINN needs", found="none"))
+        expected, fix = "an object guess, which PtychoPINN needs", "give one with ptycho convert --object FILE"
+        problems.append(Problem(path="object", expected=expected, found="none", fix=fix))
     return tuple(problems)
 
 

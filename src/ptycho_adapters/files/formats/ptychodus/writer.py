@@ -46,6 +46,13 @@ _LARGEST_SIDE_PX = 1 << 16
 _FILE_SUFFIXES = (".h5", ".hdf5", ".npz", ".cxi")
 
 
+_FLAGS = {
+    "pixel_size_m": "--pixel-m",
+    "wavelength_m": "--energy-ev, --wavelength-m or --voltage-v",
+    "distance_m": "--distance-m",
+}
+
+
 @attrs.frozen(kw_only=True)
 class _Geometry:
     """The lengths that a client's file cannot do without, in metres."""
@@ -65,10 +72,12 @@ def _refusals(scan: Scan) -> Iterator[Problem]:
     metadata = scan.metadata
     if "\0" in metadata.name or any("\ud800" <= letter <= "\udfff" for letter in metadata.name):
         expected = "text without NUL and lone surrogates"
-        yield Problem(path="metadata.name", expected=expected, found=repr(metadata.name))
-    for name in ("pixel_size_m", "wavelength_m", "distance_m"):
+        fix = "say another with ptycho convert --name"
+        yield Problem(path="metadata.name", expected=expected, found=repr(metadata.name), fix=fix)
+    for name, flags in _FLAGS.items():
         if getattr(metadata, name) is None:
-            yield Problem(path=f"metadata.{name}", expected="a length: the client computes with it", found="unknown")
+            expected, fix = "a length: the client computes with it", f"say it with ptycho convert {flags}"
+            yield Problem(path=f"metadata.{name}", expected=expected, found="unknown", fix=fix)
     try:
         geometry = _geometry(scan)
         if geometry is not None:
@@ -152,12 +161,12 @@ def write_training_scan(scan: Scan, path: Path) -> None:
     Raises:
         OSError: from the file system; an existing file is then as it was.
     """
-    import h5py  # noqa: PLC0415 - only who writes HDF5 needs it
+    from ptycho_adapters.files.hdf5.writing import new_hdf5  # noqa: PLC0415 - only who writes HDF5 needs it
 
     geometry, frame = _required_geometry(scan), _frame(scan)
     _, energy_ev, _ = _derived(scan, geometry)
     placed_px = scan.positions_px - np.asarray(frame.origin_px)
-    with atomic_path(path) as partial, h5py.File(partial, "w") as file:
+    with atomic_path(path) as partial, new_hdf5(partial) as file:
         _write_patterns(scan, file)
         _write_mask(scan, file)
         file["probe"] = scan.probe
@@ -172,10 +181,10 @@ def write_training_scan(scan: Scan, path: Path) -> None:
 
 
 def _write_diffraction(scan: Scan, path: Path) -> None:
-    import h5py  # noqa: PLC0415 - only who writes HDF5 needs it
+    from ptycho_adapters.files.hdf5.writing import new_hdf5  # noqa: PLC0415 - only who writes HDF5 needs it
 
     detector, _, _ = _derived(scan, _required_geometry(scan))
-    with h5py.File(path, "w") as file:
+    with new_hdf5(path) as file:
         patterns = _write_patterns(scan, file)
         patterns.attrs.update({"detector_pixel_width_m": detector, "detector_pixel_height_m": detector})
         file[INDEXES] = np.arange(scan.n_patterns)
@@ -183,7 +192,7 @@ def _write_diffraction(scan: Scan, path: Path) -> None:
 
 
 def _write_product(scan: Scan, path: Path) -> None:
-    import h5py  # noqa: PLC0415 - only who writes HDF5 needs it
+    from ptycho_adapters.files.hdf5.writing import new_hdf5  # noqa: PLC0415 - only who writes HDF5 needs it
 
     geometry, frame = _required_geometry(scan), _frame(scan)
     _, _, positions_m = _derived(scan, geometry)
@@ -194,7 +203,7 @@ def _write_product(scan: Scan, path: Path) -> None:
         distance_m=geometry.distance_m,
         pixel_m=geometry.pixel_m,
     )
-    with h5py.File(path, "w") as file:
+    with new_hdf5(path) as file:
         file.attrs.update(experiment.root_attributes())
         file["probe_position_indexes"] = np.arange(scan.n_patterns)
         file["probe_position_y_m"], file["probe_position_x_m"] = positions_m.T
