@@ -343,7 +343,7 @@ class TorchInferenceConfig(Evaluation, Sampling):
         "left out of the fit agree",
         rules=(at_least(0),),
         phase=Phase.RECONSTRUCTION,
-    ).field("auto")
+    ).field("none")
     experiment_number: int = _fixed("scan of a folder", "a reconstruction reads one scan", at_least(0)).field(0)
     window: int = _fixed("border left out of figures", "figures use the covered area", at_least(0)).field(20)
     patch_weighting: Literal["uniform", "probe"] = only_in(

@@ -12,7 +12,7 @@ from ptycho_adapters.common.bars import counted
 from ptycho_adapters.torch_backend.data.resident import Canvas, ResidentScan
 from ptycho_adapters.torch_backend.finish.descent import Descent, Place, line_search
 from ptycho_adapters.torch_backend.finish.point import Point
-from ptycho_adapters.torch_backend.finish.posterior import Posterior, Prior
+from ptycho_adapters.torch_backend.finish.posterior import LEFT_OUT, Posterior, Prior
 from ptycho_adapters.torch_backend.finish.slow_waves import SlowWaves
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ _DARK = 1e-3  # photons per pixel; keeps the prior's weight from vanishing
 _FIRST_RIDGE, _RIDGE = 1e-5, 0.1  # of the slow waves' matrix: by itself, and beside the one by pixels
 # The network's error on simulations it never saw: variance 0.1 over the root of the photons per pixel. It is smooth
 # where they are many, so that its waves would weigh more against the counts than they know: there the prior ends.
-_SURE, _BRIGHT = 10.0, 500.0
+_SURE, _BRIGHT, _LEAST = 10.0, 500.0, 0.01
 
 
 @attrs.frozen(kw_only=True, eq=False)
@@ -90,13 +90,9 @@ def finish(work: Work, object_: Tensor, probe: Tensor, steps: int | Literal["aut
     for _ in counted(most, "finish", shown=work.show_progress):
         if not course.step(judged=held_out):
             break
-    before, after = start.look.left_out, course.place.look.left_out
-    return Finished(
-        object=course.place.point.object,
-        probe=course.place.point.probe,
-        steps=course.steps,
-        gain=float((before - after).sum()) if held_out else None,
-    )
+    place, made = course.result(judged=held_out)
+    gain = float((start.look.left_out - place.look.left_out).sum())
+    return Finished(object=place.point.object, probe=place.point.probe, steps=made, gain=gain if held_out else None)
 
 
 class _Course:
@@ -108,10 +104,13 @@ class _Course:
     """
 
     def __init__(self, posterior: Posterior, start: Place) -> None:
-        self.place, self.steps = start, 0
+        self._start = self.place = self._best = start
+        self.steps = self._best_steps = 0
         self._posterior = posterior
         self._light = posterior.light(start.point.probe)
-        self._unknowns = 2.0 * float((self._light > _LIT * self._light.max()).sum())
+        lit = self._light > _LIT * self._light.max()
+        # What the prior knows is not free to follow the noise.
+        self._unknowns = 2.0 * float((self._light / (self._light + posterior.prior.weight))[lit].sum())
         self._descent: Descent | None = None
 
     def step(self, *, judged: bool) -> bool:
@@ -122,10 +121,28 @@ class _Course:
         if not self._descent.step():
             return False
         after = self._descent.place
-        if judged and _worse(before, after):
+        if judged and self._worse(after):
             return False
         self.place, self.steps = after, self.steps + 1
+        if _left_out(after) < _left_out(self._best):
+            self._best, self._best_steps = self.place, self.steps
         return not judged or before.look.misfit - after.look.misfit > _SETTLED * self._unknowns
+
+    def result(self, *, judged: bool) -> tuple[Place, int]:
+        """Give the last place, or, if the pixels that were left out liked the start better, the one they like best."""
+        if judged and _left_out(self.place) >= _left_out(self._start):
+            return self._best, self._best_steps
+        return self.place, self.steps
+
+    def _worse(self, place: Place) -> bool:
+        """Tell whether the pixels that were left out got worse than they do when the others' noise is followed.
+
+        A fit with as many unknowns lowers the half deviance of what it sees by half of their number, and raises that of
+        as much that it does not see by as much.
+        """
+        change = place.look.left_out - self._start.look.left_out
+        noise = float(change.std()) * len(change) ** 0.5
+        return float(change.sum()) > _CLEAR_ERRORS * noise + LEFT_OUT * self._unknowns / 2.0
 
     def _after_the_slow_waves(self) -> Descent:
         waves = SlowWaves(self._posterior, self.place.point)
@@ -133,6 +150,7 @@ class _Course:
         slope = self.place.look.slope
         ahead = Point(-alone(slope.object), torch.zeros_like(slope.probe))
         lower = line_search(self._posterior.look, self.place, ahead, 1.0) or self.place
+        beside = SlowWaves(self._posterior, lower.point).solver(_RIDGE)
         return Descent(self._posterior.look, lower, self._curved(beside))
 
     def _curved(self, slow: Callable[[Tensor], Tensor]) -> Callable[[Point], Point]:
@@ -142,9 +160,8 @@ class _Course:
         return lambda slope: Point(by_pixel * slope.object + slow(slope.object), slope.probe / patterns)
 
 
-def _worse(before: Place, after: Place) -> bool:
-    change = after.look.left_out - before.look.left_out
-    return float(change.sum()) > _CLEAR_ERRORS * float(change.std()) * len(change) ** 0.5
+def _left_out(place: Place) -> float:
+    return float(place.look.left_out.sum())
 
 
 def _posterior(work: Work, object_: Tensor, probe: Tensor, *, held_out: bool) -> Posterior:
@@ -161,5 +178,6 @@ def _posterior(work: Work, object_: Tensor, probe: Tensor, *, held_out: bool) ->
         held_out=held_out,
     )
     light = posterior.light(probe).clamp_min(_DARK)
-    weight = _SURE * light.sqrt() / (1.0 + (light / _BRIGHT).square())
+    typical = light[light > _LIT * light.max()].mean()
+    weight = _SURE * light.sqrt() / (1.0 + (typical / _BRIGHT) ** 4) + _LEAST
     return attrs.evolve(posterior, prior=attrs.evolve(unknown, weight=weight))

@@ -24,7 +24,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
-_LEFT_OUT = 0.02  # of the pixels of each pattern
+LEFT_OUT = 0.02
+"""Share of the pixels of each pattern that have no say where some are to tell."""
+
 _PERIOD = 4096  # patterns with the same pixels left out are so far apart
 _STRIDE = 1231  # between the pixels left out of neighbours: prime, so that all offsets come up
 _SEED = 20_011
@@ -160,6 +162,6 @@ class Posterior:
     def _pool(self) -> Tensor:
         """Pixels that are left out (offset, N * N), float32: a window that slides over one row of random ones."""
         pixels, device = self.scan.size**2, self.indices.device
-        share = _LEFT_OUT if self.held_out else 0.0
+        share = LEFT_OUT if self.held_out else 0.0
         row = torch.rand(pixels + _PERIOD, generator=torch.Generator().manual_seed(_SEED)) < share
         return row.to(torch.float32).to(device).unfold(0, pixels, 1)

@@ -84,7 +84,7 @@ class SlowWaves:
 
     def _tents_over(self, tents: Tensor, starts: Tensor, size: int) -> tuple[Tensor, Tensor]:
         """Tents (k, b, size) that a patch meets along an axis, 0 beyond the last, and the first one's number (b,)."""
-        met = math.ceil((size - 1) / self._spacing) + 1
+        met = math.ceil((size - 1) / self._spacing) + 2
         first = starts // self._spacing
         numbers = first + torch.arange(met, device=starts.device)[:, None]
         pixels = starts[:, None] + torch.arange(size, device=starts.device)

@@ -153,7 +153,7 @@ def _finished(
 ) -> tuple[Prepared, Tensor, dict[str, float]]:
     """Take an object (pixels,) further, and the probe with it where it was refined; say by how much."""
     run = prepared.run
-    if settings.finish == "none" or settings.finish == 0:
+    if settings.finish in {"none", 0}:
         return prepared, object_, {}
     work = Work(
         scan=run.scan,

@@ -1,0 +1,208 @@
+"""The finish: its slope, its slow waves, its descent, and what it does to an object."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import attrs
+import numpy as np
+import pytest
+import torch
+from scipy.special import xlogy
+
+from ptycho_adapters.torch_backend import generalist_for, reconstruct
+from ptycho_adapters.torch_backend.data.resident import Canvas, ResidentScan
+from ptycho_adapters.torch_backend.finish.descent import Descent, Place
+from ptycho_adapters.torch_backend.finish.finish import Finished, Work, finish
+from ptycho_adapters.torch_backend.finish.point import Point
+from ptycho_adapters.torch_backend.finish.posterior import Look, Posterior, Prior
+from ptycho_adapters.torch_backend.finish.slow_waves import SlowWaves
+from ptycho_adapters.torch_backend.physics.optics import BACKGROUND_COUNTS
+from ptycho_core.config import PyTorchExecutionConfig, TorchInferenceConfig
+from ptycho_core.physics.subpixel import scan_counts
+from ptycho_core.simulation.simulate import SimulationConfig, simulate
+from torch_sample import tiny_scan
+
+if TYPE_CHECKING:
+    from ptycho_core.measurement.scan import Scan
+
+Complex = np.typing.NDArray[np.complex128]
+
+
+def _posterior(scan: Scan, *, held_out: bool = False, weight: float = 3.0) -> Posterior:
+    """Counts of a scan whose canvas begins at the object's first pixel, with a prior around transparency."""
+    assert scan.object is not None
+    height, width = scan.object.shape
+    around = torch.ones(height * width, dtype=torch.complex64)
+    return Posterior(
+        scan=ResidentScan(scan),
+        indices=torch.arange(scan.n_patterns),
+        canvas=Canvas(height=height, width=width),
+        origin=torch.zeros(2, dtype=torch.int64),
+        batch_size=8,
+        background=0.25,
+        prior=Prior(object=around, weight=torch.full((height * width,), weight)),
+        refine_probe=True,
+        held_out=held_out,
+    )
+
+
+def _truth(scan: Scan) -> Point:
+    assert scan.object is not None
+    return Point(torch.tensor(scan.object).reshape(-1), torch.tensor(scan.probe))
+
+
+def _misfit(scan: Scan, object_: Complex, probe: Complex) -> float:
+    """The same sum by NumPy in float64."""
+    rate = scan_counts(object_, probe, scan.positions_px, background=0.25 + BACKGROUND_COUNTS)
+    counts = scan.counts().astype(np.float64)
+    likelihood = (rate - counts + xlogy(counts, np.where(counts > 0, counts, 1.0) / rate)).sum()
+    return float(likelihood + 3.0 * np.square(np.abs(object_ - 1.0)).sum())
+
+
+@pytest.mark.parametrize("moved", ["object", "probe"])
+def test_misfit_and_slope_are_those_of_the_likelihood(moved: str) -> None:
+    """NumPy in float64 gives the same sum, and the same change along any direction."""
+    scan, rng = tiny_scan(), np.random.default_rng(1)
+    assert scan.object is not None
+    object_, probe = scan.object.astype(np.complex128) * np.exp(0.1j), scan.probe.astype(np.complex128) * 1.02
+    seen = _posterior(scan).look(
+        Point(torch.tensor(object_.ravel()).to(torch.complex64), torch.tensor(probe).to(torch.complex64))
+    )
+    assert seen.misfit == pytest.approx(_misfit(scan, object_, probe), rel=1e-5)
+
+    shape = object_.shape if moved == "object" else probe.shape
+    way = (
+        1e-3
+        * (rng.normal(size=shape) + 1j * rng.normal(size=shape))
+        * (1.0 if moved == "object" else np.abs(probe).max())
+    )
+    ways = (way, 0.0 * probe) if moved == "object" else (0.0 * object_, way)
+    there, back = (_misfit(scan, object_ + sign * ways[0], probe + sign * ways[1]) for sign in (0.1, -0.1))
+    along = Point(*(torch.tensor(each).to(torch.complex64) for each in (ways[0].ravel(), ways[1])))
+    assert 2.0 * seen.slope.dot(along) == pytest.approx((there - back) / 0.2, rel=1e-3)
+
+
+def test_pixels_left_out_have_no_say_and_all_others_have_one() -> None:
+    """What is fitted and what is left out add up to the whole, and a fiftieth is left out, other pixels each time."""
+    scan = tiny_scan()
+    whole, parted = (_posterior(scan, held_out=held, weight=0.0).look(_truth(scan)) for held in (False, True))
+    assert whole.left_out.abs().sum() == 0.0
+    assert parted.misfit + float(parted.left_out.sum()) == pytest.approx(whole.misfit, rel=1e-6)
+    left = torch.cat([part.left_out[0] for part in _posterior(scan, held_out=True).parts(8)])
+    assert 0.015 < float(left.mean()) < 0.025
+    assert not torch.equal(left[0], left[1])
+
+
+def test_a_slow_wave_is_undone_at_once() -> None:
+    """One step of the slow waves takes a bend of the phase back that is much longer than the beam."""
+    scan = simulate(SimulationConfig(object_size_px=160, step_px=9.0, photons=1e6))
+    true = _truth(scan)
+    posterior = _posterior(scan, weight=0.0)
+    posterior = attrs.evolve(posterior, background=0.0)
+    side = posterior.canvas.width
+    wave = 0.1 * torch.cos(2.0 * torch.pi * torch.arange(side) / side).repeat(posterior.canvas.height)
+    bent = Point(true.object * torch.polar(torch.ones_like(wave), wave), true.probe)
+    step = SlowWaves(posterior, bent).solver(1e-6)(posterior.look(bent).slope.object)
+
+    light = posterior.light(true.probe)
+    lit = light > 0.1 * light.max()
+    before, after = (torch.angle(each / true.object)[lit] for each in (bent.object, bent.object - step))
+    assert (after - after.mean()).square().mean() < 0.05 * (before - before.mean()).square().mean()
+
+
+def test_a_descent_finds_the_bottom_of_a_bowl() -> None:
+    """A quadratic of different curvatures is solved as by a direct method, without a preconditioner."""
+    rng = np.random.default_rng(3)
+    matrix = rng.normal(size=(6, 6)) + 1j * rng.normal(size=(6, 6))
+    bowl = matrix.conj().T @ matrix + 0.5 * np.eye(6)
+    asked = rng.normal(size=6) + 1j * rng.normal(size=6)
+
+    def look(point: Point) -> Look:
+        x = point.object.numpy()
+        slope = bowl @ x - asked
+        misfit = float((x.conj() @ bowl @ x - 2.0 * (asked.conj() @ x)).real)
+        slope_at = Point(torch.tensor(slope), torch.zeros(1, dtype=torch.complex128))
+        return Look(misfit=misfit, left_out=torch.zeros(1), slope=slope_at)
+
+    nothing = Point(torch.zeros(6, dtype=torch.complex128), torch.zeros(1, dtype=torch.complex128))
+    descent = Descent(look, Place(nothing, look(nothing)), lambda slope: slope)
+    for _ in range(40):
+        if not descent.step():
+            break
+    np.testing.assert_allclose(descent.place.point.object.numpy(), np.linalg.solve(bowl, asked), rtol=1e-4, atol=1e-6)
+
+
+def _finished(scan: Scan, object_: torch.Tensor, probe: torch.Tensor, *, refine_probe: bool = False) -> Finished:
+    posterior = _posterior(scan)
+    work = Work(
+        scan=posterior.scan,
+        indices=posterior.indices,
+        canvas=posterior.canvas,
+        origin=posterior.origin,
+        batch_size=8,
+        background=0.0,
+        refine_probe=refine_probe,
+        show_progress=False,
+    )
+    return finish(work, object_, probe, "auto")
+
+
+def _error(scan: Scan, found: torch.Tensor) -> float:
+    """Mean squared error where there is light, constant phase free."""
+    true = _truth(scan)
+    light = _posterior(scan).light(true.probe)
+    lit = light > 0.1 * light.max()
+    turn = torch.sgn((found[lit].conj() * true.object[lit]).sum())
+    return float(
+        (found[lit] * turn - true.object[lit]).abs().square().mean() * light[lit].reciprocal().mean().reciprocal()
+    )
+
+
+def test_a_bright_scan_comes_to_what_shot_noise_allows() -> None:
+    """From an object in error by a tenth at each pixel, the error in units of one over the photons comes below 2."""
+    scan = simulate(SimulationConfig(object_size_px=110, step_px=6.0, photons=1e6, seed=2))
+    true = _truth(scan)
+    generator = torch.Generator().manual_seed(1)
+    rough = true.object * (1.0 + 0.1 * torch.randn(true.object.shape, dtype=torch.complex64, generator=generator))
+
+    found = _finished(scan, rough, true.probe)
+    assert _error(scan, rough) > 50.0
+    assert _error(scan, found.object) < 2.0
+    assert found.gain is not None
+    assert found.gain > 0.0
+
+
+def test_what_the_pixels_left_out_refuse_is_not_taken() -> None:
+    """The true object under a probe that is wrong is handed back as it is, not bent to make up for the probe."""
+    scan = simulate(SimulationConfig(object_size_px=110, step_px=6.0, photons=1e6, seed=2))
+    true = _truth(scan)
+    wrong = true.probe * torch.polar(
+        torch.ones(64, 64), 0.5 * torch.randn(64, 64, generator=torch.Generator().manual_seed(1))
+    )
+    found = _finished(scan, true.object, wrong)
+    assert found.steps == 0
+    torch.testing.assert_close(found.object, true.object)
+
+
+@pytest.mark.parametrize("steps", [0, 2, "auto"])
+def test_a_reconstruction_is_finished_if_asked(steps: int | str) -> None:
+    """Each wish changes what comes out, and is said: nothing, so many steps, or as many as are worth while."""
+    scan = simulate(SimulationConfig(object_size_px=101, step_px=6.0, photons=1e6))
+    quiet = PyTorchExecutionConfig(enable_progress_bar=False)
+    plain, made = (
+        reconstruct(
+            generalist_for(scan),
+            scan,
+            execution_config=quiet,
+            inference_config=TorchInferenceConfig(probe_rounds=0, finish=wish),  # type: ignore[arg-type]
+        )
+        for wish in ("none", steps)
+    )
+    if steps == 0:
+        np.testing.assert_array_equal(made.object, plain.object)
+        assert "finish_steps" not in made.metrics
+        return
+    assert made.metrics["finish_steps"] == steps or (steps == "auto" and made.metrics["finish_steps"] > 2)
+    assert made.metrics["deviance_per_px"] < 0.95 * plain.metrics["deviance_per_px"]
+    assert ("finish_gain" in made.metrics) == (steps == "auto")
