@@ -251,7 +251,7 @@ def test_convert_makes_what_ptychopinn_wants(scan: Path, tmp_path: Path, capsys:
 @pytest.mark.parametrize(
     ("flags", "words"),
     [
-        (("--pixel-m", "-1"), "--pixel-m: expected a finite number > 0, found '-1'"),
+        (("--pixel-m", "-1"), "--pixel-m: expected a finite number > 0, found -1"),
         (("--pixel-m", "1"), "object pixel: expected a object pixel"),
         (
             ("--energy-ev", "8000", "--wavelength-m", "1e-10"),

@@ -34,7 +34,7 @@ STOPS: tuple[Callable[..., object], ...] = (
     scan_facts.read_scan_facts,
     core_payload.resolve_training,
     core_payload.resolve_inference,
-    scan_reader.read_scan,
+    scan_reader.read_requested,
     groups.training_groups,
     factory.commit,
     trainer.train_on,
@@ -97,7 +97,7 @@ def test_a_training_goes_its_road_once(scans: Path, tmp_path: Path, walked: list
     assert walked == [
         "read_scan_facts 0.npz",
         "resolve_training",
-        "read_scan 0.npz",
+        "read_requested 0.npz",
         "training_groups",
         "commit",
         "train_on",
@@ -112,7 +112,7 @@ def test_a_training_on_several_scans_goes_it_once_for_each(scans: Path, tmp_path
 
     files = ["0.npz", "1.npz", "2.npz"]
     facts = [f"read_scan_facts {name}" for name in files]
-    read = [f"read_scan {name}" for name in files]
+    read = [f"read_requested {name}" for name in files]
     assert walked == [facts[0], "resolve_training", *facts[1:], *read, *["training_groups"] * 3, "commit", "train_on"]
 
 
@@ -129,7 +129,7 @@ def test_a_reconstruction_goes_its_road_once(
     planned = ["read_scan_facts 1.npz", *of_weights, "resolve_inference"]
     assert walked[: len(planned)] == planned
     assert [call for call in walked[len(planned) :] if call != "resolve_training"] == [
-        "read_scan 1.npz",
+        "read_requested 1.npz",
         "commit",
         "reconstruct",
     ]
@@ -158,7 +158,7 @@ def test_a_wrong_flag_is_found_before_any_pattern_is_read(
 
     assert main(words.split()) == 2
 
-    assert not {call.partition(" ")[0] for call in walked} & {"read_scan", "commit", "train_on", "reconstruct"}
+    assert not {call.partition(" ")[0] for call in walked} & {"read_requested", "commit", "train_on", "reconstruct"}
     assert not list(tmp_path.iterdir())
     assert legacy.cfg == before
 

@@ -153,5 +153,6 @@ def test_a_file_that_says_it_itself_takes_no_such_flags(tmp_path: Path, capsys: 
     path = tmp_path / "scan.npz"
     assert main(["convert", str(samples.save_cxi(tmp_path / "scan.cxi")), str(path)]) == 0
 
-    assert main(["inspect", str(path), "--energy-ev", "9000"]) == 2
+    flags = ["--output-dir", str(tmp_path / "out"), "--energy-ev", "9000"]
+    assert main(["infer", "--test-data", str(path), *flags]) == 2
     assert "NPZ says it in the file, found wavelength m; change it with ptycho prepare" in capsys.readouterr().err

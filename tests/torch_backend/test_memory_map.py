@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from ptycho_core.measurement.scan import Scan
 
 FREE = "ptycho_adapters.torch_backend.memory.available_memory"
-AT_ONCE = "ptycho_adapters.torch_backend.memory._MAPPED_AT_ONCE"
+AT_ONCE = "ptycho_adapters.common.memory._MAPPED_AT_ONCE"
 
 
 @cache
