@@ -37,6 +37,7 @@ BEYOND: dict[str, object] = {
     "probe_mask_diameter": 20.0,
     "probe_modes": 2,
     "position_refinement": "each",
+    "finish": 3,
     "orientation_search": "auto",
     "background_counts": None,
     "intensity_scale_trainable": True,

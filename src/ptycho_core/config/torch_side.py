@@ -341,7 +341,7 @@ class TorchInferenceConfig(Evaluation, Sampling):
     finish: int | Literal["auto", "none"] = Knob(
         "steps from the network's object to the most likely one under the counts; auto makes them as long as pixels "
         "left out of the fit agree",
-        rules=(at_least(0),),
+        rules=(above(0),),
         phase=Phase.RECONSTRUCTION,
     ).field("none")
     experiment_number: int = _fixed("scan of a folder", "a reconstruction reads one scan", at_least(0)).field(0)

@@ -142,7 +142,7 @@ class _Course:
         """
         change = place.look.left_out - self._start.look.left_out
         noise = float(change.std()) * len(change) ** 0.5
-        return float(change.sum()) > _CLEAR_ERRORS * noise + LEFT_OUT * self._unknowns / 2.0
+        return bool(float(change.sum()) > _CLEAR_ERRORS * noise + LEFT_OUT * self._unknowns / 2.0)
 
     def _after_the_slow_waves(self) -> Descent:
         waves = SlowWaves(self._posterior, self.place.point)

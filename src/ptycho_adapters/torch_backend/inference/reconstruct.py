@@ -152,8 +152,8 @@ def _finished(
     prepared: Prepared, object_: Tensor, settings: TorchInferenceConfig, *, show_progress: bool
 ) -> tuple[Prepared, Tensor, dict[str, float]]:
     """Take an object (pixels,) further, and the probe with it where it was refined; say by how much."""
-    run = prepared.run
-    if settings.finish in {"none", 0}:
+    run, steps = prepared.run, settings.finish
+    if steps == "none":
         return prepared, object_, {}
     work = Work(
         scan=run.scan,
@@ -165,7 +165,7 @@ def _finished(
         refine_probe=prepared.probe_refined,
         show_progress=show_progress,
     )
-    found = finish(work, object_, run.probe, settings.finish)
+    found = finish(work, object_, run.probe, steps)
     said = {"finish_steps": float(found.steps)}
     if found.gain is not None:
         said["finish_gain"] = found.gain
