@@ -11,6 +11,7 @@ import beamline_samples as samples
 from beamline_samples import changed, replace, save_ptylab, the_probe
 from ptycho_adapters.cli import main
 from ptycho_adapters.files import read_file_facts, read_scan
+from ptycho_adapters.files.raw.frames import raw_frames
 from ptycho_core.errors import ScanFileError
 
 if TYPE_CHECKING:
@@ -55,6 +56,23 @@ def test_frames_are_turned_as_the_file_asks(orientation: int, tmp_path: Path) ->
 
     assert np.array_equal(scan.patterns, truth)
     assert ("orientation_evidence" in scan.metadata.extra) is (orientation > 0)
+
+
+@pytest.mark.parametrize("by_matlab", [False, True])
+@pytest.mark.parametrize("orientation", [0, 1, 4])
+def test_single_frames_are_turned_as_all_are(by_matlab: bool, orientation: int, tmp_path: Path) -> None:
+    """What a preparation looks at before it goes through the file are frames of the file as they come out."""
+
+    def turn(file: h5py.File) -> None:
+        file["orientation"] = orientation
+
+    path = save_ptylab(tmp_path / "scan.hdf5", by_matlab=by_matlab)
+    source = raw_frames(path if by_matlab else changed(path, turn))
+    whole = np.concatenate(list(source.read()))
+    assert whole.shape == source.shape
+
+    some = source.spread(np.arange(source.shape[0]), 3)
+    np.testing.assert_array_equal(some, whole[[0, (source.shape[0] - 1) // 2, source.shape[0] - 1]])
 
 
 def _without(key: str) -> Callable[[h5py.File], None]:

@@ -19,13 +19,12 @@ import numpy as np
 from ptycho_adapters.files.formats.beamline_parts import POSITIONS_FLAGS, BeamlineParts, Geometry
 from ptycho_adapters.files.formats.measured import MeasuredFormat
 from ptycho_adapters.files.hdf5.collect import Collector, collecting
-from ptycho_adapters.files.reading import ArrayFacts, Evidence, ReadRequest, ScanFormat
+from ptycho_adapters.files.reading import Evidence, ReadRequest, ScanFormat
 from ptycho_adapters.files.stacks.hdf5 import hdf5_stack
 from ptycho_core.any_array import AnyArray, describe
 from ptycho_core.errors import Problem
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
     from ptycho_adapters.files.stacks.stack import FrameStack
@@ -55,14 +54,12 @@ def ptylab_stack(evidence: Evidence) -> FrameStack | None:
     if not turn and not by_matlab:
         return stored
     exchanged = bool(turn & _EXCHANGED) != by_matlab
-    n_frames, height, width = facts.shape
-    shape = (n_frames, width, height) if exchanged else facts.shape
+    _, height, width = facts.shape
 
-    def read() -> Iterator[AnyArray]:
-        for piece in stored.read():
-            yield _turned(np.swapaxes(piece, 1, 2) if by_matlab else piece, turn)
+    def upright(frames: AnyArray) -> AnyArray:
+        return _turned(np.swapaxes(frames, 1, 2) if by_matlab else frames, turn)
 
-    return attrs.evolve(stored, facts=ArrayFacts(shape=shape, dtype=facts.dtype), read=read)
+    return stored.turned(upright, (width, height) if exchanged else (height, width))
 
 
 def read_ptylab_parts(path: Path, stack: FrameStack, request: ReadRequest) -> BeamlineParts:

@@ -24,30 +24,11 @@ _MOST_TEXTS = 16
 def read_text(node: Node, name: str) -> str | Problem | None:
     """Read an attribute that is one text.
 
-    A text of variable length lies in a heap, and a damaged heap keeps the HDF5 library busy for ever, so the file's
-    heaps are looked at first, and the length that the text claims.
-
     Returns:
         The text; None when there is no such attribute; a problem for anything else.
     """
-    import h5py  # noqa: PLC0415 - only who reads HDF5 needs it
-
-    try:
-        if name not in node.attrs:
-            return None
-        identifier = node.attrs.get_id(name)
-        shape, dtype = identifier.shape, identifier.dtype
-        in_heap = h5py.check_string_dtype(dtype) is not None and dtype.kind == "O"
-        if math.prod(shape) != 1 or not (in_heap or dtype.kind == "S") or dtype.itemsize > _LONGEST_TEXT:
-            return Problem(path=name, expected="one text", found=f"shape {shape} of {dtype}")
-        if in_heap and not heaps_are_sound(Path(node.file.filename)):
-            return Problem(path=name, expected="a text", found="a damaged heap of texts")
-        if in_heap and (longest_claim(Path(node.file.filename), name) or 0) > _LONGEST_TEXT:
-            return Problem(path=name, expected=f"a text of at most {_LONGEST_TEXT} bytes", found="a longer one")
-        value = np.asarray(node.attrs[name]).reshape(()).item()
-        return value.decode("utf-8", errors="replace") if isinstance(value, bytes) else str(value)
-    except DAMAGE as error:
-        return damaged(name, error, "a text")
+    found = _texts(node, name, most=1, wanted="one text")
+    return found[0] if isinstance(found, list) else found
 
 
 def read_texts(node: Node, name: str) -> list[str] | Problem | None:
@@ -56,6 +37,15 @@ def read_texts(node: Node, name: str) -> list[str] | Problem | None:
     Returns:
         The texts; None when there is no such attribute; a problem for anything else.
     """
+    return _texts(node, name, most=_MOST_TEXTS, wanted="some texts")
+
+
+def _texts(node: Node, name: str, *, most: int, wanted: str) -> list[str] | Problem | None:
+    """Read the texts of an attribute.
+
+    A text of variable length lies in a heap, and a damaged heap keeps the HDF5 library busy for ever, so the file's
+    heaps are looked at first, and the length that the texts claim.
+    """
     import h5py  # noqa: PLC0415 - only who reads HDF5 needs it
 
     try:
@@ -64,16 +54,18 @@ def read_texts(node: Node, name: str) -> list[str] | Problem | None:
         identifier = node.attrs.get_id(name)
         shape, dtype = identifier.shape, identifier.dtype
         in_heap = h5py.check_string_dtype(dtype) is not None and dtype.kind == "O"
-        number = math.prod(shape) if len(shape) <= 1 else 0
-        if not 0 < number <= _MOST_TEXTS or not (in_heap or dtype.kind == "S") or dtype.itemsize > _LONGEST_TEXT:
-            return Problem(path=name, expected="some texts", found=f"shape {shape} of {dtype}")
+        number = math.prod(shape)
+        if not 0 < number <= most or not (in_heap or dtype.kind == "S") or dtype.itemsize > _LONGEST_TEXT:
+            return Problem(path=name, expected=wanted, found=f"shape {shape} of {dtype}")
         path = Path(node.file.filename)
-        if in_heap and not (heaps_are_sound(path) and (longest_claim(path, name, number) or 0) <= _LONGEST_TEXT):
-            return Problem(path=name, expected="some texts", found="a damaged heap of texts")
+        if in_heap and not heaps_are_sound(path):
+            return Problem(path=name, expected=wanted, found="a damaged heap of texts")
+        if in_heap and (longest_claim(path, name, number) or 0) > _LONGEST_TEXT:
+            return Problem(path=name, expected=f"texts of at most {_LONGEST_TEXT} bytes", found="a longer one")
         values = np.asarray(node.attrs[name]).ravel().tolist()
         return [value.decode("utf-8", errors="replace") if isinstance(value, bytes) else str(value) for value in values]
     except DAMAGE as error:
-        return damaged(name, error, "some texts")
+        return damaged(name, error, wanted)
 
 
 def read_text_dataset(file: h5py.Group, name: str) -> str | Problem | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,25 +12,22 @@ import numpy.typing as npt
 from ptycho_adapters.files.evidence.recognition import gather_evidence
 from ptycho_adapters.files.formats.every_measured import measured_format
 from ptycho_adapters.files.formats.ptyd import is_ptyd, ptyd_stack
-from ptycho_adapters.files.hdf5.collect import collecting
-from ptycho_adapters.files.hdf5.members import read_chosen_frames, read_frames
-from ptycho_adapters.files.hdf5.nodes import DAMAGE as HDF5_DAMAGE
 from ptycho_adapters.files.npz.members import DAMAGE as NPZ_DAMAGE
 from ptycho_adapters.files.npz.members import member_keys, open_archive, read_pieces
 from ptycho_adapters.files.reading import Container
-from ptycho_adapters.files.stacks.hdf5 import hdf5_series, numbered_series
+from ptycho_adapters.files.stacks.hdf5 import hdf5_series, hdf5_stack, numbered_series
+from ptycho_adapters.files.stacks.stack import Chosen, FrameStack, Pieces, stack_facts
 from ptycho_core.errors import Problem, ScanFileError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from ptycho_adapters.files.reading import ArrayFacts, Evidence
-    from ptycho_adapters.files.stacks.stack import FrameStack
     from ptycho_core.any_array import AnyArray
 
 _KNOWN = ("entry_1/data_1/data", "entry_1/instrument_1/detector_1/data", "diff3d", "diffraction", "dp", "patterns")
 _NUMPY_START = b"\x93NUMPY"
 _BYTES_AT_ONCE = 1 << 25
-Pieces = Callable[[], Iterator["AnyArray"]]
-Chosen = Callable[["npt.NDArray[np.int64]"], "AnyArray"]
 
 
 @attrs.frozen(kw_only=True, eq=False)
@@ -106,12 +102,10 @@ def raw_frames(path: Path, key: str | None = None) -> RawFrames:
         return _of_stack(path, hdf5_series(path, {name: evidence.arrays[name] for name in series}))
     name = _chosen(evidence, key)
     facts = evidence.arrays[name]
-    shape, raster = _as_stack(facts)
-    if evidence.container is not Container.HDF5:
-        read = _of_npz(path, name, facts)
-        return RawFrames(path=path, key=name, shape=shape, dtype=facts.dtype, raster=raster, read=read)
-    read, at = _of_hdf5(path, name, facts), _at_hdf5(path, name)
-    return RawFrames(path=path, key=name, shape=shape, dtype=facts.dtype, raster=raster, read=read, at=at)
+    if evidence.container is Container.HDF5:
+        return _of_stack(path, hdf5_stack(path, name, facts))
+    of_stack, raster = stack_facts(facts)
+    return _of_stack(path, FrameStack(key=name, facts=of_stack, raster=raster, read=_of_npz(path, name, facts)))
 
 
 def _of_stack(path: Path, stack: FrameStack) -> RawFrames:
@@ -147,47 +141,6 @@ def _chosen(evidence: Evidence, key: str | None) -> str:
     )
 
 
-def _as_stack(facts: ArrayFacts) -> tuple[tuple[int, int, int], tuple[int, int] | None]:
-    *scan, height, width = facts.shape
-    raster = (scan[0], scan[1]) if len(scan) == 2 else None
-    return (int(np.prod(scan)), height, width), raster
-
-
-def _of_hdf5(path: Path, name: str, facts: ArrayFacts) -> Pieces:
-    def read() -> Iterator[AnyArray]:
-        with collecting(path) as file:
-            found = read_frames(file.file, name)
-            if isinstance(found, Problem):
-                raise ScanFileError(str(path), [found])
-            yield from _guarded(found, path, facts, HDF5_DAMAGE)
-
-    return read
-
-
-def _at_hdf5(path: Path, name: str) -> Chosen:
-    def at(numbers: npt.NDArray[np.int64]) -> AnyArray:
-        with collecting(path) as file:
-            found = read_chosen_frames(file.file, name, numbers)
-        if isinstance(found, Problem):
-            raise ScanFileError(str(path), [found])
-        return found
-
-    return at
-
-
-def _guarded(
-    pieces: Iterator[AnyArray], path: Path, facts: ArrayFacts, damage: tuple[type[BaseException], ...]
-) -> Iterator[AnyArray]:
-    """Pass pieces on as stacks of frames, and name a file whose damage shows half way."""
-    try:
-        for piece in pieces:
-            yield piece.reshape(-1, *facts.shape[-2:])
-    except damage as error:
-        text = " ".join(str(error).split()) or type(error).__name__
-        problem = Problem(path="frames", expected="an undamaged array", found=f"damaged data ({text})")
-        raise ScanFileError(str(path), [problem]) from error
-
-
 def _of_npz(path: Path, name: str, facts: ArrayFacts) -> Pieces:
     def read() -> Iterator[AnyArray]:
         archive = open_archive(path)
@@ -198,7 +151,13 @@ def _of_npz(path: Path, name: str, facts: ArrayFacts) -> Pieces:
             found = infos if isinstance(infos, Problem) else read_pieces(archive, infos[name])
             if isinstance(found, Problem):
                 raise ScanFileError(str(path), [found])
-            yield from _guarded(found, path, facts, NPZ_DAMAGE)
+            try:
+                for piece in found:
+                    yield piece.reshape(-1, *facts.shape[-2:])
+            except NPZ_DAMAGE as error:
+                text = " ".join(str(error).split()) or type(error).__name__
+                problem = Problem(path="frames", expected="an undamaged array", found=f"damaged data ({text})")
+                raise ScanFileError(str(path), [problem]) from error
 
     return read
 

@@ -40,6 +40,21 @@ class FrameStack:
     raster: tuple[int, int] | None = None
     at: Chosen | None = None
 
+    def turned(self, turn: Callable[[AnyArray], AnyArray], side_px: tuple[int, int]) -> FrameStack:
+        """Give the same frames after a turn of (m, H, W), whichever way they are read.
+
+        Args:
+            turn: of some frames.
+            side_px: (H, W) after it.
+        """
+        read, at = self.read, self.at
+        return attrs.evolve(
+            self,
+            facts=ArrayFacts(shape=(self.facts.shape[0], *side_px), dtype=self.facts.dtype),
+            read=lambda: map(turn, read()),
+            at=None if at is None else lambda numbers: turn(at(numbers)),
+        )
+
 
 def stack_facts(facts: ArrayFacts) -> tuple[ArrayFacts, tuple[int, int] | None]:
     """Give the facts of an array (n, H, W) or (rows, columns, H, W) as those of a stack, and the raster."""
