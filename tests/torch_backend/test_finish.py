@@ -13,9 +13,9 @@ from scipy.special import xlogy
 from ptycho_adapters.torch_backend import generalist_for, reconstruct
 from ptycho_adapters.torch_backend.data.resident import Canvas, ResidentScan
 from ptycho_adapters.torch_backend.finish.descent import Descent, Place
-from ptycho_adapters.torch_backend.finish.finish import Finished, Work, finish
+from ptycho_adapters.torch_backend.finish.finish import Finished, Wish, finish
 from ptycho_adapters.torch_backend.finish.point import Point
-from ptycho_adapters.torch_backend.finish.posterior import Look, Posterior, Prior
+from ptycho_adapters.torch_backend.finish.posterior import Look, Measured, Posterior, Prior
 from ptycho_adapters.torch_backend.finish.slow_waves import SlowWaves
 from ptycho_adapters.torch_backend.physics.optics import BACKGROUND_COUNTS
 from ptycho_core.config import PyTorchExecutionConfig, TorchInferenceConfig
@@ -29,18 +29,20 @@ if TYPE_CHECKING:
 Complex = np.typing.NDArray[np.complex128]
 
 
-def _posterior(scan: Scan, *, held_out: bool = False, weight: float = 3.0) -> Posterior:
+def _posterior(scan: Scan, *, held_out: bool = False, weight: float = 3.0, background: float = 0.25) -> Posterior:
     """Counts of a scan whose canvas begins at the object's first pixel, with a prior around transparency."""
     assert scan.object is not None
     height, width = scan.object.shape
     around = torch.ones(height * width, dtype=torch.complex64)
     return Posterior(
-        scan=ResidentScan(scan),
-        indices=torch.arange(scan.n_patterns),
-        canvas=Canvas(height=height, width=width),
-        origin=torch.zeros(2, dtype=torch.int64),
-        batch_size=8,
-        background=0.25,
+        measured=Measured(
+            scan=ResidentScan(scan),
+            indices=torch.arange(scan.n_patterns),
+            canvas=Canvas(height=height, width=width),
+            origin=torch.zeros(2, dtype=torch.int64),
+            batch_size=8,
+            background=background,
+        ),
         prior=Prior(object=around, weight=torch.full((height * width,), weight)),
         refine_probe=True,
         held_out=held_out,
@@ -98,10 +100,10 @@ def test_a_slow_wave_is_undone_at_once() -> None:
     """One step of the slow waves takes a bend of the phase back that is much longer than the beam."""
     scan = simulate(SimulationConfig(object_size_px=160, step_px=9.0, photons=1e6))
     true = _truth(scan)
-    posterior = _posterior(scan, weight=0.0)
-    posterior = attrs.evolve(posterior, background=0.0)
-    side = posterior.canvas.width
-    wave = 0.1 * torch.cos(2.0 * torch.pi * torch.arange(side) / side).repeat(posterior.canvas.height)
+    posterior = _posterior(scan, weight=0.0, background=0.0)
+    canvas = posterior.measured.canvas
+    side = canvas.width
+    wave = 0.1 * torch.cos(2.0 * torch.pi * torch.arange(side) / side).repeat(canvas.height)
     bent = Point(true.object * torch.polar(torch.ones_like(wave), wave), true.probe)
     step = SlowWaves(posterior, bent).solver(1e-6)(posterior.look(bent).slope.object)
 
@@ -134,18 +136,8 @@ def test_a_descent_finds_the_bottom_of_a_bowl() -> None:
 
 
 def _finished(scan: Scan, object_: torch.Tensor, probe: torch.Tensor, *, refine_probe: bool = False) -> Finished:
-    posterior = _posterior(scan)
-    work = Work(
-        scan=posterior.scan,
-        indices=posterior.indices,
-        canvas=posterior.canvas,
-        origin=posterior.origin,
-        batch_size=8,
-        background=0.0,
-        refine_probe=refine_probe,
-        show_progress=False,
-    )
-    return finish(work, object_, probe, "auto")
+    wish = Wish(steps="auto", refine_probe=refine_probe, show_progress=False)
+    return finish(_posterior(scan, background=0.0).measured, object_, probe, wish)
 
 
 def _error(scan: Scan, found: torch.Tensor) -> float:
@@ -181,6 +173,22 @@ def test_what_follows_noise_alone_is_not_taken() -> None:
     assert found.steps == 0
     assert found.gain == 0.0
     torch.testing.assert_close(found.object, true.object)
+
+
+def test_a_probe_that_is_a_little_off_is_finished_too() -> None:
+    """Pixels left out are explained better where the probe may move too, and it comes nearer to the true one."""
+    scan = simulate(SimulationConfig(object_size_px=110, step_px=6.0, photons=1e6, seed=2))
+    true = _truth(scan)
+    bend = 0.2 * torch.cos(torch.arange(64) / 5.0)
+    off = true.probe * torch.polar(torch.ones(64), bend)
+    fixed, moved = (_finished(scan, true.object, off, refine_probe=refined) for refined in (False, True))
+
+    torch.testing.assert_close(fixed.probe, off)
+    assert fixed.gain is not None
+    assert moved.gain is not None
+    assert moved.gain > 1.1 * fixed.gain
+    before, after = (float((each - true.probe).abs().square().sum()) for each in (off, moved.probe))
+    assert after < 0.7 * before
 
 
 @pytest.mark.parametrize("steps", [2, "auto"])

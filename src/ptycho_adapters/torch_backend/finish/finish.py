@@ -9,10 +9,9 @@ import torch
 from torch import Tensor
 
 from ptycho_adapters.common.bars import counted
-from ptycho_adapters.torch_backend.data.resident import Canvas, ResidentScan
 from ptycho_adapters.torch_backend.finish.descent import Descent, Place, line_search
 from ptycho_adapters.torch_backend.finish.point import Point
-from ptycho_adapters.torch_backend.finish.posterior import LEFT_OUT, Posterior, Prior
+from ptycho_adapters.torch_backend.finish.posterior import LEFT_OUT, Measured, Posterior, Prior
 from ptycho_adapters.torch_backend.finish.slow_waves import SlowWaves
 
 if TYPE_CHECKING:
@@ -47,47 +46,37 @@ class Finished:
     gain: float | None
 
 
-@attrs.frozen(kw_only=True, eq=False)
-class Work:
-    """The patterns that a finish is about.
+@attrs.frozen(kw_only=True)
+class Wish:
+    """How a finish is to be made.
 
     Attributes:
-        scan: the patterns.
-        indices: (n,) int64, those that take part.
-        canvas: holds every patch.
-        origin: (2,) int64, object pixel of the canvas' corner.
-        batch_size: patterns at a time.
-        background: counts per pixel that do not come from the beam.
+        steps: how many; auto leaves some pixels out of the fit and goes on until it is settled, or until they say that
+            it gets worse. Where they like the start better than the end, the place that they like best is taken.
         refine_probe: whether the probe is finished too.
         show_progress: on standard error.
     """
 
-    scan: ResidentScan
-    indices: Tensor
-    canvas: Canvas
-    origin: Tensor
-    batch_size: int
-    background: float
+    steps: int | Literal["auto"]
     refine_probe: bool
     show_progress: bool
 
 
-def finish(work: Work, object_: Tensor, probe: Tensor, steps: int | Literal["auto"]) -> Finished:
+def finish(measured: Measured, object_: Tensor, probe: Tensor, wish: Wish) -> Finished:
     """Take a network's object to the most likely one under the counts, with itself as a prior.
 
     Args:
-        work: the patterns.
+        measured: the patterns.
         object_: (pixels,) complex64, the network's.
         probe: (modes, N, N) complex64, at the scan's flux.
-        steps: how many; auto leaves some pixels out of the fit and goes on until it is settled, or until they say that
-            it gets worse. A step that they refuse is not taken.
+        wish: how.
     """
-    held_out = steps == "auto"
-    posterior = _posterior(work, object_, probe, held_out=held_out)
+    held_out = wish.steps == "auto"
+    posterior = _posterior(measured, object_, probe, wish)
     start = Place(Point(object_, probe), posterior.look(Point(object_, probe)))
     course = _Course(posterior, start)
-    most = _MOST_STEPS if steps == "auto" else steps
-    for _ in counted(most, "finish", shown=work.show_progress):
+    most = _MOST_STEPS if wish.steps == "auto" else wish.steps
+    for _ in counted(most, "finish", shown=wish.show_progress):
         if not course.step(judged=held_out):
             break
     place, made = course.result(judged=held_out)
@@ -156,7 +145,7 @@ class _Course:
     def _curved(self, slow: Callable[[Tensor], Tensor]) -> Callable[[Point], Point]:
         by_pixel = 1.0 / (self._light + self._posterior.prior.weight)
         # Each pattern lights the probe with an object of about 1.
-        patterns = len(self._posterior.indices)
+        patterns = len(self._posterior.measured.indices)
         return lambda slope: Point(by_pixel * slope.object + slow(slope.object), slope.probe / patterns)
 
 
@@ -164,19 +153,10 @@ def _left_out(place: Place) -> float:
     return float(place.look.left_out.sum())
 
 
-def _posterior(work: Work, object_: Tensor, probe: Tensor, *, held_out: bool) -> Posterior:
+def _posterior(measured: Measured, object_: Tensor, probe: Tensor, wish: Wish) -> Posterior:
     unknown = Prior(object=object_, weight=torch.zeros_like(object_.real))
-    posterior = Posterior(
-        scan=work.scan,
-        indices=work.indices,
-        canvas=work.canvas,
-        origin=work.origin,
-        batch_size=work.batch_size,
-        background=work.background,
-        prior=unknown,
-        refine_probe=work.refine_probe,
-        held_out=held_out,
-    )
+    held_out = wish.steps == "auto"
+    posterior = Posterior(measured=measured, prior=unknown, refine_probe=wish.refine_probe, held_out=held_out)
     light = posterior.light(probe).clamp_min(_DARK)
     typical = light[light > _LIT * light.max()].mean()
     weight = _SURE * light.sqrt() / (1.0 + (typical / _BRIGHT) ** 4) + _LEAST

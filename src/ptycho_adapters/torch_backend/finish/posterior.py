@@ -85,8 +85,8 @@ class Part:
 
 
 @attrs.frozen(kw_only=True, eq=False)
-class Posterior:
-    """Poisson likelihood of the counts with a Gaussian prior around an object.
+class Measured:
+    """The patterns that a finish is about, and where they lie.
 
     Attributes:
         scan: the patterns.
@@ -95,9 +95,6 @@ class Posterior:
         origin: (2,) int64, object pixel of the canvas' corner.
         batch_size: patterns at a time.
         background: counts per pixel that do not come from the beam.
-        prior: what is known of the object.
-        refine_probe: whether the slope of the probe is wanted; it is 0 otherwise.
-        held_out: whether some pixels of each pattern have no say, so that they can tell.
     """
 
     scan: ResidentScan
@@ -106,19 +103,38 @@ class Posterior:
     origin: Tensor
     batch_size: int
     background: float
+
+
+@attrs.frozen(kw_only=True, eq=False)
+class Posterior:
+    """Poisson likelihood of the counts with a Gaussian prior around an object.
+
+    Attributes:
+        measured: the patterns.
+        prior: what is known of the object.
+        refine_probe: whether the slope of the probe is wanted; it is 0 otherwise.
+        held_out: whether some pixels of each pattern have no say, so that they can tell.
+    """
+
+    measured: Measured
     prior: Prior
     refine_probe: bool
     held_out: bool
 
+    @property
+    def floor(self) -> float:
+        """Counts per pixel under every rate: the background, and what keeps logarithms finite."""
+        return self.measured.background + BACKGROUND_COUNTS
+
     def look(self, point: Point) -> Look:
         """Look at misfit and slope at a point."""
-        size, fitted, left_out = self.scan.size, [], []
+        size, fitted, left_out = self.measured.scan.size, [], []
         object_slope = torch.zeros_like(point.object)[None]
         probe_slope = torch.zeros_like(point.probe)
-        for part in self.parts(self.batch_size):
+        for part in self.parts(self.measured.batch_size):
             probes, patches = part.probes(point.probe), extract(point.object[None], part.where, size)
             far = torch.fft.fft2(exit_waves(patches, probes), norm="ortho")
-            expected = light_of(far) + (self.background + BACKGROUND_COUNTS)
+            expected = light_of(far) + self.floor
             gap = half_deviance(expected, part.counts)
             fitted.append((gap * part.fitted).sum(dtype=torch.float64))
             left_out.append((gap * part.left_out)[0].sum(dim=(-2, -1), dtype=torch.float64))
@@ -138,17 +154,17 @@ class Posterior:
 
     def light(self, probe: Tensor) -> Tensor:
         """Photons (pixels,) on each object pixel."""
-        total = torch.zeros(1, self.canvas.pixels, device=probe.device)
-        for part in self.parts(self.batch_size):
+        total = torch.zeros(1, self.measured.canvas.pixels, device=probe.device)
+        for part in self.parts(self.measured.batch_size):
             add_patches(total, light_of(part.probes(probe)), part.where)
         return total[0]
 
     def parts(self, batch_size: int) -> Iterator[Part]:
         """Go through the patterns in batches; each is gathered when it is asked for."""
-        size, good = self.scan.size, self.scan.good_pixels
-        pool = self._pool()
-        for batch in self.indices.split(batch_size):
-            group = self.scan.gather(batch[None])
+        measured, pool = self.measured, self._pool()
+        size, good = measured.scan.size, measured.scan.good_pixels
+        for batch in measured.indices.split(batch_size):
+            group = measured.scan.gather(batch[None])
             left_out = pool[(batch * _STRIDE) % _PERIOD].reshape(1, len(batch), size, size)
             fitted = 1.0 - left_out
             yield Part(
@@ -156,12 +172,12 @@ class Posterior:
                 fitted=fitted if good is None else fitted * good,
                 left_out=left_out if good is None else left_out * good,
                 ramps=subpixel_ramps(group.fractions_px, size)[..., None, :, :],
-                where=self.canvas.indices(group.starts, self.origin, size),
+                where=measured.canvas.indices(group.starts, measured.origin, size),
             )
 
     def _pool(self) -> Tensor:
         """Pixels that are left out (offset, N * N), float32: a window that slides over one row of random ones."""
-        pixels, device = self.scan.size**2, self.indices.device
+        pixels, device = self.measured.scan.size**2, self.measured.indices.device
         share = LEFT_OUT if self.held_out else 0.0
         row = torch.rand(pixels + _PERIOD, generator=torch.Generator().manual_seed(_SEED)) < share
         return row.to(torch.float32).to(device).unfold(0, pixels, 1)

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from ptycho_adapters.torch_backend.physics.canvas import extract
-from ptycho_adapters.torch_backend.physics.optics import BACKGROUND_COUNTS, detected_rate, sum_of_modes
+from ptycho_adapters.torch_backend.physics.optics import detected_rate, sum_of_modes
 
 if TYPE_CHECKING:
     from ptycho_adapters.torch_backend.finish.point import Point
@@ -37,9 +37,9 @@ class SlowWaves:
     """
 
     def __init__(self, posterior: Posterior, point: Point) -> None:
-        canvas = posterior.canvas
+        canvas = posterior.measured.canvas
         self._posterior, self._object = posterior, point.object
-        self._spacing = _spacing(canvas.height, canvas.width, posterior.scan.size)
+        self._spacing = _spacing(canvas.height, canvas.width, posterior.measured.scan.size)
         self._rows, self._columns = (
             _tents(length, self._spacing, point.probe.device) for length in (canvas.height, canvas.width)
         )
@@ -63,11 +63,11 @@ class SlowWaves:
 
     def _slopes(self, point: Point, part: Part) -> tuple[Tensor, Tensor]:
         """Slopes (b, k, pixels) of each rate over its root, by amplitude and phase of the tents over a patch."""
-        size, width = self._posterior.scan.size, self._posterior.canvas.width
+        size, width = self._posterior.measured.scan.size, self._posterior.measured.canvas.width
         patches = extract(point.object[None], part.where, size)[0]
         waves = patches[:, None] * part.probes(point.probe)[0]
         far = torch.fft.fft2(waves, norm="ortho")
-        rate = detected_rate(waves) + self._posterior.background + BACKGROUND_COUNTS
+        rate = detected_rate(waves) + self._posterior.floor
         weight = (part.fitted[0] / rate).sqrt()
         corner = part.where[0, :, 0]
         along_y, first_y = self._tents_over(self._rows, corner // width, size)
@@ -93,7 +93,7 @@ class SlowWaves:
 
     def _of_the_prior(self) -> Tensor:
         weight = self._posterior.prior.weight * (self._object * self._object.conj()).real
-        canvas = self._posterior.canvas
+        canvas = self._posterior.measured.canvas
         stiff = self._rows.square() @ weight.reshape(canvas.height, canvas.width) @ self._columns.square().T
         return 2.0 * stiff.reshape(-1).double()
 

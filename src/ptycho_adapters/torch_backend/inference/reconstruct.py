@@ -13,7 +13,8 @@ from torch import Tensor
 from ptycho_adapters.common.candidates import COVERED, CandidateProbe, Judgement, candidate_probes, chosen_patterns
 from ptycho_adapters.torch_backend.data.resident import ResidentScan
 from ptycho_adapters.torch_backend.execution import check_hardware, cpu_threads, pick_device
-from ptycho_adapters.torch_backend.finish.finish import Work, finish
+from ptycho_adapters.torch_backend.finish.finish import Wish, finish
+from ptycho_adapters.torch_backend.finish.posterior import Measured
 from ptycho_adapters.torch_backend.inference.findings import findings_of
 from ptycho_adapters.torch_backend.inference.memory import check_reconstruction, check_residency
 from ptycho_adapters.torch_backend.inference.preparation import Preparation, Prepared, prepare
@@ -155,17 +156,16 @@ def _finished(
     run, steps = prepared.run, settings.finish
     if steps == "none":
         return prepared, object_, {}
-    work = Work(
+    measured = Measured(
         scan=run.scan,
         indices=run.indices,
         canvas=run.canvas,
         origin=run.origin,
         batch_size=run.batch_size,
         background=run.background,
-        refine_probe=prepared.probe_refined,
-        show_progress=show_progress,
     )
-    found = finish(work, object_, run.probe, steps)
+    wish = Wish(steps=steps, refine_probe=prepared.probe_refined, show_progress=show_progress)
+    found = finish(measured, object_, run.probe, wish)
     said = {"finish_steps": float(found.steps)}
     if found.gain is not None:
         said["finish_gain"] = found.gain
