@@ -70,6 +70,9 @@ def finish(measured: Measured, object_: Tensor, probe: Tensor, wish: Wish) -> Fi
         object_: (pixels,) complex64, the network's.
         probe: (modes, N, N) complex64, at the scan's flux.
         wish: how.
+
+    Returns:
+        Object and probe in the same scale; the start itself where no step is better.
     """
     held_out = wish.steps == "auto"
     posterior = _posterior(measured, object_, probe, wish)
@@ -130,12 +133,11 @@ class _Course:
         as much that it does not see by as much.
         """
         change = place.look.left_out - self._start.look.left_out
-        noise = float(change.std()) * len(change) ** 0.5
+        noise = float(change.std(correction=0)) * len(change) ** 0.5
         return bool(float(change.sum()) > _CLEAR_ERRORS * noise + LEFT_OUT * self._unknowns / 2.0)
 
     def _after_the_slow_waves(self) -> Descent:
-        waves = SlowWaves(self._posterior, self.place.point)
-        alone, beside = waves.solver(_FIRST_RIDGE), waves.solver(_RIDGE)
+        alone = SlowWaves(self._posterior, self.place.point).solver(_FIRST_RIDGE)
         slope = self.place.look.slope
         ahead = Point(-alone(slope.object), torch.zeros_like(slope.probe))
         lower = line_search(self._posterior.look, self.place, ahead, 1.0) or self.place
