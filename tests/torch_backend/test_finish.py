@@ -15,8 +15,10 @@ from ptycho_adapters.torch_backend.data.resident import Canvas, ResidentScan
 from ptycho_adapters.torch_backend.finish.descent import Descent, Place
 from ptycho_adapters.torch_backend.finish.finish import Finished, Wish, finish
 from ptycho_adapters.torch_backend.finish.point import Point
-from ptycho_adapters.torch_backend.finish.posterior import Look, Measured, Posterior, Prior
+from ptycho_adapters.torch_backend.finish.posterior import Look, Measured, Posterior
+from ptycho_adapters.torch_backend.finish.prior import Prior, SlowError
 from ptycho_adapters.torch_backend.finish.slow_waves import SlowWaves
+from ptycho_adapters.torch_backend.finish.tents import Tents
 from ptycho_adapters.torch_backend.physics.optics import BACKGROUND_COUNTS
 from ptycho_core.config import PyTorchExecutionConfig, TorchInferenceConfig
 from ptycho_core.physics.subpixel import scan_counts
@@ -83,6 +85,25 @@ def test_misfit_and_slope_are_those_of_the_likelihood(moved: str) -> None:
     there, back = (_misfit(scan, object_ + sign * ways[0], probe + sign * ways[1]) for sign in (0.1, -0.1))
     along = Point(*(torch.tensor(each).to(torch.complex64) for each in (ways[0].ravel(), ways[1])))
     assert 2.0 * seen.slope.dot(along) == pytest.approx((there - back) / 0.2, rel=1e-3)
+
+
+def test_a_prior_weighs_as_its_errors_do() -> None:
+    """Errors by pixel and slow waves add up in the covariance: what pulls, times it, is the distance (NumPy)."""
+    rng, canvas = np.random.default_rng(5), Canvas(height=21, width=17)
+    tents = Tents(canvas, 16, torch.device("cpu"))
+    object_, away = (
+        torch.tensor(rng.normal(size=canvas.pixels) + 1j * rng.normal(size=canvas.pixels)).to(torch.complex64)
+        for _ in range(2)
+    )
+    weight = torch.tensor(rng.uniform(5.0, 50.0, canvas.pixels)).float()
+    slow = SlowError(tents, object_, weight, amplitude=1e-3, phase=0.2)
+    pull = Prior(object=object_, weight=weight, slow=slow).pull(away).numpy().astype(np.complex128)
+
+    on, by_node = object_.numpy().astype(np.complex128), np.einsum("ay,bx->abyx", tents.rows, tents.columns)
+    shapes = by_node.reshape(tents.nodes, canvas.pixels)
+    asked = shapes @ (on.conj() * pull)
+    waves = on * (shapes.T @ (2e-3 * asked.real + 0.4j * asked.imag))
+    np.testing.assert_allclose(pull / weight.numpy() + waves, away.numpy(), rtol=1e-3, atol=1e-3)
 
 
 def test_pixels_left_out_have_no_say_and_all_others_have_one() -> None:

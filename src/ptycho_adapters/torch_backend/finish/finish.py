@@ -11,8 +11,10 @@ from torch import Tensor
 from ptycho_adapters.common.bars import counted
 from ptycho_adapters.torch_backend.finish.descent import Descent, Place, line_search
 from ptycho_adapters.torch_backend.finish.point import Point
-from ptycho_adapters.torch_backend.finish.posterior import LEFT_OUT, Measured, Posterior, Prior
+from ptycho_adapters.torch_backend.finish.posterior import LEFT_OUT, Measured, Posterior
+from ptycho_adapters.torch_backend.finish.prior import Prior, around
 from ptycho_adapters.torch_backend.finish.slow_waves import SlowWaves
+from ptycho_adapters.torch_backend.finish.tents import Tents
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,9 +26,6 @@ _CLEAR_ERRORS = 2.0  # of the change of what was left out: more than that to the
 _LIT = 0.1  # of the largest light: pixels that are counted as unknowns
 _DARK = 1e-3  # photons per pixel; keeps the prior's weight from vanishing
 _FIRST_RIDGE, _RIDGE = 1e-5, 0.1  # of the slow waves' matrix: by itself, and beside the one by pixels
-# The network's error on simulations it never saw: variance 0.1 over the root of the photons per pixel. It is smooth
-# where they are many, so that its waves would weigh more against the counts than they know: there the prior ends.
-_SURE, _BRIGHT, _LEAST = 10.0, 500.0, 0.01
 
 
 @attrs.frozen(kw_only=True, eq=False)
@@ -51,8 +50,9 @@ class Wish:
     """How a finish is to be made.
 
     Attributes:
-        steps: how many; auto leaves some pixels out of the fit and goes on until it is settled, or until they say that
-            it gets worse. Where they like the start better than the end, the place that they like best is taken.
+        steps: how many; auto leaves some pixels out of the fit and goes on until it is settled. Where they get worse
+            than noise that is followed makes them, object and probe cannot explain the patterns: then the place that
+            they like best is taken, which may be the start.
         refine_probe: whether the probe is finished too.
         show_progress: on standard error.
     """
@@ -82,7 +82,7 @@ def finish(measured: Measured, object_: Tensor, probe: Tensor, wish: Wish) -> Fi
     for _ in counted(most, "finish", shown=wish.show_progress):
         if not course.step(judged=held_out):
             break
-    place, made = course.result(judged=held_out)
+    place, made = course.result()
     gain = float((start.look.left_out - place.look.left_out).sum())
     return Finished(object=place.point.object, probe=place.point.probe, steps=made, gain=gain if held_out else None)
 
@@ -98,6 +98,7 @@ class _Course:
     def __init__(self, posterior: Posterior, start: Place) -> None:
         self._start = self.place = self._best = start
         self.steps = self._best_steps = 0
+        self._refused = False
         self._posterior = posterior
         self._light = posterior.light(start.point.probe)
         lit = self._light > _LIT * self._light.max()
@@ -114,19 +115,19 @@ class _Course:
             return False
         after = self._descent.place
         if judged and self._worse(after):
+            self._refused = True
             return False
         self.place, self.steps = after, self.steps + 1
         if _left_out(after) < _left_out(self._best):
             self._best, self._best_steps = self.place, self.steps
         return not judged or before.look.misfit - after.look.misfit > _SETTLED * self._unknowns
 
-    def result(self, *, judged: bool) -> tuple[Place, int]:
-        """Give the last place, or, if the pixels that were left out liked the start better, the one they like best."""
-        if judged and _left_out(self.place) >= _left_out(self._start):
-            return self._best, self._best_steps
-        return self.place, self.steps
+    def result(self) -> tuple[Place, int]:
+        """Give the last place, or, if the pixels that were left out refused one on the way, the one they like best."""
+        refused = self._refused or self._worse(self.place, errors=0.0)
+        return (self._best, self._best_steps) if refused else (self.place, self.steps)
 
-    def _worse(self, place: Place) -> bool:
+    def _worse(self, place: Place, errors: float = _CLEAR_ERRORS) -> bool:
         """Tell whether the pixels that were left out got worse than they do when the others' noise is followed.
 
         A fit with as many unknowns lowers the half deviance of what it sees by half of their number, and raises that of
@@ -134,7 +135,7 @@ class _Course:
         """
         change = place.look.left_out - self._start.look.left_out
         noise = float(change.std(correction=0)) * len(change) ** 0.5
-        return bool(float(change.sum()) > _CLEAR_ERRORS * noise + LEFT_OUT * self._unknowns / 2.0)
+        return bool(float(change.sum()) > errors * noise + LEFT_OUT * self._unknowns / 2.0)
 
     def _after_the_slow_waves(self) -> Descent:
         alone = SlowWaves(self._posterior, self.place.point).solver(_FIRST_RIDGE)
@@ -160,6 +161,6 @@ def _posterior(measured: Measured, object_: Tensor, probe: Tensor, wish: Wish) -
     held_out = wish.steps == "auto"
     posterior = Posterior(measured=measured, prior=unknown, refine_probe=wish.refine_probe, held_out=held_out)
     light = posterior.light(probe).clamp_min(_DARK)
-    typical = light[light > _LIT * light.max()].mean()
-    weight = _SURE * light.sqrt() / (1.0 + (typical / _BRIGHT) ** 4) + _LEAST
-    return attrs.evolve(posterior, prior=attrs.evolve(unknown, weight=weight))
+    typical = float(light[light > _LIT * light.max()].mean())
+    tents = Tents(measured.canvas, measured.scan.size, object_.device)
+    return attrs.evolve(posterior, prior=around(object_, light, typical, tents))

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ptycho_adapters.torch_backend.data.resident import Canvas, ResidentScan
 from ptycho_adapters.torch_backend.finish.point import Point
+from ptycho_adapters.torch_backend.finish.prior import Prior
 from ptycho_adapters.torch_backend.physics.canvas import add_patches, extract
 from ptycho_adapters.torch_backend.physics.optics import (
     BACKGROUND_COUNTS,
@@ -30,19 +31,6 @@ LEFT_OUT = 0.02
 _PERIOD = 4096  # patterns with the same pixels left out are so far apart
 _STRIDE = 1231  # between the pixels left out of neighbours: prime, so that all offsets come up
 _SEED = 20_011
-
-
-@attrs.frozen(kw_only=True, eq=False)
-class Prior:
-    """What is known without the counts: the object is near to one, as far as its error allows.
-
-    Attributes:
-        object: (pixels,) complex64.
-        weight: (pixels,) float32, one over the variance of its error.
-    """
-
-    object: Tensor
-    weight: Tensor
 
 
 @attrs.frozen(kw_only=True, eq=False)
@@ -145,11 +133,12 @@ class Posterior:
                 back = torch.fft.fft2(patches.conj()[..., None, :, :] * waves) * part.ramps.conj()
                 probe_slope += torch.fft.ifft2(back.sum(dim=(0, 1)))
         away = point.object - self.prior.object
-        distance = (self.prior.weight * (away * away.conj()).real).sum(dtype=torch.float64)
+        pull = self.prior.pull(away)
+        distance = (pull * away.conj()).real.sum(dtype=torch.float64)
         return Look(
             misfit=float(torch.stack([*fitted, distance]).sum()),
             left_out=torch.cat(left_out),
-            slope=Point(object_slope[0] + self.prior.weight * away, probe_slope),
+            slope=Point(object_slope[0] + pull, probe_slope),
         )
 
     def light(self, probe: Tensor) -> Tensor:

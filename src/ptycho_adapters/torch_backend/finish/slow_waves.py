@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from ptycho_adapters.torch_backend.finish.tents import Tents, within
 from ptycho_adapters.torch_backend.physics.canvas import extract
 from ptycho_adapters.torch_backend.physics.optics import detected_rate, sum_of_modes
 
@@ -22,8 +23,6 @@ if TYPE_CHECKING:
     from ptycho_adapters.torch_backend.finish.point import Point
     from ptycho_adapters.torch_backend.finish.posterior import Part, Posterior
 
-_SPACINGS_PER_PATCH = 4
-_MOST_NODES = 1500  # whose dense matrix is factorised in a second
 _BATCH = 8
 _LEAST_RIDGE = 1e-7  # of the largest diagonal element: unlit nodes have none of their own
 
@@ -39,18 +38,15 @@ class SlowWaves:
     def __init__(self, posterior: Posterior, point: Point) -> None:
         canvas = posterior.measured.canvas
         self._posterior, self._object = posterior, point.object
-        self._spacing = _spacing(canvas.height, canvas.width, posterior.measured.scan.size)
-        self._rows, self._columns = (
-            _tents(length, self._spacing, point.probe.device) for length in (canvas.height, canvas.width)
-        )
-        self._nodes = len(self._rows) * len(self._columns)
-        self._fisher = self._of_the_counts(point) + torch.diag(self._of_the_prior().repeat(2))
+        self._tents = Tents(canvas, posterior.measured.scan.size, point.probe.device)
+        self._nodes = self._tents.nodes
+        self._fisher = self._of_the_counts(point) + torch.diag(self._of_the_prior())
 
     def solver(self, ridge: float) -> SlowSteps:
         """Factorise the matrix, with a share of its diagonal added."""
         diagonal = self._fisher.diagonal()
         raised = self._fisher + torch.diag(diagonal * ridge + diagonal.max() * _LEAST_RIDGE)
-        return SlowSteps(self._object, self._rows, self._columns, torch.linalg.cholesky(raised))
+        return SlowSteps(self._object, self._tents, torch.linalg.cholesky(raised))
 
     def _of_the_counts(self, point: Point) -> Tensor:
         total = torch.zeros(2 * self._nodes, 2 * self._nodes, dtype=torch.float64, device=point.probe.device)
@@ -70,32 +66,37 @@ class SlowWaves:
         rate = detected_rate(waves) + self._posterior.floor
         weight = (part.fitted[0] / rate).sqrt()
         corner = part.where[0, :, 0]
-        along_y, first_y = self._tents_over(self._rows, corner // width, size)
-        along_x, first_x = self._tents_over(self._columns, corner % width, size)
+        rows, columns = self._tents.rows, self._tents.columns
+        along_y, first_y = self._tents_over(rows, corner // width, size)
+        along_x, first_x = self._tents_over(columns, corner % width, size)
         slopes, nodes = [], []
         for y, row in enumerate(along_y):
             for x, column in enumerate(along_x):
                 tent = row[:, None, :, None] * column[:, None, None, :]
                 asked = sum_of_modes(far.conj() * torch.fft.fft2(waves * tent, norm="ortho")) * weight
                 slopes += [2.0 * asked.real, -2.0 * asked.imag]
-                node = _within(first_y + y, self._rows) * len(self._columns) + _within(first_x + x, self._columns)
+                node = within(first_y + y, rows) * len(columns) + within(first_x + x, columns)
                 nodes += [node, node + self._nodes]
         return torch.stack(slopes, dim=1).flatten(2), torch.stack(nodes, dim=1)
 
     def _tents_over(self, tents: Tensor, starts: Tensor, size: int) -> tuple[Tensor, Tensor]:
         """Tents (k, b, size) that a patch meets along an axis, 0 beyond the last, and the first one's number (b,)."""
-        met = math.ceil((size - 1) / self._spacing) + 2
-        first = starts // self._spacing
+        met = math.ceil((size - 1) / self._tents.spacing) + 2
+        first = starts // self._tents.spacing
         numbers = first + torch.arange(met, device=starts.device)[:, None]
         pixels = starts[:, None] + torch.arange(size, device=starts.device)
-        values = tents[_within(numbers, tents)[..., None], pixels]
+        values = tents[within(numbers, tents)[..., None], pixels]
         return values * (numbers < len(tents))[..., None], first
 
     def _of_the_prior(self) -> Tensor:
-        weight = self._posterior.prior.weight * (self._object * self._object.conj()).real
+        """Stiffness (2 * nodes,) of the prior: of the error by pixel and the slow one in a row."""
+        prior = self._posterior.prior
         canvas = self._posterior.measured.canvas
-        stiff = self._rows.square() @ weight.reshape(canvas.height, canvas.width) @ self._columns.square().T
-        return 2.0 * stiff.reshape(-1).double()
+        weight = (prior.weight * (self._object * self._object.conj()).real).reshape(canvas.height, canvas.width)
+        stiff = 2.0 * (self._tents.rows.square() @ weight @ self._tents.columns.square().T).reshape(-1).double()
+        if prior.slow is None:
+            return stiff.repeat(2)
+        return torch.cat([stiff * slow / (stiff + slow) for slow in prior.slow.stiffness])
 
 
 class SlowSteps:
@@ -103,43 +104,16 @@ class SlowSteps:
 
     Args:
         object_: (pixels,) complex64 around which the waves are.
-        rows: (nodes along y, height) tents.
-        columns: (nodes along x, width) tents.
+        tents: what they are made of.
         factor: Cholesky factor of their matrix.
     """
 
-    def __init__(self, object_: Tensor, rows: Tensor, columns: Tensor, factor: Tensor) -> None:
-        self._object, self._factor = object_, factor
-        self._rows, self._columns = rows.to(object_.dtype), columns.to(object_.dtype)
+    def __init__(self, object_: Tensor, tents: Tents, factor: Tensor) -> None:
+        self._object, self._tents, self._factor = object_, tents, factor
 
     def __call__(self, slope: Tensor) -> Tensor:
         """Return the slow part (pixels,) of a Newton step against a slope (pixels,), without its sign."""
-        shape = (self._rows.shape[1], self._columns.shape[1])
-        by_node = self._rows @ (self._object.conj() * slope).reshape(shape) @ self._columns.T
-        asked = torch.cat([2.0 * by_node.real.reshape(-1), 2.0 * by_node.imag.reshape(-1)]).double()
+        by_node = self._tents.collect(self._object.conj() * slope)
+        asked = torch.cat([2.0 * by_node.real, 2.0 * by_node.imag]).double()
         amplitude, phase = torch.cholesky_solve(asked[:, None], self._factor)[:, 0].float().chunk(2)
-        waves = torch.complex(amplitude, phase).reshape(by_node.shape)
-        return (self._rows.T @ waves @ self._columns).reshape(-1) * self._object
-
-
-def _spacing(height: int, width: int, size: int) -> int:
-    """Pixels between nodes: a share of a patch, more on a large canvas."""
-    spacing = max(1, size // _SPACINGS_PER_PATCH)
-    while _nodes(height, spacing) * _nodes(width, spacing) > _MOST_NODES:
-        spacing += 1
-    return spacing
-
-
-def _nodes(length: int, spacing: int) -> int:
-    return math.ceil((length - 1) / spacing) + 1
-
-
-def _tents(length: int, spacing: int, device: torch.device) -> Tensor:
-    """Tents (nodes, length), 1 at their node and 0 at the next ones."""
-    places = torch.arange(length, device=device, dtype=torch.float32)
-    nodes = torch.arange(_nodes(length, spacing), device=device, dtype=torch.float32) * spacing
-    return (1.0 - (places - nodes[:, None]).abs() / spacing).clamp_min(0.0)
-
-
-def _within(numbers: Tensor, tents: Tensor) -> Tensor:
-    return numbers.clamp_max(len(tents) - 1)
+        return self._tents.spread(torch.complex(amplitude, phase)) * self._object
