@@ -118,7 +118,7 @@ docs: $(DOCS_READY)  ## the documentation site, as files in build/site; links an
 	@echo "==> open $(SITE)/index.html"
 
 look-at-docs: docs  ## every page of the site in headless Chromium, light, dark and on a phone, with pictures in build/looks
-	@$(BIN)/python docs/tools/look.py $(SITE) build/looks
+	@OMP_NUM_THREADS=1 $(BIN)/python docs/tools/look.py $(SITE) build/looks
 
 release-check: $(READY)  ## a clean wheel, installed alone into an empty environment, reconstructs without a training
 	@PYTHON=$(PYTHON) BUILDER=$(BIN)/python bash benchmarks/release_check.sh
