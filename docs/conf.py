@@ -27,6 +27,7 @@ exclude_patterns = ["tools", "decisions/README.md"]
 myst_enable_extensions = ["dollarmath", "deflist"]
 myst_heading_anchors = 4
 default_role = "code"
+highlight_language = "text"
 napoleon_use_ivar = True
 autodoc_member_order = "bysource"
 autodoc_typehints_format = "short"
