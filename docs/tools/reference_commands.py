@@ -7,7 +7,7 @@ import pkgutil
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from markdown import code, plain, table
+from markdown_pieces import code, plain, table
 from ptycho_adapters import commands
 from ptycho_adapters.command_line.parser import Parser, Switch
 

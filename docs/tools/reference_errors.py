@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from finding_causes import CAUSES
-from markdown import code, plain, table
+from markdown_pieces import code, plain, table
 from ptycho_adapters import legacy
 from ptycho_adapters.cli import WRONG_INPUT, main
 from ptycho_core.errors import PtychoError

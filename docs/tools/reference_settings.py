@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, get_args
 
-from markdown import code, plain
+from markdown_pieces import code, plain
 from ptycho_adapters.setting_sections import SECTIONS, section_of
 from ptycho_core.config.backend_table import verdict
 from ptycho_core.config.knob import Effect, Phase

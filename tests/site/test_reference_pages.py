@@ -13,7 +13,7 @@ import reference_api
 import reference_commands
 import reference_settings
 from finding_causes import CAUSES
-from markdown import plain
+from markdown_pieces import plain
 from ptycho_adapters import cli
 from ptycho_core.config.table import fields
 from ptycho_core.measurement.findings import Suspicion
