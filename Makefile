@@ -7,6 +7,9 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 TF_VENV  := .venv-tensorflow
 TF_READY := $(TF_VENV)/.ready
+DOCS_VENV  := .venv-docs
+DOCS_READY := $(DOCS_VENV)/.ready
+SITE       := build/site
 export PYTHONHASHSEED ?= 0
 export HYPOTHESIS_PROFILE ?= ci
 
@@ -15,7 +18,7 @@ CLIENT       := .venv-ptychodus
 CLIENT_READY := $(CLIENT)/.ready
 CLIENT_NEEDS := httpx watchdog colorcet pyyaml "pydantic-ai-slim[openai]<3"
 
-.PHONY: help install demo test check lint mypy pyright imports tests test-ptychodus test-tensorflow clean
+.PHONY: help install demo test check lint mypy pyright imports tests test-ptychodus test-tensorflow docs look-at-docs release-check clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 18
@@ -99,5 +102,26 @@ $(TF_READY): $(READY) constraints-tensorflow.txt
 		tensorflow-cpu h5py
 	@touch $@
 
+# On top of the other environment too; nothing of it is needed to use or to test the library.
+$(DOCS_READY): $(READY) pyproject.toml constraints.txt
+	@echo "==> setting up $(DOCS_VENV) (first time: half a minute and 100 MB)"
+	@$(PYTHON) -m venv $(DOCS_VENV)
+	@$(BIN)/python -c 'import sysconfig; print("import site; site.addsitedir(%r)" % sysconfig.get_path("purelib"))' \
+		>"$$($(DOCS_VENV)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/base.pth"
+	@$(DOCS_VENV)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt \
+		$$($(BIN)/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["docs"])')
+	@touch $@
+
+docs: $(DOCS_READY)  ## the documentation site, as files in build/site; links and anchors that lead nowhere are errors
+	@echo "==> sphinx"
+	@OMP_NUM_THREADS=1 $(DOCS_VENV)/bin/python -m sphinx -q -W --keep-going -b html docs $(SITE)
+	@echo "==> open $(SITE)/index.html"
+
+look-at-docs: docs  ## every page of the site in headless Chromium, light, dark and on a phone, with pictures in build/looks
+	@OMP_NUM_THREADS=1 $(BIN)/python docs/tools/look.py $(SITE) build/looks
+
+release-check: $(READY)  ## a clean wheel, installed alone into an empty environment, reconstructs without a training
+	@PYTHON=$(PYTHON) BUILDER=$(BIN)/python bash benchmarks/release_check.sh
+
 clean:  ## remove the environments and everything generated
-	rm -rf $(VENV) $(CLIENT) $(TF_VENV) demo_output .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) $(CLIENT) $(TF_VENV) $(DOCS_VENV) demo_output build docs/reference .mypy_cache .ruff_cache .pytest_cache .hypothesis

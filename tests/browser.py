@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, cast
 import attrs
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
     from selenium.webdriver import Chrome
@@ -67,23 +67,59 @@ def visit(page: Path, *, dark: bool, width_px: int, screenshot: Path) -> Visit:
     return _visit(page, dark=dark, width_px=width_px, screenshot=screenshot)
 
 
+def visit_all(pages: Sequence[Path], *, dark: bool, width_px: int, folder: Path) -> Iterator[tuple[Path, Visit]]:
+    """Open local pages one after the other in one browser.
+
+    Args:
+        pages: HTML files.
+        dark: what the reader prefers.
+        width_px: of the window.
+        folder: gets a PNG file for each.
+    """
+    with _browser() as driver:
+        for number, page in enumerate(pages):
+            shot = folder / f"{number:03d}_{page.stem}_{width_px}_{'dark' if dark else 'light'}.png"
+            yield page, _seen(driver, page, dark=dark, width_px=width_px, screenshot=shot)
+
+
+def search(page: Path, question: str, hit: str) -> list[str]:
+    """Open a page that looks for something, and give the texts of what it found.
+
+    Args:
+        page: HTML file that takes the question as `?q=`.
+        question: a word.
+        hit: CSS selector of what was found.
+    """
+    from selenium.webdriver.common.by import By  # noqa: PLC0415 - an optional package
+    from selenium.webdriver.support.wait import WebDriverWait  # noqa: PLC0415
+
+    with _browser() as driver:
+        driver.get(f"{page.as_uri()}?q={question}")
+        WebDriverWait(driver, 30).until(lambda driver: driver.find_elements(By.CSS_SELECTOR, hit))
+        return [found.text for found in driver.find_elements(By.CSS_SELECTOR, hit)]
+
+
 def _visit(page: Path, *, dark: bool, width_px: int, screenshot: Path) -> Visit:
     with _browser() as driver:
-        driver.execute_cdp_cmd("Network.enable", {})
-        driver.execute_cdp_cmd(
-            "Emulation.setDeviceMetricsOverride",
-            {"width": width_px, "height": 900, "deviceScaleFactor": 1, "mobile": width_px < 600},
-        )
-        scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
-        driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [scheme]})
-        driver.get(page.as_uri())
-        screenshot.write_bytes(_whole_page(driver))
-        return Visit(
-            messages=tuple(str(entry["message"]) for entry in _log(driver, "browser")),
-            requests=tuple(_requests(driver)),
-            overflow_px=int(driver.execute_script("return document.documentElement.scrollWidth - window.innerWidth")),
-            background=str(driver.execute_script("return getComputedStyle(document.body).backgroundColor")),
-        )
+        return _seen(driver, page, dark=dark, width_px=width_px, screenshot=screenshot)
+
+
+def _seen(driver: Chrome, page: Path, *, dark: bool, width_px: int, screenshot: Path) -> Visit:
+    driver.execute_cdp_cmd("Network.enable", {})
+    driver.execute_cdp_cmd(
+        "Emulation.setDeviceMetricsOverride",
+        {"width": width_px, "height": 900, "deviceScaleFactor": 1, "mobile": width_px < 600},
+    )
+    scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
+    driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [scheme]})
+    driver.get(page.as_uri())
+    screenshot.write_bytes(_whole_page(driver))
+    return Visit(
+        messages=tuple(str(entry["message"]) for entry in _log(driver, "browser")),
+        requests=tuple(_requests(driver)),
+        overflow_px=int(driver.execute_script("return document.documentElement.scrollWidth - window.innerWidth")),
+        background=str(driver.execute_script("return getComputedStyle(document.body).backgroundColor")),
+    )
 
 
 def _found(names: tuple[str, ...]) -> str | None:

@@ -41,6 +41,7 @@ def test_a_file_without_a_probe_is_described(tmp_path: Path, capsys: pytest.Capt
     (missing,) = sheet["missing"]
     assert missing.startswith("probe: expected an illumination, found none in the file; give one with")
     assert missing.endswith("--probe FILE or --probe-model")
+    assert str(sheet["command"]) == f"ptycho convert {tmp_path / 'scan.cxi'} OUT.npz --probe FILE"
 
 
 def test_what_cannot_be_used_comes_with_the_command_that_mends_it(

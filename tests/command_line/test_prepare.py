@@ -79,7 +79,13 @@ def test_the_window_about_the_beam_is_the_scan(
     np.testing.assert_allclose(made.positions_px, scan.positions_px, rtol=1e-9)
     assert made.metadata.pixel_size_m == pytest.approx(PIXEL)
     told = capsys.readouterr().out
-    for words in ("90 x 110", "window of 32 x 32 px about the beam at (", "pattern_px", f"wrote {picture}"):
+    for words in (
+        "90 x 110",
+        "window of 32 x 32 px about the beam at (",
+        "pattern_px",
+        "infer, train and convert",
+        f"wrote {picture}",
+    ):
         assert words in told
     assert picture.read_bytes().startswith(b"\x89PNG")
 

@@ -33,10 +33,16 @@ def _lines() -> Iterator[str]:
     yield "| setting | " + " | ".join(_BACKENDS) + " |"
     yield "|---" * (1 + len(_BACKENDS)) + "|"
     for info in sorted(ALL, key=lambda info: info.key):
-        yield f"| `{info.key}` | " + " | ".join(_cell(info, backend) for backend in _BACKENDS) + " |"
+        yield f"| `{info.key}` | " + " | ".join(verdict(info, backend) for backend in _BACKENDS) + " |"
 
 
-def _cell(info: FieldInfo, backend: Backend) -> str:
+def verdict(info: FieldInfo, backend: Backend) -> str:
+    """Say in Markdown what a backend does with a setting.
+
+    Args:
+        info: the setting.
+        backend: its name.
+    """
     if info.effect in _NOBODY:
         return _NOBODY[info.effect]
     general = "honoured"

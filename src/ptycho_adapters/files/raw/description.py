@@ -132,7 +132,7 @@ def _geometry(own: OwnParts, source: RawFrames) -> dict[str, object]:
 
 
 def _command(source: RawFrames, own: OwnParts) -> str:
-    """Give the preparation that mends the size and asks for what is missing."""
+    """Give what mends the size and asks for what is missing; where a probe is all that is, no preparation does."""
     lengths = own.geometry
     usable = own.positions is not None and len(own.positions) == source.shape[0]
     placed = ["--step-m", "Y,X"] if source.raster is not None else ["--positions", "FILE", *_COLUMNS]
@@ -142,4 +142,6 @@ def _command(source: RawFrames, own: OwnParts) -> str:
         flags += [] if lengths.distance_m else ["--distance-m", "NUMBER"]
         flags += [] if lengths.detector_pixel_m else ["--detector-pixel-m", "NUMBER"]
     size = max(SMALLEST_PX, min(*source.shape[1:], LARGEST_PX))
+    if not flags and source.shape[1:] == (size, size) and own.probe is None:
+        return shlex.join(["ptycho", "convert", str(source.path), "OUT.npz", "--probe", "FILE"])
     return shlex.join(["ptycho", "prepare", str(source.path), "OUT.npz", "--size", str(size), *flags])

@@ -41,6 +41,7 @@ Real = npt.NDArray[np.float64]
 Progress = Callable[[int], object]
 
 _LOOKED_AT = 64  # frames, spread over the scan, from which beam and bad pixels are found
+_NO_PROBE = "none: infer, train and convert take one, --probe FILE or --probe-model"
 
 
 @attrs.frozen(kw_only=True, eq=False)
@@ -328,5 +329,5 @@ def _figures_out(job: _Job, after: Real) -> dict[str, object]:
         "counts_per_pattern": float(after.sum()),
         "object_pixel_m": job.metadata.pixel_size_m,
         "extent_px": f"{extent[0]:.4g} x {extent[1]:.4g}",
-        "probe": "none: give one with --probe or --probe-model" if job.probe is None else str(job.probe.shape),
+        "probe": _NO_PROBE if job.probe is None else str(job.probe.shape),
     }

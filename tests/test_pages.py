@@ -1,0 +1,88 @@
+"""What the pages for users say to type: commands in blocks and blocks of Python run, page by page and in order.
+
+The scans are small and nothing is looked for in them: each of those searches has tests of its own. A command with the
+very flags of one in the README, which is run there, is only parsed.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+
+import beamtime
+from page_commands import ONE_PASS, code_of, lay_out, lines_of, short, steps_of
+from ptycho_adapters import legacy, read_scan
+from ptycho_adapters.cli import main, parse
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+DOCS = Path(__file__).parents[1] / "docs"
+PAGES = ("first_look", "beamline", "electrons", "models", "python")
+WRITTEN = {
+    "first_look": ("scan.npz",),
+    "beamline": ("scan.npz", "both.png", "ready.npz"),
+    "electrons": ("scan4d.npz", "virus/object.h5"),
+    "models": ("model/wts.h5.zip",),
+    "python": ("products/tuesday.h5", "from_ours.npz"),
+}
+QUICK = (
+    *("--probe-rounds", "0", "--no-probe-autofocus", "--no-beam-search", "--background-counts", "0"),
+    *("--position-refinement", "none", "--orientation-search", "never", "--probe-search", "never"),
+)
+
+
+def text_of(page: str) -> str:
+    return (DOCS / f"{page}.md").read_text(encoding="utf-8")
+
+
+def shape_of(line: str) -> tuple[str, frozenset[str]]:
+    """A command's verb and flags, without their values."""
+    words = short(line)
+    return words[0], frozenset(word for word in words if word.startswith("--"))
+
+
+RUN_ALREADY = {shape_of(line) for line in lines_of((DOCS.parent / "README.md").read_text(encoding="utf-8"))}
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A folder with everything that the pages take for there, to stand in."""
+    lay_out(tmp_path)
+    beamtime.write(tmp_path / "beamtime.cxi", object_px=100, step_px=9.0)
+    scan = read_scan(tmp_path / "scan.npz")
+    raster = np.resize(np.pad(scan.patterns, ((0, 0), (4, 4), (4, 4))), (6, 6, 72, 72))
+    np.save(tmp_path / "frames.npy", raster)
+    y, x = (scan.positions_px * 1e-8).T
+    np.savez(tmp_path / "ours.npz", frames=scan.patterns, motor_y=y, motor_x=x, energy_ev=8000.0, beam=scan.probe)
+    monkeypatch.chdir(tmp_path)
+    with legacy.legacy_scope():
+        yield tmp_path
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_what_a_page_says_to_type_works(page: str, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Its commands end well, its blocks run, and the files that it speaks of are there."""
+    for line in steps_of(text_of(page)):
+        words = short(line)
+        if shape_of(line) in RUN_ALREADY:
+            assert parse(words)[0] == words[0]
+            continue
+        assert main([*words, *QUICK] if words[0] == "infer" else words) == 0, f"{line}: {capsys.readouterr().err}"
+    names: dict[str, object] = {"ONE_PASS": ONE_PASS}
+    for block in code_of(text_of(page)):
+        exec(compile(block, page, "exec"), names)
+
+    assert [name for name in WRITTEN[page] if not (folder / name).is_file()] == []
+
+
+def test_every_page_for_users_is_run() -> None:
+    """Pages that say what to type are above, but for those on measured data and formats, which have their tests."""
+    other = {"gallery", "formats"}
+
+    saying = {path.stem for path in DOCS.glob("*.md") if steps_of(text_of(path.stem)) or code_of(text_of(path.stem))}
+
+    assert saying - other == set(PAGES)
