@@ -102,6 +102,7 @@ def _run_details(reconstruction: Reconstruction, model: ModelRecord, payload: In
     first = None if number is None else _at_flux_of(reconstruction.probe, model.probes[number].start_probe)
     return RunDetails(
         first_probe=first,
+        before_finish=reconstruction.before_finish,
         r_factors=reconstruction.r_factors,
         epoch_steps=[row.steps for row in model.history],
         loss_steps=[row.step for row in model.step_losses],

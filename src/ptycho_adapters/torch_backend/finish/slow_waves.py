@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
+import attrs
 import torch
 from torch import Tensor
 
@@ -24,7 +25,9 @@ if TYPE_CHECKING:
 
 _SPACINGS_PER_PATCH = 4
 _MOST_NODES = 1500  # whose dense matrix is factorised in a second
-_BATCH = 8
+BATCH = 8
+"""Patterns whose slopes by the slow waves are known together."""
+
 _LEAST_RIDGE = 1e-7  # of the largest diagonal element: unlit nodes have none of their own
 
 
@@ -54,7 +57,7 @@ class SlowWaves:
 
     def _of_the_counts(self, point: Point) -> Tensor:
         total = torch.zeros(2 * self._nodes, 2 * self._nodes, dtype=torch.float64, device=point.probe.device)
-        for part in self._posterior.parts(_BATCH):
+        for part in self._posterior.parts(BATCH):
             slopes, nodes = self._slopes(point, part)
             blocks = (slopes @ slopes.transpose(1, 2)).double()
             places = nodes[:, :, None] * (2 * self._nodes) + nodes[:, None, :]
@@ -84,7 +87,7 @@ class SlowWaves:
 
     def _tents_over(self, tents: Tensor, starts: Tensor, size: int) -> tuple[Tensor, Tensor]:
         """Tents (k, b, size) that a patch meets along an axis, 0 beyond the last, and the first one's number (b,)."""
-        met = math.ceil((size - 1) / self._spacing) + 2
+        met = _met(size, self._spacing)
         first = starts // self._spacing
         numbers = first + torch.arange(met, device=starts.device)[:, None]
         pixels = starts[:, None] + torch.arange(size, device=starts.device)
@@ -120,6 +123,31 @@ class SlowSteps:
         amplitude, phase = torch.cholesky_solve(asked[:, None], self._factor)[:, 0].float().chunk(2)
         waves = torch.complex(amplitude, phase).reshape(by_node.shape)
         return (self._rows.T @ waves @ self._columns).reshape(-1) * self._object
+
+
+@attrs.frozen(kw_only=True)
+class Coarseness:
+    """How large the system of slow waves is.
+
+    Attributes:
+        nodes: tents on the canvas.
+        tents_per_patch: of them, at most, over one patch.
+    """
+
+    nodes: int
+    tents_per_patch: int
+
+    @classmethod
+    def on(cls, height: int, width: int, size: int) -> Coarseness:
+        """Return that of a canvas of (height, width) pixels and patterns of a size."""
+        spacing = _spacing(height, width, size)
+        nodes = _nodes(height, spacing) * _nodes(width, spacing)
+        return cls(nodes=nodes, tents_per_patch=_met(size, spacing) ** 2)
+
+
+def _met(size: int, spacing: int) -> int:
+    """Tents that a patch meets along an axis."""
+    return math.ceil((size - 1) / spacing) + 2
 
 
 def _spacing(height: int, width: int, size: int) -> int:
