@@ -22,6 +22,7 @@ from ptycho_adapters.factory import commit
 from ptycho_adapters.files import read_product, write_scan
 from ptycho_adapters.report import results
 from ptycho_adapters.report.decisions import Subject, decisions_after
+from ptycho_core.config.record import evolve
 from ptycho_core.config.table import INFERENCE
 from ptycho_core.results.reconstruction import Reconstruction
 from ptycho_core.simulation.simulate import SimulationConfig, simulate
@@ -130,7 +131,7 @@ def test_each_end_of_a_finish_has_its_words(
     plain = {name: value for name, value in ran.result.metrics.items() if not name.startswith("finish_")}
     result = attrs.evolve(ran.result, metrics={**plain, **figures})
     payload = ran.ready.payload
-    payload = attrs.evolve(payload, pt_inference_config=attrs.evolve(payload.pt_inference_config, **changes))
+    payload = attrs.evolve(payload, pt_inference_config=evolve(payload.pt_inference_config, **changes))
 
     texts = [each.text for each in decisions_after(result, ran.ready.model, payload) if each.about is Subject.FINISH]
 

@@ -9,7 +9,7 @@ from matplotlib.image import imread
 
 import browser
 from ptycho_adapters.report import render_report
-from report_sample import comparison, full_product, report_about
+from report_sample import comparison, finished_product, report_about
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -20,7 +20,8 @@ pytestmark = pytest.mark.skipif(bool(browser.missing()), reason=browser.missing(
 @pytest.fixture(scope="module")
 def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("report") / "report.html"
-    path.write_text(render_report(report_about(full_product(), comparison())), encoding="utf-8")
+    report = report_about(finished_product(), comparison(), first=comparison())
+    path.write_text(render_report(report), encoding="utf-8")
     return path
 
 
