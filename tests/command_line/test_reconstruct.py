@@ -264,6 +264,7 @@ def test_one_scan_by_a_pattern_has_a_folder_too(scans: Path, quick: list[str]) -
         (("a.npz",), ("--test-data", "a.npz"), "given without a flag"),
         (("a.npz", "c.npz"), ("--finish", "-1"), "--finish"),
         (("a.npz", "c.npz"), ("--model-path", "nowhere"), "nowhere"),
+        (("a.npz", "c.npz"), ("--model-path", "empty"), "expected a model archive, found an empty file"),
         (("a.npz",), ("--learning-rate", "1"), "belongs to a training"),
     ],
 )
@@ -280,6 +281,8 @@ def test_what_is_wrong_is_named_before_any_work(
     """Code 2, a message, no scan read and no folder made."""
     monkeypatch.chdir(scans)
     (scans / "more").mkdir()
+    (scans / "empty").mkdir()
+    (scans / "empty" / "wts.h5.zip").touch()
     for name in ("more/a.npz", "summary.csv.npz"):
         (scans / name).write_bytes((scans / "a.npz").read_bytes())
 
@@ -299,7 +302,6 @@ def test_a_model_is_loaded_once(ran: Ran, tmp_path: Path, monkeypatch: pytest.Mo
             loaded.append(path)
             return ran.ready.model
 
-    monkeypatch.setattr(inference, "find_model", lambda path: path)
     monkeypatch.setattr(inference, "framework", lambda _name: Backend())
     models = inference.Models()
 

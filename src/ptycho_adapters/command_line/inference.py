@@ -123,12 +123,12 @@ class Models:
     def __init__(self) -> None:
         self._loaded: dict[tuple[str, Path], ModelRecord] = {}
 
-    def give(self, payload: InferencePayload, named: Path | None, scan: Scan) -> tuple[ModelRecord, Path]:
-        """Return the model that was named, or the package's own for the scan; and its file.
+    def give(self, payload: InferencePayload, archive: Path | None, scan: Scan) -> tuple[ModelRecord, Path]:
+        """Return the model of an archive, or the package's own for the scan; and its file.
 
         Args:
             payload: names the backend.
-            named: archive or folder; None for the package's own.
+            archive: that was named; None for the package's own.
             scan: to reconstruct.
 
         Raises:
@@ -136,9 +136,8 @@ class Models:
             DependencyError: the backend is not installed.
         """
         name = payload.tf_inference_config.backend
-        if named is None:
+        if archive is None:
             return framework(name).generalist_for(scan), weights_path()
-        archive = find_model(named)
         if (name, archive) not in self._loaded:
             with warnings.catch_warnings():
                 # The plan has said it.
@@ -174,9 +173,10 @@ def read_for(request: RunRequest, payload: InferencePayload, models: Models) -> 
         ArchiveError: the model cannot be read.
         DependencyError: the backend is not installed.
     """
-    source = request.required_path("test_data_file")
+    source, named = request.required_path("test_data_file"), request.path("model_path")
+    archive = None if named is None else find_model(named)
     scan = read_measured(source, request, payload)
-    model, path = models.give(payload, request.path("model_path"), scan)
+    model, path = models.give(payload, archive, scan)
     whole = with_all_patterns(payload, scan.n_patterns)
     return ReadScan(source=source, scan=scan, payload=whole, model=model, model_path=path)
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import attrs
 
+from ptycho_adapters.archive_facts import find_model
 from ptycho_adapters.command_line import console
 from ptycho_adapters.command_line.batch import Row, State, table, write_tables
 from ptycho_adapters.command_line.earlier_results import is_there, made_from, summary_in
@@ -169,6 +170,9 @@ def _reconstruct_all(
     Raises:
         SomeFailedError: some failed.
     """
+    named = request.path("model_path")
+    if named is not None:
+        find_model(named)
     planned: dict[Path, _Task | ScanFileError] = {}
     with silent_on_empty_archives():
         for source, own in folders.items():
