@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import attrs
 import pytest
 from matplotlib.image import imread
 
@@ -21,6 +22,7 @@ pytestmark = pytest.mark.skipif(bool(browser.missing()), reason=browser.missing(
 def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("report") / "report.html"
     report = report_about(finished_product(), comparison(), first=comparison())
+    report = attrs.evolve(report, decisions=("finish: kept", f"model: {'/a_long_path' * 30}, as asked"))
     path.write_text(render_report(report), encoding="utf-8")
     return path
 

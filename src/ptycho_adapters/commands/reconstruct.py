@@ -32,6 +32,7 @@ from ptycho_adapters.command_line.scan_list import folders_of
 from ptycho_adapters.command_line.usage import UsageError
 from ptycho_adapters.evaluation.area import Area, judge
 from ptycho_adapters.evaluation.objects import PlacedObject, read_object
+from ptycho_adapters.wording import shown_value
 from ptycho_core.config.payload import InferencePayload
 from ptycho_core.config.table import INFERENCE
 from ptycho_core.errors import PtychoError, ScanFileError
@@ -105,8 +106,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="product, or NPZ with `object` or `objectGuess`, to compare a single scan's result with",
     )
-    hints = {**HINTS, "finish": f"default here: {OWN_DEFAULTS['finish']}"}
-    add_inference_options(parser, hints, left_out=frozenset({"test_data_file"}))
+    own = {key: f"default here: {shown_value(value)}" for key, value in OWN_DEFAULTS.items()}
+    add_inference_options(parser, {**HINTS, **own}, left_out=frozenset({"test_data_file"}))
 
 
 def run(typed: Mapping[str, object]) -> None:
