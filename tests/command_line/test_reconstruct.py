@@ -139,15 +139,18 @@ def test_each_end_of_a_finish_has_its_words(
     assert words in texts[0]
 
 
-def test_a_refined_probe_and_a_poor_fit_are_said(ran: Ran) -> None:
+@pytest.mark.parametrize(
+    ("ratio", "words"), [(0.9, "below it"), (1.0, "at the noise"), (1.5, "above it"), (10.0, "poor, far above it")]
+)
+def test_a_refined_probe_and_the_fit_are_said(ran: Ran, ratio: float, words: str) -> None:
     """The probe's refinement has its reason, and the fit is measured by what shot noise leaves."""
-    poor = {**ran.result.metrics, "deviance_per_px": 5.0, "expected_deviance_per_px": 0.5}
-    result = attrs.evolve(ran.result, probe_refined=True, metrics=poor)
+    metrics = {**ran.result.metrics, "deviance_per_px": 0.5 * ratio, "expected_deviance_per_px": 0.5}
+    result = attrs.evolve(ran.result, probe_refined=True, metrics=metrics)
 
     texts = {each.about: each.text for each in decisions_after(result, ran.ready.model, ran.ready.payload)}
 
     assert "refined in rounds with the network, as the command line asks" in texts[Subject.PROBE]
-    assert "10 times that of shot noise, poor" in texts[Subject.FIT]
+    assert f"{ratio:.3g} times that of shot noise, {words}" in texts[Subject.FIT]
 
 
 def test_the_sources_of_its_settings_are_named(ran: Ran, capsys: pytest.CaptureFixture[str]) -> None:

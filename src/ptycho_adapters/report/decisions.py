@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from ptycho_core.measurement.scan import Scan
     from ptycho_core.results.reconstruction import Reconstruction
 
-_AT_THE_NOISE = 1.1  # of the deviance that shot noise leaves
+_AT_THE_NOISE = (0.95, 1.1)  # of the deviance that shot noise leaves
 
 
 class Subject(StrEnum):
@@ -134,8 +134,16 @@ def _finish(result: Reconstruction, payload: InferencePayload) -> str:
 def _fit(result: Reconstruction) -> str:
     figures = result.metrics
     ratio = figures["deviance_per_px"] / figures["expected_deviance_per_px"]
-    word = "at the noise" if ratio < _AT_THE_NOISE else "above it" if ratio < POOR_FIT_RATIO else "poor, far above it"
     return (
         f"R-factor {figures['r_factor']:.3g}, of which shot noise alone leaves {figures['expected_r_factor']:.3g}; "
-        f"deviance {ratio:.3g} times that of shot noise, {word}"
+        f"deviance {ratio:.3g} times that of shot noise, {_in_words(ratio)}"
     )
+
+
+def _in_words(ratio: float) -> str:
+    low, high = _AT_THE_NOISE
+    if ratio < low:
+        return "below it, so that noise is followed"
+    if ratio < high:
+        return "at the noise"
+    return "above it" if ratio < POOR_FIT_RATIO else "poor, far above it"
