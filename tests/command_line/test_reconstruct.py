@@ -19,9 +19,10 @@ from ptycho_adapters.command_line import inference
 from ptycho_adapters.command_line.inference import ReadScan
 from ptycho_adapters.commands import reconstruct as command
 from ptycho_adapters.factory import commit
-from ptycho_adapters.files import read_product, write_scan
+from ptycho_adapters.files import read_product, read_scan, write_scan
 from ptycho_adapters.report import results
 from ptycho_adapters.report.decisions import Subject, decisions_after
+from ptycho_adapters.torch_backend.data.resident import ResidentScan
 from ptycho_core.config.record import evolve
 from ptycho_core.config.table import INFERENCE
 from ptycho_core.results.reconstruction import Reconstruction
@@ -312,3 +313,38 @@ def test_a_model_is_loaded_once(ran: Ran, tmp_path: Path, monkeypatch: pytest.Mo
 
     assert loaded == [tmp_path / "m", tmp_path / "n"]
     assert [path.name for _, path in given] == ["m", "m", "n"]
+
+
+def test_a_result_becomes_a_known_object_to_train_on(ran: Ran, tmp_path: Path) -> None:
+    """The copy has the patterns of the result with its object, probe and positions, and a training takes it."""
+    labelled, product = tmp_path / "labelled.npz", ran.folder / "object.h5"
+    assert main(["convert", str(ran.scan), str(labelled), "--result", str(product)]) == 0
+
+    scan, given = read_scan(labelled), read_product(product)
+    assert scan.object is not None
+    np.testing.assert_array_equal(scan.object, given.object)
+    np.testing.assert_array_equal(scan.probe, given.probe)
+    np.testing.assert_allclose(scan.positions_px + given.origin_px, given.positions_px)
+    assert ResidentScan(scan, labelled=True).flux > 0.0
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        (("--result", "{product}"), "--detector-check"),
+        (("--result", "nowhere.h5"), "Result file not found"),
+        (("--result", "{product}", "--object", "{product}"), "only one can say the object"),
+    ],
+)
+def test_a_result_of_another_scan_is_refused(
+    ran: Ran, tmp_path: Path, more: Sequence[str], words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Also one of the same scan with other frames: what is known would be known of the wrong patterns."""
+    scan = read_scan(ran.scan)
+    write_scan(scan.subset(np.arange(scan.n_patterns)[::-1]), tmp_path / "other.npz")
+    words_typed = [word.format(product=ran.folder / "object.h5") for word in more]
+
+    assert main(["convert", str(tmp_path / "other.npz"), str(tmp_path / "out.npz"), *words_typed]) == 2
+
+    assert words in capsys.readouterr().err
+    assert not (tmp_path / "out.npz").exists()
