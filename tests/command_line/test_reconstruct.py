@@ -297,6 +297,20 @@ def test_what_is_wrong_is_named_before_any_work(
     assert not (scans.parent / "out").exists()
 
 
+def test_a_reference_that_fits_nowhere_costs_no_result(
+    scans: Path, quick: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The message and code 2 come once everything is written."""
+    np.savez(scans / "small.npz", object=np.ones((5, 5), dtype=np.complex64))
+
+    assert _run(scans.parent / "out", scans / "a.npz", "--reference", scans / "small.npz") == 2
+
+    captured = capsys.readouterr()
+    assert "against the reference" in captured.err
+    assert "reconstructed" in captured.out
+    assert {path.name for path in (scans.parent / "out").iterdir()} == set(results.RESULT_NAMES)
+
+
 def test_a_model_is_loaded_once(ran: Ran, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """However many scans there are; the package's own is made for each."""
     loaded: list[Path] = []

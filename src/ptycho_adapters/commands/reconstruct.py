@@ -38,6 +38,7 @@ from ptycho_core.config.table import INFERENCE
 from ptycho_core.errors import PtychoError, ScanFileError
 from ptycho_core.measurement.findings import Suspicion
 from ptycho_core.results.alignment import ComparisonSettings
+from ptycho_core.results.metrics import Comparison
 
 if TYPE_CHECKING:
     import argparse
@@ -45,7 +46,6 @@ if TYPE_CHECKING:
 
     from ptycho_adapters.command_line.inference import ReadScan
     from ptycho_adapters.report.decisions import Decision
-    from ptycho_core.results.metrics import Comparison
     from ptycho_core.results.reconstruction import Reconstruction
 
 HELP = "reconstruct scans the whole way: inspect, network, finish, report"
@@ -87,6 +87,21 @@ class _Task:
     def source(self) -> Path:
         """The file of the scan."""
         return self.request.required_path("test_data_file")
+
+
+@attrs.frozen(kw_only=True, eq=False)
+class _Compared:
+    """A result against a reference.
+
+    Attributes:
+        finished: of the result; None where there is no reference, or none that it can be compared with.
+        passed: of the network's object, where a finish changed that.
+        failure: why they cannot be compared.
+    """
+
+    finished: Comparison | None = None
+    passed: Comparison | None = None
+    failure: ScanFileError | None = None
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -247,7 +262,8 @@ def _reconstruct(task: _Task, models: Models) -> str:
     _say(after, ready)
     poor = [each for each in result.findings if each.kind is Suspicion.POOR_FIT]
     warn_of(poor if _is_told(ready) else result.findings, ready.source)
-    comparison, first = (None, None) if reference is None else _compared(result, reference, ready.source)
+    compared = _Compared() if reference is None else _compared(result, reference, ready.source)
+    comparison, first = compared.finished, compared.passed
     inputs = {"model_path": ready.model_path, "test_data_file": ready.source}
     summary = Summary(
         command=_COMMAND,
@@ -261,7 +277,12 @@ def _reconstruct(task: _Task, models: Models) -> str:
     )
     product = product_of(result, ready.model, ready.scan, ready.payload, findings=summary.findings)
     files = write_reconstruction(product, summary, task.folder, comparison=comparison, first=first)
-    return console.summary(summary.title, summary.figures, files)
+    said = console.summary(summary.title, summary.figures, files)
+    if compared.failure is not None:
+        # The work is not lost to a reference that fits nowhere.
+        console.tell(said)
+        raise compared.failure
+    return said
 
 
 def _say(decisions: Iterable[Decision], ready: ReadScan) -> None:
@@ -274,15 +295,18 @@ def _is_told(ready: ReadScan) -> bool:
     return ready.payload.execution_config.enable_progress_bar
 
 
-def _compared(result: Reconstruction, reference: PlacedObject, source: Path) -> tuple[Comparison, Comparison | None]:
+def _compared(result: Reconstruction, reference: PlacedObject, source: Path) -> _Compared:
     """Compare a result with a reference, and what it came from where a finish changed that."""
     found = PlacedObject(object=result.object, origin_px=result.origin_px, coverage=result.coverage)
     settings, name = ComparisonSettings(), f"{source} against the reference"
-    comparison = judge(found, reference, Area(), settings, name=name)
-    if result.before_finish is None:
-        return comparison, None
-    first = attrs.evolve(found, object=result.before_finish)
-    return comparison, judge(first, reference, Area(), settings, name=name)
+    try:
+        comparison = judge(found, reference, Area(), settings, name=name)
+        if result.before_finish is None:
+            return _Compared(finished=comparison)
+        first = attrs.evolve(found, object=result.before_finish)
+        return _Compared(finished=comparison, passed=judge(first, reference, Area(), settings, name=name))
+    except ScanFileError as error:
+        return _Compared(failure=error)
 
 
 def _agreement(comparison: Comparison | None, first: Comparison | None) -> dict[str, object]:
