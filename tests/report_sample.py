@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import attrs
 import numpy as np
 
 from ptycho_adapters.report import Report, SettingRow
@@ -39,6 +40,18 @@ def full_product() -> Product:
     )
 
 
+def finished_product() -> Product:
+    """The full result after a finish that made it a little darker."""
+    product = full_product()
+    run = RunDetails() if product.run is None else product.run
+    passed = {"pass_r_factor": 0.2345, "expected_r_factor": 0.1111, "pass_expected_r_factor": 0.1112}
+    return attrs.evolve(
+        product,
+        run=attrs.evolve(run, before_finish=1.25 * product.object),
+        metrics={**product.metrics, **passed},
+    )
+
+
 def bare_product() -> Product:
     """A result of foreign origin: object, probe and positions."""
     return Product(
@@ -58,7 +71,11 @@ def comparison() -> Comparison:
 
 
 def report_about(
-    product: Product | None, compared: Comparison | None = None, *, title: str = "reconstructed"
+    product: Product | None,
+    compared: Comparison | None = None,
+    *,
+    title: str = "reconstructed",
+    first: Comparison | None = None,
 ) -> Report:
     """A report about a result."""
     rows = (
@@ -74,6 +91,7 @@ def report_about(
         inputs={"test_data_file": "scan <1>.npz"},
         product=product,
         comparison=compared,
+        first_comparison=first,
         settings=() if product is None else rows,
         code_version="0.1.0",
     )

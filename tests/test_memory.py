@@ -10,11 +10,13 @@ import pytest
 
 from ptycho_adapters.machine import available_memory
 from ptycho_core.memory import (
+    FinishSize,
     MemoryDemand,
     MemoryShortageError,
     Remedy,
     ScanSize,
     check_memory,
+    finish_demand,
     in_units,
     reconstruction_demand,
     resident_demand,
@@ -56,6 +58,17 @@ def test_a_reconstruction_grows_with_its_canvas() -> None:
     assert large.parts["canvas"] == 10 * small.parts["canvas"]
     assert large.parts["network"] == 10 * small.parts["network"]
     assert large.parts["fields of the patterns"] == small.parts["fields of the patterns"]
+
+
+def test_a_finish_grows_with_what_it_remembers_and_solves_for() -> None:
+    """Steps and slopes of object and probe, and a dense matrix of two unknowns a node, in double precision."""
+    size = FinishSize(canvas_px=10_000, remembered=8, nodes=500, tents_per_patch=36, batch_size=8, slow_batch_size=8)
+
+    parts = finish_demand(SCAN, size).parts
+
+    assert parts["changes that the descent remembers"] == 8 * 2 * 8 * (10_000 + 64 * 64)
+    assert parts["matrix of the slow waves"] == 5 * 8 * 1000 * 1000
+    assert parts["a batch of patterns"] >= 2 * 4 * 72 * 8 * 64 * 64
 
 
 def test_images_that_are_handed_on_count_for_the_canvas() -> None:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
-COMMANDS = ("simulate", "prepare", "train", "infer", "evaluate", "convert", "inspect", "migrate")
+COMMANDS = ("simulate", "prepare", "reconstruct", "train", "infer", "evaluate", "convert", "inspect", "migrate")
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +42,7 @@ def test_every_command_of_the_readme_is_among_those_that_are_run() -> None:
     said = re.findall(rf"\bptycho (?:{'|'.join([*COMMANDS, 'COMMAND'])})\b", README)
 
     assert sorted(said) == sorted(" ".join(line.split()[:2]) for line in lines_of(README))
-    assert {"train", "infer", "evaluate", "inspect"} <= {line.split()[1] for line in lines_of(README)}
+    assert {"reconstruct", "train", "infer", "evaluate", "inspect"} <= {line.split()[1] for line in lines_of(README)}
 
 
 def test_a_command_that_does_not_work_would_be_found() -> None:

@@ -21,9 +21,9 @@ from ptycho_adapters.command_line.links import links_of
 from ptycho_adapters.command_line.parser import Parser, rewritten, unknown_flags
 from ptycho_adapters.command_line.streams import any_text
 from ptycho_adapters.command_line.usage import UsageError, kebab
-from ptycho_adapters.commands import convert, evaluate, infer, inspect, migrate, prepare, simulate, train
+from ptycho_adapters.commands import convert, evaluate, infer, inspect, migrate, prepare, reconstruct, simulate, train
 from ptycho_core.config.table import INFERENCE, TRAINING, Table
-from ptycho_core.errors import DependencyError, ProblemsError
+from ptycho_core.errors import DependencyError, ProblemsError, PtychoError
 from ptycho_core.version import VERSION
 
 if TYPE_CHECKING:
@@ -65,6 +65,13 @@ _COMMANDS: Mapping[str, _Command] = MappingProxyType(
         "prepare": _Command(
             help=prepare.HELP, usage=prepare.USAGE, add_arguments=prepare.add_arguments, run=prepare.run
         ),
+        "reconstruct": _Command(
+            help=reconstruct.HELP,
+            usage=reconstruct.USAGE,
+            add_arguments=reconstruct.add_arguments,
+            run=reconstruct.run,
+            of_run=True,
+        ),
         "train": _Command(
             help=train.HELP, usage=train.USAGE, add_arguments=train.add_arguments, run=train.run, of_run=True
         ),
@@ -86,7 +93,7 @@ _COMMANDS: Mapping[str, _Command] = MappingProxyType(
     }
 )
 _OTHER_RUN: Mapping[str, tuple[str, Table]] = MappingProxyType(
-    {"train": ("infer", INFERENCE), "infer": ("train", TRAINING)}
+    {"train": ("infer", INFERENCE), "infer": ("train", TRAINING), "reconstruct": ("train", TRAINING)}
 )
 
 
@@ -188,7 +195,8 @@ def _ended(name: str, error: Exception, arguments: Sequence[str]) -> int:
         console.note("".join(traceback.format_exception(error)).rstrip())
     else:
         text = " ".join(_reason(error).split())
-        kind = "" if isinstance(error, OSError) and error.strerror else f"{type(error).__name__}: "
+        own = isinstance(error, PtychoError) or (isinstance(error, OSError) and error.strerror)
+        kind = "" if own else f"{type(error).__name__}: "
         console.note(f"{name} failed: {kind}{text} (--traceback or {_DEBUG}=1 shows where)")
     return FAILED
 

@@ -62,7 +62,7 @@ def plan_training(
     return resolve_training(facts, overrides, execution_config, cli, output_dir=Path(output_dir), file=file)
 
 
-def plan_inference(  # noqa: PLR0913 - five of the legacy signature, two layers and a fact
+def plan_inference(  # noqa: PLR0913 - five of the legacy signature, three layers and a fact
     model_path: StrPath | None,
     test_data_file: StrPath,
     output_dir: StrPath,
@@ -72,6 +72,7 @@ def plan_inference(  # noqa: PLR0913 - five of the legacy signature, two layers 
     cli: Mapping[str, object] | None = None,
     file: Mapping[str, object] | None = None,
     all_patterns: int | Literal["as stored"] | None = None,
+    command: Mapping[str, object] | None = None,
 ) -> InferencePayload:
     """Resolve a reconstruction of a scan file; the model's settings outrank the scan's facts. Nothing is written.
 
@@ -85,6 +86,7 @@ def plan_inference(  # noqa: PLR0913 - five of the legacy signature, two layers 
         file: settings of a configuration file.
         all_patterns: number of patterns of the scan, which is that of the groups where no layer says another; "as
             stored" takes what the file's header says until `with_all_patterns` knows better.
+        command: a command's own defaults, which everything that was said outranks.
 
     Raises:
         FileNotFoundError: there is no such model folder or scan.
@@ -105,7 +107,9 @@ def plan_inference(  # noqa: PLR0913 - five of the legacy signature, two layers 
         known = ArchiveFacts(path=model, training=read_archive_config(archive))
     counted = (scan.n_patterns or 1) if all_patterns == "as stored" else all_patterns
     facts = InferenceFacts(scan=scan, archive=known, all_patterns=counted)
-    return resolve_inference(facts, overrides, execution_config, cli, output_dir=Path(output_dir), file=file)
+    return resolve_inference(
+        facts, overrides, execution_config, cli, output_dir=Path(output_dir), file=file, command=command
+    )
 
 
 def with_all_patterns(payload: InferencePayload, n_patterns: int) -> InferencePayload:

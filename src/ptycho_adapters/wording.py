@@ -27,6 +27,7 @@ _SOURCES: Mapping[Layer, str] = MappingProxyType(
         Layer.FILE: "configuration file",
         Layer.ARCHIVE: "model archive",
         Layer.SCAN: "scan",
+        Layer.COMMAND: "the command's own default",
         Layer.BACKEND: "backend",
         Layer.TORCH_DEFAULT: "default",
         Layer.CANONICAL_DEFAULT: "canonical default",

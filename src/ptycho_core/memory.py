@@ -28,6 +28,13 @@ _COPIES_OF_WEIGHTS = 5
 _FORWARD_SHARE = 0.5
 # Views up to this much are kept; what is freed in between is not all used again.
 _KEPT_VIEWS, _LOOSENESS = 2**30, 1.5
+# Beside what a descent remembers: where it is, was and starts, with the slopes there, a direction, and a dot product.
+_VECTORS_OF_A_DESCENT = 26
+# A matrix, a diagonal, their sum, its factor, and the factor of the one before.
+_COPIES_OF_A_MATRIX = 5
+# Waves, their transforms and slopes of a batch, by mode.
+_FIELDS_OF_A_LOOK = 8
+_FLOAT64 = 8
 _UNITS = ("bytes", "kB", "MB", "GB", "TB")
 
 
@@ -134,14 +141,61 @@ def reconstruction_demand(
         network_bytes_per_px: what one step of it would keep of a pixel for a gradient.
         channels: float32 images of the canvas that steps hand on, old and new ones.
     """
-    views = scan.pixels * (_COMPLEX64 * scan.modes + 2 * _FLOAT32 + _INT64)
     return MemoryDemand(
         parts={
-            "fields of the patterns": round(_LOOSENESS * min(views, _KEPT_VIEWS)),
+            "fields of the patterns": _kept_fields(scan),
             "canvas": canvas_px * (6 * _COMPLEX64 + (4 + channels) * _FLOAT32),
             "network": round(_FORWARD_SHARE * network_px * network_bytes_per_px),
         }
     )
+
+
+@attrs.frozen(kw_only=True)
+class FinishSize:
+    """How large a finish is, beside its scan.
+
+    Attributes:
+        canvas_px: pixels of the object.
+        remembered: changes that the descent keeps, each with a step and a change of the slope.
+        nodes: of the grid of slow waves, each with an amplitude and a phase.
+        tents_per_patch: of that grid, that one patch meets.
+        batch_size: patterns that are looked at together.
+        slow_batch_size: patterns whose slopes by the slow waves are known together.
+    """
+
+    canvas_px: int
+    remembered: int
+    nodes: int
+    tents_per_patch: int
+    batch_size: int
+    slow_batch_size: int
+
+
+def finish_demand(scan: ScanSize, finish: FinishSize) -> MemoryDemand:
+    """Memory for a finish, beside the patterns; the fields that the pass keeps are still there.
+
+    Args:
+        scan: size of the part of the scan that takes part.
+        finish: what is remembered and solved for.
+    """
+    frame = scan.size_px**2
+    vector = (finish.canvas_px + scan.modes * frame) * _COMPLEX64
+    slopes = 2 * _FLOAT32 * (2 * finish.tents_per_patch) * finish.slow_batch_size * frame
+    look = finish.batch_size * frame * (_FIELDS_OF_A_LOOK * scan.modes * _COMPLEX64 + _FIELDS_OF_A_LOOK * _FLOAT32)
+    return MemoryDemand(
+        parts={
+            "fields of the patterns": _kept_fields(scan),
+            "changes that the descent remembers": 2 * finish.remembered * vector,
+            "object and probe on their way": _VECTORS_OF_A_DESCENT * vector,
+            "matrix of the slow waves": _COPIES_OF_A_MATRIX * (2 * finish.nodes) ** 2 * _FLOAT64,
+            "a batch of patterns": max(slopes, look),
+        }
+    )
+
+
+def _kept_fields(scan: ScanSize) -> int:
+    views = scan.pixels * (_COMPLEX64 * scan.modes + 2 * _FLOAT32 + _INT64)
+    return round(_LOOSENESS * min(views, _KEPT_VIEWS))
 
 
 def check_memory(what: str, demand: MemoryDemand, available: int, remedies: Iterable[Remedy] = ()) -> None:

@@ -278,8 +278,9 @@ def test_a_run_that_does_not_fit_names_its_scan(
     def refuse(*_: object, **__: object) -> None:
         check_memory(command, MemoryDemand(parts={"patterns": 10**12}), 10**9)
 
-    monkeypatch.setattr(f"ptycho_adapters.commands.{command}.run_on_backend", refuse)
-    monkeypatch.setattr(f"ptycho_adapters.commands.{command}.framework", lambda _: Framework())
+    room = {"train": "commands.train", "infer": "command_line.inference"}[command]
+    monkeypatch.setattr(f"ptycho_adapters.{room}.run_on_backend", refuse)
+    monkeypatch.setattr(f"ptycho_adapters.{room}.framework", lambda _: Framework())
     data = ["--train-data-file", str(scan), "--n-groups", "4"] if command == "train" else ["--test-data", str(scan)]
 
     assert main([command, *data, "--output-dir", str(tmp_path), "--quiet"]) == 2

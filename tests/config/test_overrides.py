@@ -28,6 +28,18 @@ def test_the_highest_layer_that_set_a_key_wins() -> None:
     assert (resolution.values["N"], resolution.provenance["N"]) == (128, Layer.SCAN)
 
 
+def test_a_command_has_defaults_of_its_own() -> None:
+    """They outrank those of the records, count as defaults, and give way to whatever anybody or a file says."""
+    layers: dict[Layer, dict[str, object]] = {Layer.COMMAND: {"nepochs": 9, "N": 32, "seed": 1}}
+    alone = resolve(layers, TRAINING)
+    among = resolve({**layers, Layer.FILE: {"nepochs": 4}, Layer.SCAN: {"N": 128}}, TRAINING)
+
+    assert (alone.values["nepochs"], alone.provenance["nepochs"]) == (9, Layer.COMMAND)
+    assert Layer.COMMAND.default
+    assert not Layer.COMMAND.chosen
+    assert (among.values["nepochs"], among.values["N"], among.values["seed"]) == (4, 128, 1)
+
+
 def test_torch_side_defaults_outrank_canonical_ones() -> None:
     """Where the families differ, the torch side speaks; where it is silent, the canonical one does."""
     resolution = resolve({}, TRAINING)

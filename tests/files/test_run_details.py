@@ -36,6 +36,7 @@ def product(run: RunDetails | None) -> Product:
 
 FULL = RunDetails(
     first_probe=np.full((2, 4, 4), 1 + 2j),
+    before_finish=np.full((6, 7), 2 - 1j),
     r_factors=[0.25, 1 / 3],
     held_out_losses=[4.0, np.nan, 2.0],
     epoch_steps=[2, 4, 6],
@@ -58,7 +59,16 @@ def test_details_survive_the_file(details: RunDetails, tmp_path: Path) -> None:
     assert found.settings == details.settings
     assert found.loss_unit == details.loss_unit
     assert found.findings == details.findings
-    for name in ("first_probe", "r_factors", "held_out_losses", "epoch_steps", "loss_steps", "step_losses"):
+    arrays = (
+        "first_probe",
+        "before_finish",
+        "r_factors",
+        "held_out_losses",
+        "epoch_steps",
+        "loss_steps",
+        "step_losses",
+    )
+    for name in arrays:
         left, right = getattr(details, name), getattr(found, name)
         assert (left is None) == (right is None)
         if left is not None:

@@ -13,7 +13,7 @@ import pytest
 
 from ptycho_adapters.report import render_report
 from ptycho_adapters.report.svg import VARIABLES, inline_svg
-from report_sample import bare_product, comparison, full_product, report_about
+from report_sample import bare_product, comparison, finished_product, full_product, report_about
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -104,6 +104,31 @@ def test_what_is_unknown_is_named(product: Product | None, left_out: set[str]) -
     assert named == left_out | {"Fourier ring correlation", "comparison with a reference"}
     assert "Residual per position" not in page
     assert "Coverage" not in page
+
+
+def test_pass_and_finish_stand_beside_each_other_on_one_scale() -> None:
+    """Their figures in a table, and the same ends of the colour bar; what is not known is a dash."""
+    page = render_report(report_about(finished_product()))
+
+    labels = [label for label in Page(page).labels if label.endswith(("pass", "finished"))]
+    assert labels == ["Phase, pass", "Phase, finished", "Amplitude, pass", "Amplitude, finished"]
+    ends = re.findall(r"amplitude   \((\S+ to \S+)\)", page)
+    assert len(ends) == 3
+    assert ends[1] == ends[2] != ends[0]
+    rows = re.findall(r'<tr><th scope="row">([^<]*)</th><td class="value">(.*?)</td><td class="value">(.*?)</td>', page)
+    assert ("R-factor", "0.2345", "0.1234") in rows
+    assert ("R-factor that shot noise leaves", "0.1112", "0.1111") in rows
+    assert ("Poisson deviance per px", "-", "0.6") in rows
+
+
+def test_decisions_open_the_page_and_say_everything_once(full: str) -> None:
+    """They stand before the pictures; without any there is no such part."""
+    decided = attrs.evolve(report_about(bare_product()), decisions=("finish: <kept>",))
+
+    page = render_report(decided)
+
+    assert page.index("finish: &lt;kept&gt;") < page.index("<svg")
+    assert "What was decided" not in full
 
 
 def test_a_run_without_held_out_patterns_says_so() -> None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import attrs
 import pytest
 from matplotlib.image import imread
 
 import browser
 from ptycho_adapters.report import render_report
-from report_sample import comparison, full_product, report_about
+from report_sample import comparison, finished_product, report_about
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -20,7 +21,9 @@ pytestmark = pytest.mark.skipif(bool(browser.missing()), reason=browser.missing(
 @pytest.fixture(scope="module")
 def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("report") / "report.html"
-    path.write_text(render_report(report_about(full_product(), comparison())), encoding="utf-8")
+    report = report_about(finished_product(), comparison(), first=comparison())
+    report = attrs.evolve(report, decisions=("finish: kept", f"model: {'/a_long_path' * 30}, as asked"))
+    path.write_text(render_report(report), encoding="utf-8")
     return path
 
 

@@ -191,6 +191,8 @@ def test_what_follows_noise_alone_is_not_taken() -> None:
     scan = simulate(SimulationConfig(object_size_px=110, step_px=6.0, photons=1e6, seed=2))
     true = _truth(scan)
     found = _finished(scan, true.object, true.probe)
+    assert found.refused is not None
+    assert found.refused > 0.0
     assert found.steps == 0
     assert found.gain == 0.0
     torch.testing.assert_close(found.object, true.object)
@@ -226,3 +228,7 @@ def test_a_reconstruction_is_finished_if_asked(steps: int | Literal["auto"]) -> 
     assert made.metrics["finish_steps"] == steps or (steps == "auto" and made.metrics["finish_steps"] > 2)
     assert made.metrics["deviance_per_px"] < 0.95 * plain.metrics["deviance_per_px"]
     assert ("finish_gain" in made.metrics) == (steps == "auto")
+    assert plain.before_finish is None
+    assert made.before_finish is not None
+    np.testing.assert_allclose(made.before_finish, plain.object, rtol=1e-6)
+    assert made.metrics["pass_r_factor"] == pytest.approx(plain.metrics["r_factor"])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import attrs
 import numpy as np
@@ -15,7 +15,7 @@ from ptycho_adapters import legacy
 from ptycho_adapters.cli import main
 from ptycho_adapters.common.groups import training_set
 from ptycho_adapters.common.patterns import mean_flux
-from ptycho_adapters.torch_backend import reconstruct, save_archive, train
+from ptycho_adapters.torch_backend import generalist_for, reconstruct, save_archive, train
 from ptycho_adapters.torch_backend.data.resident import ResidentScan
 from ptycho_adapters.torch_backend.generators import build_generator
 from ptycho_adapters.torch_backend.inference.memory import check_reconstruction, check_residency, kept_per_pixel
@@ -23,6 +23,7 @@ from ptycho_adapters.torch_backend.memory import residence
 from ptycho_adapters.torch_backend.training.memory import check_patterns, check_training, kept_for_gradient
 from ptycho_adapters.torch_backend.training.trainer import build_module
 from ptycho_core.config import DataConfig, TorchInferenceConfig, TorchModelConfig
+from ptycho_core.errors import Problem
 from ptycho_core.memory import MemoryDemand, MemoryShortageError, training_demand
 from torch_sample import payload_for, quick_training, tiny_scan
 
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ptycho_adapters.torch_backend.training.module import PtychoModule
+    from ptycho_core.measurement.scan import Scan
 
 FREE = "ptycho_adapters.torch_backend.memory.available_memory"
 TRAINING = "ptycho_adapters.torch_backend.training.memory"
@@ -280,11 +282,55 @@ def test_a_canvas_beyond_the_tiles_needs_no_larger_network(tmp_path: Path, monke
     monkeypatch.setattr(f"{RECONSTRUCTION}.check_memory", lambda _what, demand, *_: asked.append(demand))
 
     for side in (3000.0, 6000.0):
-        scan = tiny_scan()
-        spread = scan.positions_px - scan.positions_px.min(axis=0)
-        wide = attrs.evolve(scan, positions_px=spread / spread.max(axis=0) * (side - 65), object=None)
-        check_reconstruction(model.generator, wide, np.arange(36), torch.device("cpu"), batch_size=8)
+        check_reconstruction(model.generator, _wide(side), np.arange(36), torch.device("cpu"), batch_size=8)
 
     small, large = asked
     assert large.parts["network"] == small.parts["network"]
     assert large.parts["canvas"] == pytest.approx(4 * small.parts["canvas"], rel=1e-3)
+
+
+def _wide(side_px: float) -> Scan:
+    """The tiny scan's patterns all over a large object."""
+    scan = tiny_scan()
+    spread = scan.positions_px - scan.positions_px.min(axis=0)
+    return attrs.evolve(scan, positions_px=spread / spread.max(axis=0) * (side_px - 65), object=None)
+
+
+def test_a_finish_that_does_not_fit_is_refused_with_the_flag_that_leaves_it_out(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What it remembers and solves for counts; where the pass alone fits, that is proposed."""
+    generator, given = build_generator(TorchModelConfig(), DataConfig()), (np.arange(36), torch.device("cpu"))
+    demands: list[MemoryDemand] = []
+    with monkeypatch.context() as patch:
+        patch.setattr(f"{RECONSTRUCTION}.check_memory", lambda _what, demand, *_: demands.append(demand))
+        check_reconstruction(generator, _wide(2000.0), *given, batch_size=8, finished=True)
+    alone, finish = (demand.total for demand in demands)
+    assert alone < finish
+    monkeypatch.setattr(FREE, lambda: finish - 1)
+
+    with pytest.raises(MemoryShortageError, match=r"(?s)finish.*changes that the descent remembers") as caught:
+        check_reconstruction(generator, _wide(2000.0), *given, batch_size=8, finished=True)
+
+    assert caught.value.problems[0].fix.startswith("--finish none (needs ")
+    check_reconstruction(generator, _wide(2000.0), *given, batch_size=8)
+    monkeypatch.setattr(FREE, lambda: finish)
+    check_reconstruction(generator, _wide(2000.0), *given, batch_size=8, finished=True)
+
+
+@pytest.mark.parametrize("finish", ["auto", "none"])
+def test_a_reconstruction_says_whether_it_is_to_be_finished(
+    monkeypatch: pytest.MonkeyPatch, finish: Literal["auto", "none"]
+) -> None:
+    """The memory of a finish is asked for before any work, and only where there is to be one."""
+    asked: list[bool] = []
+
+    def check(*_given: object, finished: bool, **_named: object) -> None:
+        asked.append(finished)
+        raise MemoryShortageError("stop", [Problem(path="memory", expected="more", found="little")])
+
+    monkeypatch.setattr("ptycho_adapters.torch_backend.inference.reconstruct.check_reconstruction", check)
+    with pytest.raises(MemoryShortageError):
+        reconstruct(generalist_for(tiny_scan()), tiny_scan(), inference_config=TorchInferenceConfig(finish=finish))
+
+    assert asked == [finish != "none"]

@@ -47,6 +47,8 @@ class Report:
         settings: of the run that made the result.
         code_version: version of the code that made the report.
         findings: what may be wrong with the scan or the fit, or was put right, in words.
+        decisions: what the command decided by itself, and why, in words.
+        first_comparison: the network's object, before a finish changed it, against the same reference.
     """
 
     title: str
@@ -59,6 +61,8 @@ class Report:
     settings: Sequence[SettingRow]
     code_version: str
     findings: Sequence[str] = ()
+    decisions: Sequence[str] = ()
+    first_comparison: Comparison | None = None
 
 
 @attrs.frozen(kw_only=True, eq=False)
@@ -86,6 +90,19 @@ class Omission:
     reason: str
 
 
+@attrs.frozen(kw_only=True)
+class Figures:
+    """A table of figures.
+
+    Attributes:
+        columns: above them.
+        rows: one figure for each column, as shown, by name.
+    """
+
+    columns: tuple[str, ...]
+    rows: Mapping[str, tuple[str, ...]]
+
+
 @attrs.frozen(kw_only=True, eq=False)
 class Section:
     """A part of the page: what it shows and what it leaves out."""
@@ -93,3 +110,4 @@ class Section:
     title: str
     pictures: tuple[Picture, ...]
     omissions: tuple[Omission, ...] = ()
+    figures: Figures | None = None

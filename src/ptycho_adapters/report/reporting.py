@@ -26,6 +26,7 @@ REPORT_NAME = "report.html"
 _HEADLINE: Mapping[str, str] = MappingProxyType(
     {
         "r_factor": "R-factor",
+        "expected_r_factor": "R-factor that shot noise leaves",
         "deviance_per_px": "Poisson deviance per px",
         "phase_correlation": "phase correlation",
         "amplitude_correlation": "amplitude correlation",
@@ -36,16 +37,21 @@ _OTHER = "other"
 _LAYERS = frozenset(map(str, Layer))
 
 
-def report_of(summary: Summary, product: Product | None, comparison: Comparison | None = None) -> Report:
+def report_of(
+    summary: Summary, product: Product | None, comparison: Comparison | None = None, first: Comparison | None = None
+) -> Report:
     """Put together what is known about a result.
 
     Args:
         summary: what the command says itself.
         product: the result; None where only an object is known.
         comparison: the result against a reference, if there is one.
+        first: the network's object against it, where a finish changed that.
     """
     figures: dict[str, object] = {} if product is None else dict(product.metrics)
     figures |= dict(summary.figures)
+    # What was put right is said once, with all that was decided.
+    decided = {decision.text for decision in summary.decisions}
     held = () if product is None or product.run is None else product.run.findings
     return Report(
         title=summary.title,
@@ -57,7 +63,9 @@ def report_of(summary: Summary, product: Product | None, comparison: Comparison 
         comparison=comparison,
         settings=() if product is None else tuple(setting_rows(product)),
         code_version=VERSION,
-        findings=[finding.text for finding in summary.findings or held],
+        findings=[finding.text for finding in summary.findings or held if finding.text not in decided],
+        decisions=list(map(str, summary.decisions)),
+        first_comparison=first,
     )
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import attrs
 import numpy as np
 
-from ptycho_adapters.atomic import commit_files
+from ptycho_adapters.atomic import Writer, commit_files
 from ptycho_adapters.files.images.pictures import (
     write_amplitude_png,
     write_comparison_png,
@@ -42,6 +42,9 @@ if TYPE_CHECKING:
 
 PRODUCT_NAME = "object.h5"
 SUMMARY_NAME = "summary.json"
+RESULT_NAMES = (PRODUCT_NAME, "object.tif", "amplitude.png", "phase.png", REPORT_NAME, SUMMARY_NAME)
+"""Files that a reconstruction leaves, all of them together."""
+
 EVALUATION_NAME = "evaluation.json"
 
 _LOSS_UNIT = {
@@ -102,6 +105,7 @@ def _run_details(reconstruction: Reconstruction, model: ModelRecord, payload: In
     first = None if number is None else _at_flux_of(reconstruction.probe, model.probes[number].start_probe)
     return RunDetails(
         first_probe=first,
+        before_finish=reconstruction.before_finish,
         r_factors=reconstruction.r_factors,
         epoch_steps=[row.steps for row in model.history],
         loss_steps=[row.step for row in model.step_losses],
@@ -119,24 +123,39 @@ def _at_flux_of(probe: NDArray[np.complex64], other: NDArray[np.complex64]) -> N
     return scaled
 
 
-def write_reconstruction(product: Product, summary: Summary, folder: Path) -> list[Path]:
+def write_reconstruction(
+    product: Product,
+    summary: Summary,
+    folder: Path,
+    *,
+    comparison: Comparison | None = None,
+    first: Comparison | None = None,
+) -> list[Path]:
     """Write `object.h5`, `object.tif`, `amplitude.png`, `phase.png`, `report.html` and `summary.json` together.
+
+    Args:
+        product: the result.
+        summary: what the command says.
+        folder: where to.
+        comparison: the result against a reference, if there is one.
+        first: the network's object against it, where a finish changed that.
 
     Returns:
         The files.
     """
     coverage = product.coverage if product.coverage is not None else abs(product.object)
     origin = product.origin_px
-    writers = {
-        folder / PRODUCT_NAME: lambda path: write_product_file(product, path),
-        folder / "object.tif": lambda path: write_complex_tiff(product.object, path),
-        folder / "amplitude.png": lambda path: write_amplitude_png(product.object, coverage, path, origin_px=origin),
-        folder / "phase.png": lambda path: write_phase_png(product.object, coverage, path, origin_px=origin),
-        folder / REPORT_NAME: lambda path: write_report_file(report_of(summary, product), path),
-        folder / SUMMARY_NAME: lambda path: _write(path, summary.to_json()),
-    }
-    commit_files(writers)
-    return list(writers)
+    writers: tuple[Writer, ...] = (
+        lambda path: write_product_file(product, path),
+        lambda path: write_complex_tiff(product.object, path),
+        lambda path: write_amplitude_png(product.object, coverage, path, origin_px=origin),
+        lambda path: write_phase_png(product.object, coverage, path, origin_px=origin),
+        lambda path: write_report_file(report_of(summary, product, comparison, first), path),
+        lambda path: _write(path, summary.to_json()),
+    )
+    files = {folder / name: write for name, write in zip(RESULT_NAMES, writers, strict=True)}
+    commit_files(files)
+    return list(files)
 
 
 def write_evaluation(

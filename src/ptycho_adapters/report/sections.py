@@ -8,36 +8,32 @@ import attrs
 import numpy as np
 
 from ptycho_adapters.plotting.complex_colours import draw_complex
-from ptycho_adapters.plotting.curves import LossCurves, draw_losses, draw_position_map, draw_ring_correlation
+from ptycho_adapters.plotting.curves import LossCurves, draw_losses, draw_position_map
 from ptycho_adapters.plotting.panels import (
     Panel,
     amplitude_panel,
     crop,
-    draw,
     extent,
-    on_one_scale,
     overflow,
     phase_panel,
     robust_limits,
 )
 from ptycho_adapters.report.content import Omission, Picture, Section
+from ptycho_adapters.report.drawn import CURVE_IN, image, painted
+from ptycho_adapters.report.stages import stages
 from ptycho_adapters.report.svg import inline_svg
 from ptycho_adapters.wording import length_in_words, quanta
 from ptycho_core.results.run_details import RunDetails
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     from matplotlib.figure import Figure
     from numpy.typing import NDArray
 
     from ptycho_adapters.report.content import Report
-    from ptycho_core.results.metrics import Comparison
     from ptycho_core.results.product import Product
 
-_WIDTH_IN = 4.6
-_IMAGE_SHARE = 0.72  # of a figure's width, beside the tick labels and the colour bar
-_CURVE_IN = (_WIDTH_IN, 3.3)
 _BRIGHT_PERCENT = 99.5
 _BY_STEP = "Mean over a few steps of the training; held out: at the end of each epoch."
 _WELL_COVERED = 0.1  # of the largest coverage: what lies below is shown, but does not set the scale
@@ -47,7 +43,7 @@ def sections(report: Report) -> tuple[Section, ...]:
     """Draw everything that is known."""
     parts = [] if report.product is None else [_object(report.product), _probe(report.product)]
     parts.append(_fit(report.product))
-    parts.append(_agreement(report.comparison, report.product))
+    parts += stages(report)
     return tuple(parts)
 
 
@@ -62,8 +58,8 @@ def _object(product: Product) -> Section:
     pixel = "" if product.pixel_size_m is None else f" One pixel is {length_in_words(product.pixel_size_m)}."
     hatched = " Hatched: not measured." if known else ""
     pictures = [
-        _image("amplitude", amplitude, f"Modulus of the object.{hatched}{pixel}"),
-        _image("phase", phase, f"Phase of the object about its mean; a constant phase is free.{hatched}"),
+        image("amplitude", amplitude, f"Modulus of the object.{hatched}{pixel}"),
+        image("phase", phase, f"Phase of the object about its mean; a constant phase is free.{hatched}"),
         _complex_object(product, covered),
     ]
     omissions = []
@@ -104,7 +100,7 @@ def _complex_object(product: Product, covered: NDArray[np.bool_]) -> Picture:
         )
 
     caption = "Hue: phase about the mean; brightness: modulus, as the wheel says."
-    return _painted("complex", paint, turned.shape, "Complex object", caption)
+    return painted("complex", paint, turned.shape, "Complex object", caption)
 
 
 def _coverage(coverage: NDArray[np.float32], origin_px: tuple[float, float], what: str) -> Picture:
@@ -118,7 +114,7 @@ def _coverage(coverage: NDArray[np.float32], origin_px: tuple[float, float], wha
         limits=(0.0, float(lit.max()) if lit.size else 1.0),
         extent_px=extent(light, origin_px),
     )
-    return _image("coverage", panel, "Light that fell on each pixel, summed over the scan.")
+    return image("coverage", panel, "Light that fell on each pixel, summed over the scan.")
 
 
 def _probe(product: Product) -> Section:
@@ -146,7 +142,7 @@ def _probe_pictures(stage: str, probe: NDArray[np.complex64], brightest: float, 
             draw_complex(figure.subplots(), mode, whole, title=f"Probe {name}", brightest=brightest)
 
         caption = f"{power[k]:.3g} {what} per frame, {share:.1%} of the power. The modulus is in √{what} per px."
-        yield _painted(f"probe-{stage}-{k}", paint, mode.shape, f"Probe {name}", caption)
+        yield painted(f"probe-{stage}-{k}", paint, mode.shape, f"Probe {name}", caption)
 
 
 def _fit(product: Product | None) -> Section:
@@ -177,7 +173,7 @@ def _residuals(product: Product, r_factors: NDArray[np.float64]) -> Picture:
         f"R-factor of each pattern, Σ|√expected − √measured| / Σ√measured: {r_factors.min():.3f} to "
         f"{r_factors.max():.3f}, median {np.median(r_factors):.3f}."
     )
-    return _painted("residuals", paint, (float(height), float(width)), "Residual per position", caption)
+    return painted("residuals", paint, (float(height), float(width)), "Residual per position", caption)
 
 
 def _losses(product: Product) -> Picture:
@@ -186,7 +182,7 @@ def _losses(product: Product) -> Picture:
     def paint(figure: Figure) -> None:
         draw_losses(figure.subplots(), losses, unit=unit or "loss")
 
-    svg = inline_svg(paint, size_in=_CURVE_IN, name="losses", label=f"Loss curves over the {losses.over}s")
+    svg = inline_svg(paint, size_in=CURVE_IN, name="losses", label=f"Loss curves over the {losses.over}s")
     means = "Mean over each epoch of the training." if losses.over == "epoch" else _BY_STEP
     return Picture(title="Loss", caption=means, svg=svg)
 
@@ -203,58 +199,6 @@ def _loss_curves(product: Product) -> LossCurves:
     if held_out is not None and np.isfinite(held_out).any():
         curves["held out"] = (ends.tolist(), held_out.tolist())
     return LossCurves(over=over, curves=curves)
-
-
-def _agreement(comparison: Comparison | None, product: Product | None) -> Section:
-    title = "Agreement with a reference"
-    if comparison is None:
-        reason = "no reference was given; ptycho evaluate compares with one"
-        names = ("Fourier ring correlation", "comparison with a reference")
-        return Section(title=title, pictures=(), omissions=tuple(Omission(name=name, reason=reason) for name in names))
-    return Section(title=title, pictures=(_rings(comparison, product), *_comparison_images(comparison)))
-
-
-def _rings(comparison: Comparison, product: Product | None) -> Picture:
-    rings = {"complex": comparison.ring, "phase": comparison.phase_ring}
-
-    def paint(figure: Figure) -> None:
-        draw_ring_correlation(figure.subplots(), rings)
-
-    caption = "On the largest square inside the compared area."
-    pixel_m = None if product is None else product.pixel_size_m
-    if pixel_m is not None:
-        half_period = length_in_words(pixel_m / (2.0 * comparison.ring.frc50_per_px))
-        caption += f" 1/2 is reached at a half period of {half_period}."
-    svg = inline_svg(paint, size_in=_CURVE_IN, name="frc", label="Fourier ring correlation with thresholds")
-    return Picture(title="Fourier ring correlation", caption=caption, svg=svg)
-
-
-def _comparison_images(comparison: Comparison) -> Iterator[Picture]:
-    both = {"result": comparison.reconstruction, "reference": comparison.reference}
-    mask, origin = comparison.mask, comparison.origin_px
-    scores = {"amplitude": comparison.amplitude_correlation, "phase": comparison.phase_correlation}
-    for kind, make in (("phase", phase_panel), ("amplitude", amplitude_panel)):
-        titles = {name: f"{kind}, {name}".capitalize() for name in both}
-        panels = on_one_scale([make(array, mask, titles[name], origin) for name, array in both.items()])
-        for name, panel in zip(both, panels, strict=True):
-            caption = f"Correlation of the two: {scores[kind]:.4f}. Shift, ramp, scale and constant phase are removed."
-            yield _image(f"{kind}-{name}", panel, caption)
-
-
-def _image(name: str, panel: Panel, caption: str) -> Picture:
-    small = attrs.evolve(crop(panel), interpolation="auto")
-
-    def paint(figure: Figure) -> None:
-        draw(figure, figure.subplots(), small)
-
-    return _painted(name, paint, small.values.shape, panel.title, caption)
-
-
-def _painted(name: str, paint: Callable[[Figure], None], shape: tuple[float, ...], title: str, caption: str) -> Picture:
-    """Draw something that has the proportions of an image."""
-    ratio = min(max(shape[0] / shape[1], 0.35), 2.0)
-    size = (_WIDTH_IN, _WIDTH_IN * _IMAGE_SHARE * ratio + 0.8)
-    return Picture(title=title, caption=caption, svg=inline_svg(paint, size_in=size, name=name, label=title))
 
 
 def _blank(values: NDArray[np.float64], origin_px: tuple[float, float]) -> Panel:

@@ -10,12 +10,15 @@ from typing import TYPE_CHECKING
 
 import attrs
 
+from ptycho_adapters.report.decisions import Decision
 from ptycho_core.config.serialize import json_value
 from ptycho_core.measurement.findings import Finding
 from ptycho_core.version import VERSION
 
 if TYPE_CHECKING:
     from ptycho_core.config.serialize import JsonValue
+
+MADE_FROM = "made_from"
 
 
 @attrs.frozen(kw_only=True)
@@ -29,6 +32,8 @@ class Summary:
         inputs: what it worked on.
         settings: what somebody chose.
         findings: what may be wrong with the scan or the fit, or was put right.
+        decisions: what the command decided by itself, and why.
+        made_from: all that the result hangs on, so that the same again can be told; empty where nobody asks.
     """
 
     command: str
@@ -37,6 +42,8 @@ class Summary:
     inputs: Mapping[str, Path]
     settings: Mapping[str, object] = attrs.field(factory=dict)
     findings: tuple[Finding, ...] = ()
+    decisions: tuple[Decision, ...] = ()
+    made_from: Mapping[str, object] = attrs.field(factory=dict)
 
     def to_json(self) -> bytes:
         """Return it as JSON; infinite and undefined numbers become null."""
@@ -47,7 +54,10 @@ class Summary:
             "figures": {name: json_value(_finite(value)) for name, value in self.figures.items()},
             "settings": {name: json_value(value) for name, value in self.settings.items()},
             "findings": [{"kind": str(finding.kind), "text": finding.text} for finding in self.findings],
+            "decisions": [{"about": str(each.about), "text": each.text} for each in self.decisions],
         }
+        if self.made_from:
+            content[MADE_FROM] = json_value(dict(self.made_from))
         return json.dumps(content, indent=2, allow_nan=False).encode() + b"\n"
 
 

@@ -44,6 +44,7 @@ class Layer(StrEnum):
     FILE = "file"
     ARCHIVE = "archive"
     SCAN = "scan"
+    COMMAND = "command"
     BACKEND = "backend"
     TORCH_DEFAULT = "torch_default"
     CANONICAL_DEFAULT = "canonical_default"
@@ -56,7 +57,7 @@ class Layer(StrEnum):
     @property
     def default(self) -> bool:
         """Whether this layer holds what nobody set."""
-        return self in {Layer.BACKEND, Layer.TORCH_DEFAULT, Layer.CANONICAL_DEFAULT}
+        return self in {Layer.COMMAND, Layer.BACKEND, Layer.TORCH_DEFAULT, Layer.CANONICAL_DEFAULT}
 
 
 class Settings(Mapping[str, V_co]):
@@ -122,7 +123,7 @@ def merge(layers: Mapping[Layer, Mapping[str, object]], table: Table, problems: 
     provenance: dict[str, Layer] = {}
     defaults = _default_layers(table)
     for layer in Layer:
-        if layer.default:
+        if layer in defaults:
             said = defaults[layer]
         else:
             given = layers.get(layer, {})

@@ -186,7 +186,7 @@ def resolve_training(
     )
 
 
-def resolve_inference(
+def resolve_inference(  # noqa: PLR0913 - five layers and two facts
     facts: InferenceFacts,
     overrides: Mapping[str, object] | None = None,
     execution: PyTorchExecutionConfig | None = None,
@@ -194,8 +194,11 @@ def resolve_inference(
     *,
     output_dir: Path,
     file: Mapping[str, object] | None = None,
+    command: Mapping[str, object] | None = None,
 ) -> InferencePayload:
     """Resolve the settings of a reconstruction; the archive's facts outrank those of the scan. Otherwise as training.
+
+    A command may bring defaults of its own, `command`; everything that a person or a file says outranks them.
 
     Raises:
         ConfigError: as for a training; also where a setting contradicts what the archive says about the model.
@@ -209,7 +212,8 @@ def resolve_inference(
         "output_dir": output_dir,
     }
     archived = facts.archive.layer()
-    layers = _layers(overrides, execution, cli, file) | {Layer.ARCHIVE: archived, Layer.SCAN: facts.scan_layer()}
+    found = {Layer.ARCHIVE: archived, Layer.SCAN: facts.scan_layer(), Layer.COMMAND: command or {}}
+    layers = _layers(overrides, execution, cli, file) | found
     resolution = _resolve(layers, arguments, INFERENCE, archived)
     if facts.archive.shipped:
         sources = {**resolution.provenance, "model_path": Layer.TORCH_DEFAULT}

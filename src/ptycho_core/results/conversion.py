@@ -24,7 +24,6 @@ def as_product(reconstruction: Reconstruction, metadata: ScanMetadata | None = N
         ScanError: the reconstruction holds what no product can, such as values that are not finite.
     """
     known = ScanMetadata() if metadata is None else metadata
-    residuals = reconstruction.r_factors
     return Product(
         object=reconstruction.object,
         origin_px=reconstruction.origin_px,
@@ -41,5 +40,10 @@ def as_product(reconstruction: Reconstruction, metadata: ScanMetadata | None = N
         metrics=reconstruction.metrics,
         code_version=VERSION,
         name=known.name,
-        run=None if residuals is None else RunDetails(r_factors=residuals),
+        run=_details(reconstruction),
     )
+
+
+def _details(reconstruction: Reconstruction) -> RunDetails | None:
+    residuals, before = reconstruction.r_factors, reconstruction.before_finish
+    return None if residuals is None and before is None else RunDetails(r_factors=residuals, before_finish=before)

@@ -93,7 +93,7 @@ class Product:
         problems = [*_array_problems(self), *_number_problems(self), *_text_problems(self)]
         if self.run is not None:
             lengths = {"n_positions": _length(self.positions_px), "n_losses": _length(self.loss_values)}
-            problems += self.run.problems(**lengths)
+            problems += self.run.problems(shape=self.object.shape, **lengths)
         raise_if_any(ScanError, "product", problems)
 
     @property

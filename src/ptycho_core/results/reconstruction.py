@@ -35,8 +35,13 @@ class Reconstruction:
         scale: factor on the network's object that was applied on the way out; the network works at a probe whose
             energy is the scan's mean flux.
         gauge: what was fixed of the free global phase, scale and ramp, by name; nothing is fixed unless stated.
-        metrics: figures that need no truth: `r_factor` of amplitudes, `deviance_per_px`; after a finish `finish_steps`
-            and, where it was judged by pixels left out, `finish_gain`, by how much their summed half deviance fell.
+        metrics: figures that need no truth: `r_factor` of amplitudes, `deviance_per_px`, and what shot noise leaves of
+            both; after a finish `finish_steps` and, where it was judged by pixels left out, `finish_gain`, by how much
+            their summed half deviance fell, and `finish_refused`, by how much it was above the start's at a place that
+            they refused; where steps were taken, the same figures of the pass before under `pass_` names.
+        before_finish: (H, W) complex64, the network's object on the same canvas where a finish changed it; None
+            where none did.
+        probe_refined: whether the probe's pixels were changed in this run.
         r_factors: (n,) float64, the R-factor of each pattern by itself; None when unknown.
         seconds: duration of the stages, by name.
         findings: what was found wrong or put right on the way, in the order in which it is to be said.
@@ -53,6 +58,8 @@ class Reconstruction:
     gauge: Mapping[str, str] = attrs.field(factory=dict, converter=FrozenMapping[str])
     metrics: Mapping[str, float] = attrs.field(factory=dict, converter=FrozenMapping[float])
     r_factors: NDArray[np.float64] | None = None
+    before_finish: NDArray[np.complex64] | None = None
+    probe_refined: bool = False
     probe_number: int | None = None
     given_positions_px: NDArray[np.float64] | None = None
     beam_px: tuple[int, int] = (0, 0)

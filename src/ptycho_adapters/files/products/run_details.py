@@ -20,7 +20,15 @@ if TYPE_CHECKING:
     from ptycho_core.any_array import AnyArray
 
 GROUP = "run"
-RUN_ARRAYS = ("first_probe", "r_factors", "held_out_losses", "epoch_steps", "loss_steps", "step_losses")
+RUN_ARRAYS = (
+    "first_probe",
+    "before_finish",
+    "r_factors",
+    "held_out_losses",
+    "epoch_steps",
+    "loss_steps",
+    "step_losses",
+)
 RUN_TEXTS = "texts"
 
 

@@ -14,7 +14,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
-_REMEMBERED = 8
+REMEMBERED = 8
+"""Changes that a descent keeps."""
+
 _FIRST_LENGTH = 0.5  # of a step by the curvature alone, while nothing is remembered
 _ENOUGH = 1e-4  # of the decrease that the slope promises
 _SHORTEST = 1e-3
@@ -47,7 +49,7 @@ class Descent:
     def __init__(self, look: Callable[[Point], Look], start: Place, curved: Callable[[Point], Point]) -> None:
         self._look, self._curved = look, curved
         self.place = start
-        self._changes: deque[_Change] = deque(maxlen=_REMEMBERED)
+        self._changes: deque[_Change] = deque(maxlen=REMEMBERED)
 
     def step(self) -> bool:
         """Go down; False where it goes down no further."""

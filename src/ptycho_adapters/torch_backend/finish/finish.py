@@ -37,12 +37,14 @@ class Finished:
         probe: (modes, N, N) complex64.
         steps: how many were made; the start is handed back where it is 0.
         gain: by how much the half deviance of the pixels that were left out fell, in all; None if none were.
+        refused: by how much it was above that of the start at a place that they refused; None if they refused none.
     """
 
     object: Tensor
     probe: Tensor
     steps: int
     gain: float | None
+    refused: float | None = None
 
 
 @attrs.frozen(kw_only=True)
@@ -83,8 +85,14 @@ def finish(measured: Measured, object_: Tensor, probe: Tensor, wish: Wish) -> Fi
         if not course.step(judged=held_out):
             break
     place, made = course.result()
-    gain = float((start.look.left_out - place.look.left_out).sum())
-    return Finished(object=place.point.object, probe=place.point.probe, steps=made, gain=gain if held_out else None)
+    gain = _left_out(start) - _left_out(place)
+    return Finished(
+        object=place.point.object,
+        probe=place.point.probe,
+        steps=made,
+        gain=gain if held_out else None,
+        refused=course.refused,
+    )
 
 
 class _Course:
@@ -93,12 +101,13 @@ class _Course:
     Attributes:
         place: the last place that was accepted.
         steps: how many were.
+        refused: by how much the half deviance of what was left out rose over the start's at a place that was not taken.
     """
 
     def __init__(self, posterior: Posterior, start: Place) -> None:
         self._start = self.place = self._best = start
         self.steps = self._best_steps = 0
-        self._refused = False
+        self.refused: float | None = None
         self._posterior = posterior
         self._light = posterior.light(start.point.probe)
         lit = self._light > _LIT * self._light.max()
@@ -115,7 +124,7 @@ class _Course:
             return False
         after = self._descent.place
         if judged and self._worse(after):
-            self._refused = True
+            self.refused = _left_out(after) - _left_out(self._start)
             return False
         self.place, self.steps = after, self.steps + 1
         if _left_out(after) < _left_out(self._best):
@@ -124,8 +133,9 @@ class _Course:
 
     def result(self) -> tuple[Place, int]:
         """Give the last place, or, if the pixels that were left out refused one on the way, the one they like best."""
-        refused = self._refused or self._worse(self.place, errors=0.0)
-        return (self._best, self._best_steps) if refused else (self.place, self.steps)
+        if self.refused is None and self._worse(self.place, errors=0.0):
+            self.refused = _left_out(self.place) - _left_out(self._start)
+        return (self.place, self.steps) if self.refused is None else (self._best, self._best_steps)
 
     def _worse(self, place: Place, errors: float = _CLEAR_ERRORS) -> bool:
         """Tell whether the pixels that were left out got worse than they do when the others' noise is followed.

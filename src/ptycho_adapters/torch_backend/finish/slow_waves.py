@@ -9,13 +9,12 @@ doi:10.1007/b137868).
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from ptycho_adapters.torch_backend.finish.tents import Tents, within
+from ptycho_adapters.torch_backend.finish.tents import Tents, met, within
 from ptycho_adapters.torch_backend.physics.canvas import extract
 from ptycho_adapters.torch_backend.physics.optics import detected_rate, sum_of_modes
 
@@ -23,7 +22,9 @@ if TYPE_CHECKING:
     from ptycho_adapters.torch_backend.finish.point import Point
     from ptycho_adapters.torch_backend.finish.posterior import Part, Posterior
 
-_BATCH = 8
+BATCH = 8
+"""Patterns whose slopes by the slow waves are known together."""
+
 _LEAST_RIDGE = 1e-7  # of the largest diagonal element: unlit nodes have none of their own
 
 
@@ -50,7 +51,7 @@ class SlowWaves:
 
     def _of_the_counts(self, point: Point) -> Tensor:
         total = torch.zeros(2 * self._nodes, 2 * self._nodes, dtype=torch.float64, device=point.probe.device)
-        for part in self._posterior.parts(_BATCH):
+        for part in self._posterior.parts(BATCH):
             slopes, nodes = self._slopes(point, part)
             blocks = (slopes @ slopes.transpose(1, 2)).double()
             places = nodes[:, :, None] * (2 * self._nodes) + nodes[:, None, :]
@@ -81,9 +82,9 @@ class SlowWaves:
 
     def _tents_over(self, tents: Tensor, starts: Tensor, size: int) -> tuple[Tensor, Tensor]:
         """Tents (k, b, size) that a patch meets along an axis, 0 beyond the last, and the first one's number (b,)."""
-        met = math.ceil((size - 1) / self._tents.spacing) + 2
+        count = met(size, self._tents.spacing)
         first = starts // self._tents.spacing
-        numbers = first + torch.arange(met, device=starts.device)[:, None]
+        numbers = first + torch.arange(count, device=starts.device)[:, None]
         pixels = starts[:, None] + torch.arange(size, device=starts.device)
         values = tents[within(numbers, tents)[..., None], pixels]
         return values * (numbers < len(tents))[..., None], first

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
+import attrs
 import torch
 from torch import Tensor
 
@@ -57,6 +58,31 @@ class Tents:
                 total[above[:, None], left, above[:, None] + down, left + right] = met
                 total[above[:, None] + down, left + right, above[:, None], left] = met
         return total.reshape(self.nodes, self.nodes)
+
+
+@attrs.frozen(kw_only=True)
+class Coarseness:
+    """How many tents there are.
+
+    Attributes:
+        nodes: tents on the canvas.
+        tents_per_patch: of them, at most, over one patch.
+    """
+
+    nodes: int
+    tents_per_patch: int
+
+    @classmethod
+    def on(cls, height: int, width: int, size: int) -> Coarseness:
+        """Return that of a canvas of (height, width) pixels and patterns of a size."""
+        spacing = _spacing(height, width, size)
+        nodes = _nodes(height, spacing) * _nodes(width, spacing)
+        return cls(nodes=nodes, tents_per_patch=met(size, spacing) ** 2)
+
+
+def met(size: int, spacing: int) -> int:
+    """Count the tents, at most, that a patch meets along an axis."""
+    return math.ceil((size - 1) / spacing) + 2
 
 
 def within(numbers: Tensor, tents: Tensor) -> Tensor:

@@ -9,8 +9,19 @@ import torch
 
 from ptycho_adapters.common.memory import FEWER_PATTERNS
 from ptycho_adapters.torch_backend.execution import pick_device
+from ptycho_adapters.torch_backend.finish.descent import REMEMBERED
+from ptycho_adapters.torch_backend.finish.slow_waves import BATCH
+from ptycho_adapters.torch_backend.finish.tents import Coarseness
 from ptycho_adapters.torch_backend.memory import Kept, free_bytes, residence
-from ptycho_core.memory import MemoryDemand, Remedy, ScanSize, check_memory, reconstruction_demand
+from ptycho_core.memory import (
+    FinishSize,
+    MemoryDemand,
+    Remedy,
+    ScanSize,
+    check_memory,
+    finish_demand,
+    reconstruction_demand,
+)
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -20,6 +31,7 @@ if TYPE_CHECKING:
     from ptycho_core.measurement.scan import Scan
 
 _PIECE_PX = 32
+_NO_FINISH = "--finish none"
 
 
 def check_residency(scan: Scan, n_patterns: int, execution: PyTorchExecutionConfig) -> None:
@@ -40,9 +52,15 @@ def check_residency(scan: Scan, n_patterns: int, execution: PyTorchExecutionConf
 
 
 def check_reconstruction(
-    generator: Generator, scan: Scan, chosen: NDArray[np.int64], device: torch.device, *, batch_size: int
+    generator: Generator,
+    scan: Scan,
+    chosen: NDArray[np.int64],
+    device: torch.device,
+    *,
+    batch_size: int,
+    finished: bool = False,
 ) -> None:
-    """Refuse a reconstruction whose fields and canvas do not fit; the patterns are there already.
+    """Refuse a reconstruction whose fields and canvas, or whose finish, do not fit; the patterns are there already.
 
     Args:
         generator: of the model, on the device.
@@ -50,12 +68,13 @@ def check_reconstruction(
         chosen: (n,) patterns that take part.
         device: to work on.
         batch_size: patterns at a time.
+        finished: whether the object is to be taken further.
 
     Raises:
         MemoryShortageError: they do not fit.
     """
-    height, width = np.ptp(scan.positions_px[chosen], axis=0) + scan.N + 1.0
-    canvas_px = int(np.ceil(height)) * int(np.ceil(width))
+    height, width = (int(side) for side in np.ceil(np.ptp(scan.positions_px[chosen], axis=0) + scan.N + 1.0))
+    canvas_px = height * width
     kept = kept_per_pixel(generator, scan)
 
     def network_px(n_patterns: int) -> int:
@@ -63,10 +82,13 @@ def check_reconstruction(
             return min(batch_size, n_patterns) * scan.N**2
         return canvas_px if generator.at_once_px is None else min(canvas_px, generator.at_once_px)
 
+    def size(n_patterns: int) -> ScanSize:
+        return ScanSize(n_patterns=n_patterns, size_px=scan.N, modes=scan.n_modes)
+
     def demand(n_patterns: int) -> MemoryDemand:
         # A share of the patterns is taken to lie all over the scan.
         return reconstruction_demand(
-            ScanSize(n_patterns=n_patterns, size_px=scan.N, modes=scan.n_modes),
+            size(n_patterns),
             canvas_px=canvas_px,
             network_bytes_per_px=kept,
             network_px=network_px(n_patterns),
@@ -75,6 +97,22 @@ def check_reconstruction(
 
     remedies = [Remedy(action=FEWER_PATTERNS, largest=len(chosen), demand=demand)]
     check_memory("reconstruction", demand(len(chosen)), free_bytes(device), remedies)
+    if finished:
+        needed = finish_demand(size(len(chosen)), _finish_size(height, width, scan.N, batch_size))
+        without = Remedy(action=_NO_FINISH, largest=1, demand=lambda _: demand(len(chosen)))
+        check_memory("the finish of the reconstruction", needed, free_bytes(device), [without])
+
+
+def _finish_size(height: int, width: int, size: int, batch_size: int) -> FinishSize:
+    coarse = Coarseness.on(height, width, size)
+    return FinishSize(
+        canvas_px=height * width,
+        remembered=REMEMBERED,
+        nodes=coarse.nodes,
+        tents_per_patch=coarse.tents_per_patch,
+        batch_size=batch_size,
+        slow_batch_size=BATCH,
+    )
 
 
 def kept_per_pixel(generator: Generator, scan: Scan) -> float:

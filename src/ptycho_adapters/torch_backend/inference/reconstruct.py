@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ptycho_adapters.common.candidates import COVERED, CandidateProbe, Judgement, candidate_probes, chosen_patterns
+from ptycho_adapters.common.candidates import COVERED, CandidateProbe, candidate_probes, chosen_patterns
 from ptycho_adapters.torch_backend.data.resident import ResidentScan
 from ptycho_adapters.torch_backend.execution import check_hardware, cpu_threads, pick_device
 from ptycho_adapters.torch_backend.finish.finish import Wish, finish
@@ -73,11 +73,9 @@ def reconstruct(
         clock.append(time.perf_counter())
         object_, coverage = prepared.run.stitch()
         clock.append(time.perf_counter())
-        prepared, object_, said = _finished(prepared, object_, settings, show_progress=execution.enable_progress_bar)
-        made = _where_lit(object_, coverage)
+        ended = _finished(prepared, object_, settings, show_progress=execution.enable_progress_bar)
         clock.append(time.perf_counter())
-        result = _outward(prepared, taken, scan, made, prepared.run.judge(made[0]))
-        result = attrs.evolve(result, metrics={**result.metrics, **said})
+        result = _outward(ended, taken, scan, coverage)
         clock.append(time.perf_counter())
     model.generator.to("cpu")
     return attrs.evolve(result, seconds=dict(zip(_STAGES, np.diff(clock).tolist(), strict=True)))
@@ -95,7 +93,8 @@ def _first_pass(
     generator = model.generator.to(device).eval()
     resident = ResidentScan(scan, patterns=chosen, find_beam=settings.beam_search).to(device)
     make_pass = PassFactory(generator, resident, chosen, execution, settings)
-    check_reconstruction(generator, scan, chosen, device, batch_size=make_pass.batch_size)
+    finished = settings.finish != "none"
+    check_reconstruction(generator, scan, chosen, device, batch_size=make_pass.batch_size, finished=finished)
     wanted = settings.probe_source if model.probe_refined else "scan"
     probes = [each for each in candidate_probes(model, scan, resident.flux) if wanted in ("auto", each.source)]
     taken = _best_of(probes, make_pass)
@@ -149,13 +148,28 @@ def preparation_for(
     )
 
 
-def _finished(
-    prepared: Prepared, object_: Tensor, settings: TorchInferenceConfig, *, show_progress: bool
-) -> tuple[Prepared, Tensor, dict[str, float]]:
+@attrs.frozen(kw_only=True, eq=False)
+class _Ended:
+    """A pass that is over.
+
+    Attributes:
+        prepared: the pass, under the probe of the end.
+        object: (pixels,) complex64.
+        metrics: of the finish; none where none was made.
+        first: the pass under its own probe and its object, where a finish changed them.
+    """
+
+    prepared: Prepared
+    object: Tensor
+    metrics: dict[str, float] = attrs.field(factory=dict)
+    first: tuple[WholeScan, Tensor] | None = None
+
+
+def _finished(prepared: Prepared, object_: Tensor, settings: TorchInferenceConfig, *, show_progress: bool) -> _Ended:
     """Take an object (pixels,) further, and the probe with it where it was refined; say by how much."""
     run, steps = prepared.run, settings.finish
     if steps == "none":
-        return prepared, object_, {}
+        return _Ended(prepared=prepared, object=object_)
     measured = Measured(
         scan=run.scan,
         indices=run.indices,
@@ -166,19 +180,21 @@ def _finished(
     )
     wish = Wish(steps=steps, refine_probe=prepared.probe_refined, show_progress=show_progress)
     found = finish(measured, object_, run.probe, wish)
-    said = {"finish_steps": float(found.steps)}
-    if found.gain is not None:
-        said["finish_gain"] = found.gain
-    run = attrs.evolve(run, probe=found.probe)
-    return attrs.evolve(prepared, run=run), found.object, said
+    figures = {"finish_steps": float(found.steps), "finish_gain": found.gain, "finish_refused": found.refused}
+    return _Ended(
+        prepared=attrs.evolve(prepared, run=attrs.evolve(run, probe=found.probe)),
+        object=found.object,
+        metrics={name: value for name, value in figures.items() if value is not None},
+        first=(run, object_) if found.steps else None,
+    )
 
 
-def _outward(
-    prepared: Prepared, taken: CandidateProbe, scan: Scan, made: tuple[Tensor, Tensor], judgement: Judgement
-) -> Reconstruction:
+def _outward(ended: _Ended, taken: CandidateProbe, scan: Scan, light: Tensor) -> Reconstruction:
     """Put a result into the scale of the scan's own probe and into the frame of the stored patterns."""
-    run, (object_, coverage) = prepared.run, made
-    scale = _outward_scale(run, scan)
+    prepared, run = ended.prepared, ended.prepared.run
+    object_, coverage = _where_lit(ended.object, light)
+    judgement, scale = run.judge(object_), _outward_scale(run, scan)
+    before, figures = _before_the_finish(ended, scan, light)
     shape, (origin_y, origin_x) = (run.canvas.height, run.canvas.width), run.origin.tolist()
     probe = run.probe * beam_slope(run.scan.beam_px, run.scan.size).to(run.probe.device) / scale
     chosen = run.indices.cpu().numpy()
@@ -195,10 +211,24 @@ def _outward(
         beam_px=run.scan.beam_px,
         pattern_indices=chosen,
         scale=scale,
-        metrics=judgement.metrics,
+        metrics={**judgement.metrics, **ended.metrics, **figures},
+        before_finish=before,
+        probe_refined=prepared.probe_refined,
         r_factors=judgement.r_factors,
         findings=tuple(findings_of(prepared, judgement.metrics)),
     )
+
+
+def _before_the_finish(
+    ended: _Ended, scan: Scan, light: Tensor
+) -> tuple[NDArray[np.complex64] | None, dict[str, float]]:
+    """Give the object that a finish set out from, outward, and what it was like; nothing where none changed it."""
+    if ended.first is None:
+        return None, {}
+    run, first = ended.first
+    object_, _ = _where_lit(first, light)
+    outward = (object_ * _outward_scale(run, scan)).reshape(run.canvas.height, run.canvas.width)
+    return outward.cpu().numpy(), {f"pass_{name}": value for name, value in run.judge(object_).metrics.items()}
 
 
 def _where_lit(object_: Tensor, coverage: Tensor) -> tuple[Tensor, Tensor]:
