@@ -37,7 +37,7 @@ def test_every_command_has_a_page_with_all_its_flags(capsys: pytest.CaptureFixtu
     listed = capsys.readouterr().out
     pages = reference_commands.pages()
 
-    assert set(re.findall(r"^    (\w+) ", listed, re.MULTILINE)) == set(reference_commands.names())
+    assert set(re.findall(r"^    (\w+)\s", listed, re.MULTILINE)) == set(reference_commands.names())
     for name in reference_commands.names():
         with pytest.raises(SystemExit):
             cli.parse([name, "--help"])
