@@ -56,13 +56,12 @@ def test_a_command_that_does_not_work_would_be_found() -> None:
     ]
 
 
-@pytest.mark.parametrize("line", lines_of(README))
-def test_a_command_of_the_readme_works(line: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """It ends well, one after the other: later ones use what earlier ones wrote."""
-    commands = COMMANDS if "COMMAND" in line else ("",)
-    for command in commands:
-        code = main(short(line.replace("COMMAND", command)))
-        assert code == 0, capsys.readouterr().err
+def test_the_commands_of_the_readme_work(capsys: pytest.CaptureFixture[str]) -> None:
+    """They end well, one after the other: later ones use what earlier ones wrote."""
+    for line in lines_of(README):
+        for command in COMMANDS if "COMMAND" in line else ("",):
+            code = main(short(line.replace("COMMAND", command)))
+            assert code == 0, f"{line}: {capsys.readouterr().err}"
 
 
 def test_the_python_of_the_readme_works(folder: Path) -> None:
