@@ -69,12 +69,28 @@ def test_measuring_changes_nothing(tmp_path: Path) -> None:
     assert torch.equal(torch.get_rng_state(), state)
 
 
-def test_a_small_piece_says_what_a_pixel_costs() -> None:
+def test_a_small_piece_says_what_a_pixel_costs(monkeypatch: pytest.MonkeyPatch) -> None:
     """A network on canvases is asked on 32 px, which says within a tenth what all 64 px of a pattern would."""
-    small, whole = (build_generator(TorchModelConfig(), DataConfig(N=64)) for _ in range(2))
-    whole.patchwise = True
+    generator = build_generator(TorchModelConfig(), DataConfig(N=64))
+    small = kept_per_pixel(generator, tiny_scan())
+    monkeypatch.setattr("ptycho_adapters.torch_backend.inference.memory._PIECE_PX", 64)
 
-    assert kept_per_pixel(small, tiny_scan()) == pytest.approx(kept_per_pixel(whole, tiny_scan()), rel=0.1)
+    assert small == pytest.approx(kept_per_pixel(generator, tiny_scan()), rel=0.1)
+
+
+def test_what_a_pixel_costs_is_measured_in_two_steps() -> None:
+    """All steps from the second on cost alike, so a network of many is asked about no more; one of one about that."""
+    many, two, one = (
+        build_generator(TorchModelConfig(unrolled_steps=steps, unrolled_repeats=0), DataConfig(N=64)).eval()
+        for steps in (9, 2, 1)
+    )
+    run = []
+    for step in many.steps():
+        step.network.register_forward_hook(lambda *_: run.append(1))  # type: ignore[attr-defined]
+
+    assert kept_per_pixel(many, tiny_scan()) == kept_per_pixel(two, tiny_scan())
+    assert len(run) == 2
+    assert 0.8 < kept_per_pixel(one, tiny_scan()) / kept_per_pixel(two, tiny_scan()) < 1.0
 
 
 def test_a_batch_that_does_not_fit_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import scipy.ndimage
+import scipy.special
 import scipy.stats
 import torch
 from torch import Tensor
@@ -15,6 +16,7 @@ from ptycho_adapters.torch_backend.physics.optics import (
     back_project,
     detector_order,
     expected_counts,
+    half_deviance,
     light_of,
     poisson_deviance,
     shift_probe,
@@ -135,6 +137,16 @@ def test_deviance_in_float32_agrees_with_float64(level: float) -> None:
     deviance = poisson_deviance(torch.tensor(rate), torch.tensor(counts))
 
     assert float(deviance) == pytest.approx(reference.poisson_deviance(rate, counts), rel=2e-5)
+
+
+def test_deviance_in_float32_holds_where_rates_are_far_off() -> None:
+    """Rates from a hundredth to a million times what is counted cost what they do in float64, to parts of the rate."""
+    rate, counts = (each.astype(np.float32) for each in np.meshgrid(np.logspace(-2, 7, 91), [0.0, 1.0, 10.0, 1e4]))
+
+    deviance = half_deviance(torch.tensor(rate), torch.tensor(counts)).numpy()
+
+    exact = rate.astype(np.float64) - counts + scipy.special.xlogy(counts, counts.astype(np.float64) / rate)
+    assert (np.abs(deviance - exact) <= 1e-6 * (rate + counts) + 1e-6 * np.abs(exact)).all()
 
 
 def test_a_dark_pixel_under_a_bright_rate_stays_finite() -> None:

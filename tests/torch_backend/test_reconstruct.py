@@ -246,6 +246,21 @@ def test_the_better_fitting_probe_is_found(tmp_path: Path) -> None:
     assert reconstruct(model, attrs.evolve(scan, probe=moved)).probe_source == "model"
 
 
+@pytest.mark.parametrize(("shift_px", "looks_at_all"), [(5.0, 0), (0.05, 2)])
+def test_only_probes_that_are_close_are_looked_at_thoroughly(
+    tmp_path: Path, shift_px: float, looks_at_all: int
+) -> None:
+    """Sixteen patterns tell a probe that is far off; where they leave doubt, each probe is tried on as many as ever."""
+    model, scan = _exact(tmp_path), tiny_scan()
+    off = shift_probe(model.probe.astype(np.complex128), np.array([0.0, shift_px])).astype(np.complex64)
+    network = model.generator
+    assert isinstance(network, _Known)
+
+    assert reconstruct(_with_probes(model, off), scan).probe_source == "scan"
+    wanted = 2 * 16 + (looks_at_all + 1) * scan.n_patterns
+    assert sum(shape[0] * shape[1] for shape in network.seen) == 1 + wanted  # and one for the memory
+
+
 def test_the_best_of_several_probes_is_found(tmp_path: Path) -> None:
     """Among those of a model the one that explains the patterns is taken, at the scan's flux, and told by number."""
     model, scan = _exact(tmp_path), tiny_scan()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import islice
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,6 +13,7 @@ from ptycho_adapters.torch_backend.execution import pick_device
 from ptycho_adapters.torch_backend.finish.descent import REMEMBERED
 from ptycho_adapters.torch_backend.finish.slow_waves import BATCH
 from ptycho_adapters.torch_backend.finish.tents import Coarseness
+from ptycho_adapters.torch_backend.generators import View, run_steps
 from ptycho_adapters.torch_backend.memory import Kept, free_bytes, residence
 from ptycho_core.memory import (
     FinishSize,
@@ -118,7 +120,7 @@ def _finish_size(height: int, width: int, size: int, batch_size: int) -> FinishS
 def kept_per_pixel(generator: Generator, scan: Scan) -> float:
     """Measure what one step of a generator would keep of a pixel for the gradient, in bytes, by running a pattern.
 
-    A generator that works on canvases takes any size, so a small piece says it.
+    A generator that works on canvases takes any size and in each step the same, so a small piece and two steps say it.
 
     Args:
         generator: of the model, on the device.
@@ -130,5 +132,12 @@ def kept_per_pixel(generator: Generator, scan: Scan) -> float:
     with torch.inference_mode(mode=False), torch.enable_grad(), kept:
         together = generator.together
         amplitude = torch.ones(1, together, size, size, device=device)
-        generator(amplitude, torch.ones(1, together, scan.n_modes, size, size, dtype=torch.complex64, device=device))
-    return kept.size / max(1, len(generator.steps())) / size**2
+        probes = torch.ones(1, together, scan.n_modes, size, size, dtype=torch.complex64, device=device)
+        if generator.patchwise:
+            generator(amplitude, probes)
+            return kept.size / size**2
+        # The second step is as all that follow: it starts from an object that wants a gradient.
+        where = torch.arange(size * size, device=device).expand(1, together, -1)
+        view = View(amplitude=amplitude, probes=probes, weight=amplitude, where=where, good_pixels=None)
+        sizes = [0, *(kept.size for _ in islice(run_steps(generator, lambda: (view,), amplitude[:, 0]), 2))]
+    return (sizes[-1] - sizes[-2]) / size**2

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 _STAGES = ("prepare", "network and stitching", "finish", "judge")
 _JUDGED_PATTERNS, _FOCUS_PATTERNS = 64, 64
+_ROUGH_PATTERNS, _FAR_BEHIND = 16, 1.5  # of the least deviance after one step
 
 
 def reconstruct(
@@ -115,12 +116,16 @@ def _check(model: TrainedModel, scan: Scan, n_patterns: int) -> None:
 
 
 def _best_of(probes: list[CandidateProbe], make_pass: PassFactory) -> CandidateProbe:
-    """Take the probe under which some of the patterns are explained best."""
+    """Take the probe under which some of the patterns are explained best; a rough look leaves out who is far behind."""
     if len(probes) == 1:
         return probes[0]
+    looks = [make_pass(each.probe, make_pass.chosen).around_the_middle(_ROUGH_PATTERNS) for each in probes]
+    rough = [look.judge_itself(steps=1).deviance for look in looks]
+    left = [each for each, deviance in zip(probes, rough, strict=True) if deviance <= _FAR_BEHIND * min(rough)]
+    if len(left) == 1:
+        return left[0]
     few = make_pass.chosen[:_JUDGED_PATTERNS]
-
-    return min(probes, key=lambda candidate: make_pass(candidate.probe, few).judge_itself().deviance)
+    return min(left, key=lambda candidate: make_pass(candidate.probe, few).judge_itself().deviance)
 
 
 def preparation_for(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from functools import cached_property
+from itertools import islice
 from typing import TYPE_CHECKING
 
 import attrs
@@ -66,8 +67,11 @@ class WholeScan:
     uniform: bool
     background: float = 0.0
 
-    def stitch(self) -> tuple[Tensor, Tensor]:
+    def stitch(self, steps: int | None = None) -> tuple[Tensor, Tensor]:
         """Run the generator's steps.
+
+        Args:
+            steps: how many, for a rough look; None runs all.
 
         Returns:
             The object and the summed probe intensity on it, both flat (pixels,).
@@ -80,7 +84,7 @@ class WholeScan:
             coverage = self._summed((light_of(view.probes), view.where) for view in views()).reshape(shape)
         object_ = torch.ones_like(weight, dtype=torch.complex64)
         with network_precision(self.precision, self.probe.device):
-            for draft, _ in run_steps(self.generator, views, weight):
+            for draft, _ in islice(run_steps(self.generator, views, weight), steps):
                 object_ = draft.object
         return object_.reshape(-1), coverage.reshape(-1)
 
@@ -125,9 +129,9 @@ class WholeScan:
         both = torch.cat(expected), torch.cat(measured)
         return both if good is None else (both[0] * good, both[1] * good)
 
-    def judge_itself(self) -> Judgement:
-        """Judge the object that the generator makes now."""
-        return self.judge(self.stitch()[0])
+    def judge_itself(self, steps: int | None = None) -> Judgement:
+        """Judge the object that the generator makes now, in all of its steps or in the first ones."""
+        return self.judge(self.stitch(steps)[0])
 
     def around_the_middle(self, patterns: int) -> WholeScan:
         """The same pass over so many patterns, those nearest to the mean position, on a canvas of their own.

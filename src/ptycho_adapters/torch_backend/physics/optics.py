@@ -21,9 +21,6 @@ if TYPE_CHECKING:
 BACKGROUND_COUNTS = 1e-2
 """Counts per pixel under every expected rate: keeps the logarithm of a dark pixel finite."""
 
-_NEAR = 0.5  # relative gap between rate and count below which log1p is used
-_DARK = 1e-20  # far below any count, far above what a bright rate would divide down to zero
-
 
 def detector_order(patterns: Tensor) -> Tensor:
     """Move DC from index n//2 to index 0 in the last two axes."""
@@ -121,13 +118,11 @@ def poisson_deviance(expected: Tensor, counts: Tensor, good_pixels: Tensor | Non
 
 def half_deviance(expected: Tensor, counts: Tensor) -> Tensor:
     """Half deviance of each pixel: rate - n + n log(n / rate), of positive rates and counts of the same shape."""
-    gap = (counts - expected) / expected
-    # Near a fit, log1p keeps the digits that the logarithm of a ratio near 1 has lost: a bright pixel's deviance is the
-    # small difference of large terms. The clamps only keep what is not chosen, or is multiplied by n = 0, finite.
-    log_ratio = torch.where(
-        gap.abs() < _NEAR, torch.log1p(gap.clamp_min(-_NEAR)), (counts.clamp_min(_DARK) / expected).log()
-    )
-    return expected - counts + counts * log_ratio
+    # The logarithm of 1 + gap keeps the digits that that of a ratio near 1 has lost: a bright pixel's deviance is the
+    # small difference of large terms. Where the ratio is lost in the 1, its term is lost in the rate; the clamp keeps
+    # finite what is multiplied by n = 0.
+    gap = ((counts - expected) / expected).clamp_min(torch.finfo(expected.dtype).eps - 1.0)
+    return expected - counts + counts * torch.log1p(gap)
 
 
 def amplitude_mae(expected: Tensor, counts: Tensor, good_pixels: Tensor | None = None) -> Tensor:

@@ -18,13 +18,12 @@ def expected_misfit(rate: Tensor) -> tuple[Tensor, Tensor]:
         Half deviance and absolute difference of roots, both in the shape of the rate.
     """
     table = shot_noise_table()
-    first, step = float(table.log_rate[0]), float(table.log_rate[1] - table.log_rate[0])
-    place = ((rate.log() - first) / step).clamp(0.0, len(table.log_rate) - 1.0)
-    below = place.floor().to(torch.int64).clamp_max(len(table.log_rate) - 2)
-    part = place - below
-    found = []
-    for values in (table.deviance, table.gap):
-        known = torch.tensor(values, dtype=rate.dtype, device=rate.device)
-        found.append(known[below] * (1.0 - part) + known[below + 1] * part)
-    deviance, gap = found
+    first, step, last = float(table.log_rate[0]), float(table.log_rate[1] - table.log_rate[0]), len(table.log_rate) - 1
+    place = rate.flatten().log().sub_(first).div_(step).clamp_(0.0, float(last))
+    below = place.to(torch.int64).clamp_max_(last - 1)
+    above, part = below + 1, place.sub_(below)
+    deviance, gap = (
+        torch.lerp(known.index_select(0, below), known.index_select(0, above), part).reshape(rate.shape)
+        for known in (rate.new_tensor(values) for values in (table.deviance, table.gap))
+    )
     return deviance, gap
