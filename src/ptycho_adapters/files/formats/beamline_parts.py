@@ -25,6 +25,9 @@ FLAGS: Mapping[str, str] = MappingProxyType(
 
 POSITIONS_FLAGS = "give --positions FILE --columns X,Y --unit UNIT, or --step-m Y,X of a raster"
 
+PLACED_BY = ("step_evidence", "rotation_evidence")
+"""Notes about how positions came from a file, which say nothing about positions that are given instead."""
+
 
 @attrs.define(kw_only=True)
 class Geometry:

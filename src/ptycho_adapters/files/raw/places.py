@@ -9,6 +9,7 @@ import attrs
 import numpy as np
 import numpy.typing as npt
 
+from ptycho_adapters.files.formats.beamline_parts import PLACED_BY
 from ptycho_adapters.files.raw.tables import read_columns
 from ptycho_adapters.files.stated import raster_positions
 from ptycho_adapters.files.units import factor_to
@@ -71,9 +72,8 @@ def positions_of(files: SourceFiles, source: RawFrames, own: OwnParts, plan: Fra
         positions, unit = own.positions, own.unit
     else:
         fix = "give a file with --positions FILE --columns X,Y --unit UNIT, or --step-m Y,X of a raster"
-        raise ScanError(
-            "preparation", [Problem(path="positions", expected="a position a frame", found="none", fix=fix)]
-        )
+        found = own.notes.get("step_evidence", "none")
+        raise ScanError("preparation", [Problem(path="positions", expected="a position a frame", found=found, fix=fix)])
     if len(positions) != source.shape[0]:
         found = f"{len(positions)} positions for {source.shape[0]} frames"
         raise ScanError("preparation", [Problem(path="positions", expected="a position a frame", found=found)])
@@ -97,6 +97,15 @@ def positions_of(files: SourceFiles, source: RawFrames, own: OwnParts, plan: Fra
     said = files.positions is not None or files.step_m is not None
     raise_if_any(ScanError, "preparation", position_problems(moved, size_px=plan.size, unit_said=said))
     return moved
+
+
+def how_placed(files: SourceFiles, own: OwnParts) -> list[str]:
+    """Say where positions come from, as far as the file does not simply state them; forget its notes on its own."""
+    if files.positions is None and files.step_m is None:
+        return [f"positions: {own.notes[name]}" for name in PLACED_BY if name in own.notes]
+    for name in PLACED_BY:
+        own.notes.pop(name, None)
+    return [] if own.positions is None else ["positions as given, instead of those of the file"]
 
 
 def _raster(files: SourceFiles, source: RawFrames) -> tuple[int, int]:
