@@ -12,7 +12,7 @@ from ptycho_adapters.files.evidence.bad_pixels import clear_bad_pixels
 from ptycho_adapters.files.evidence.centre import BeamPlace, find_beam
 from ptycho_adapters.files.evidence.detector import check_detector, with_check_as_fix
 from ptycho_adapters.files.evidence.domain import holds_whole_squares
-from ptycho_adapters.files.formats.beamline_parts import FLAGS, BeamlineParts, as_stated
+from ptycho_adapters.files.formats.beamline_parts import FLAGS, BeamlineParts, as_stated, with_turn
 from ptycho_adapters.files.in_place import as_unsigned, sealed, unsealed
 from ptycho_adapters.files.reading import (
     MISSING_PROBE,
@@ -73,6 +73,8 @@ def scan_of(parts: BeamlineParts, path: Path, request: ReadRequest) -> Scan:
     _clear_bad_pixels(parts, full_scale)
     pixel_m = _pixel_m(parts, parts.patterns)
     positions = _positions_px(parts, pixel_m)
+    if positions is not None:
+        positions = with_turn(positions, parts.turn, request.stated, parts.notes)
     domain = _domain(parts, request)
     positions = _check_detector(parts, positions, domain, request, full_scale)
     patterns = _taken(parts, request.detector_check)

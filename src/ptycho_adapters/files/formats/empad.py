@@ -5,9 +5,9 @@ voltage and, in some versions, the angle of a detector pixel.
 
 It also says the microscope's full field of view, `optics.get_full_scan_field_of_view`, or `full_scan_field_of_view`
 times a `scale_factor` that is stated beside it (RosettaSciIO's reader and its pull request 495), and in `scan_size`
-which part of it was scanned. Programs disagree on whether the part is in the field of view already, and on what it means
-for a scan that is not square; so the step is taken from there for a square scan of the whole field alone, and else by
-`--step-m`.
+which part of it was scanned. Programs disagree on whether the part is in the field of view already, and on what either
+means for a scan that is not square; so the step is taken from there for a square scan of the whole field alone, and
+else by `--step-m`.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ from ptycho_adapters.files.formats.npz.streaming import PreparedScan, write_prep
 from ptycho_adapters.files.raw.frames import RawFrames, raw_frames
 from ptycho_adapters.files.raw.number_formats import in_words, taken_for
 from ptycho_adapters.files.raw.own_parts import OwnParts, own_parts
-from ptycho_adapters.files.raw.places import SourceFiles, how_placed, positions_of, zoom_of
+from ptycho_adapters.files.raw.places import SourceFiles, how_placed, own_turn, positions_of, zoom_of
 from ptycho_adapters.files.raw.tables import read_picture
 from ptycho_adapters.files.stated import Stated
 from ptycho_core.errors import Problem, ScanError, ScanFileError, raise_if_any
@@ -133,7 +133,7 @@ def _settled(files: SourceFiles, settings: PreparationSettings) -> _Job:
         centre, how = beam.place_px, f"found as the {beam.found_by}"
     plan = plan_frames(source.shape[1:], source.dtype, settings, corrections, centre)
     kept = _kept(source, settings, corrections, done)
-    done += [*_what_is_done(plan, centre, how), *how_placed(files, own)]
+    done += [*_what_is_done(plan, centre, how), *how_placed(files, own, own_turn(files, own, settings))]
     metadata = _metadata(own, source, plan)
     positions = positions_of(files, source, own, plan, metadata)
     probe = _probe(own, source, plan, done)
