@@ -15,7 +15,9 @@ from ptycho_adapters.tensorflow_backend.memory import check_reconstruction, chec
 from ptycho_adapters.tensorflow_backend.patterns import Patterns, beam_energy
 from ptycho_adapters.tensorflow_backend.whole_scan import BATCH, PassRunner, WholeScan
 from ptycho_core.config import DataConfig, PyTorchExecutionConfig, TorchInferenceConfig
-from ptycho_core.errors import Problem, ScanError
+from ptycho_core.config.backend_limits import beyond_records
+from ptycho_core.config.table import INFERENCE
+from ptycho_core.errors import ConfigError, Problem, ScanError, raise_if_any
 from ptycho_core.results.reconstruction import Reconstruction
 
 if TYPE_CHECKING:
@@ -51,12 +53,15 @@ def reconstruct(
         The object on a canvas that covers every patch.
 
     Raises:
+        ConfigError: a setting is other than its default, and this backend does not honour it.
         ScanError: the scan's patterns are not of the model's size.
         DependencyError: the device is not available.
         MemoryShortageError: it does not fit into the memory that is free.
     """
     execution, settings = execution_config or PyTorchExecutionConfig(), inference_config or TorchInferenceConfig()
     clock = [time.perf_counter()]
+    given = (settings, execution) if data_config is None else (settings, execution, data_config)
+    raise_if_any(ConfigError, "reconstruction", beyond_records("tensorflow", given, INFERENCE))
     _check(model, scan)
     prepare_process(execution)
     chosen = chosen_patterns(scan, settings, None if data_config is None else data_config.subsample_seed)
