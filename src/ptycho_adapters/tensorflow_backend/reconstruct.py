@@ -60,9 +60,7 @@ def reconstruct(
     """
     execution, settings = execution_config or PyTorchExecutionConfig(), inference_config or TorchInferenceConfig()
     clock = [time.perf_counter()]
-    given = (settings, execution) if data_config is None else (settings, execution, data_config)
-    raise_if_any(ConfigError, "reconstruction", beyond_records("tensorflow", given, INFERENCE))
-    _check(model, scan)
+    _check(model, scan, settings, execution)
     prepare_process(execution)
     chosen = chosen_patterns(scan, settings, None if data_config is None else data_config.subsample_seed)
     check_residency(scan, len(chosen))
@@ -78,7 +76,9 @@ def reconstruct(
     return attrs.evolve(result, seconds=dict(zip(_STAGES, np.diff(clock).tolist(), strict=True)))
 
 
-def _check(model: TrainedModel, scan: Scan) -> None:
+def _check(model: TrainedModel, scan: Scan, settings: TorchInferenceConfig, execution: PyTorchExecutionConfig) -> None:
+    # Nothing in the third record, which says how large the data are, is beyond any backend.
+    raise_if_any(ConfigError, "reconstruction", beyond_records("tensorflow", (settings, execution), INFERENCE))
     size = model.payload.pt_data_config.N
     if size != scan.N:
         problem = Problem(path="scan.patterns", expected=f"{size} px, as the model was trained", found=f"{scan.N} px")

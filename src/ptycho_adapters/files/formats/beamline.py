@@ -72,9 +72,7 @@ def scan_of(parts: BeamlineParts, path: Path, request: ReadRequest) -> Scan:
     as_stated(parts, request.stated)
     _clear_bad_pixels(parts, full_scale)
     pixel_m = _pixel_m(parts, parts.patterns)
-    positions = _positions_px(parts, pixel_m)
-    if positions is not None:
-        positions = with_turn(positions, parts.turn, request.stated, parts.notes)
+    positions = _placed(parts, pixel_m, request)
     domain = _domain(parts, request)
     positions = _check_detector(parts, positions, domain, request, full_scale)
     patterns = _taken(parts, request.detector_check)
@@ -194,6 +192,12 @@ def _pixel_m(parts: BeamlineParts, patterns: AnyArray | None) -> float | None:
     except ScanError as error:
         parts.problems.extend(error.problems)
         return None
+
+
+def _placed(parts: BeamlineParts, pixel_m: float | None, request: ReadRequest) -> npt.NDArray[np.float64] | None:
+    """Give positions in object pixels, turned as was said or as the file states."""
+    positions = _positions_px(parts, pixel_m)
+    return None if positions is None else with_turn(positions, parts.turn, request.stated, parts.notes)
 
 
 def _positions_px(parts: BeamlineParts, pixel_m: float | None) -> npt.NDArray[np.float64] | None:

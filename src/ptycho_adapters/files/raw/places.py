@@ -72,9 +72,7 @@ def positions_of(files: SourceFiles, source: RawFrames, own: OwnParts, plan: Fra
     elif own.positions is not None:
         positions, unit = own.positions, own.unit
     else:
-        fix = "give a file with --positions FILE --columns X,Y --unit UNIT, or --step-m Y,X of a raster"
-        found = own.notes.get("step_evidence", "none")
-        raise ScanError("preparation", [Problem(path="positions", expected="a position a frame", found=found, fix=fix)])
+        raise ScanError("preparation", [_no_positions(own)])
     if len(positions) != source.shape[0]:
         found = f"{len(positions)} positions for {source.shape[0]} frames"
         raise ScanError("preparation", [Problem(path="positions", expected="a position a frame", found=found)])
@@ -99,6 +97,12 @@ def positions_of(files: SourceFiles, source: RawFrames, own: OwnParts, plan: Fra
     said = files.positions is not None or files.step_m is not None
     raise_if_any(ScanError, "preparation", position_problems(moved, size_px=plan.size, unit_said=said))
     return moved
+
+
+def _no_positions(own: OwnParts) -> Problem:
+    fix = "give a file with --positions FILE --columns X,Y --unit UNIT, or --step-m Y,X of a raster"
+    found = own.notes.get("step_evidence", "none")
+    return Problem(path="positions", expected="a position a frame", found=found, fix=fix)
 
 
 def how_placed(files: SourceFiles, own: OwnParts, turn: ScanTurn | None) -> list[str]:
