@@ -2,14 +2,17 @@
 
 One thread each, in turns, in one process; processor seconds, which other work on the machine hardly lengthens, and the
 median ratio of the pairs. Prints the table of `docs/backends.md`; with `--curve`, how far the losses of the same
-training of the default network, from the shipped weights, come apart on both.
+training of the default network, from the shipped weights, come apart on both; with `--profile`, what the operations of
+TensorFlow's pass take.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
+import tempfile
 import time
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -40,18 +43,29 @@ AS_GIVEN = TorchInferenceConfig(
     probe_rounds=0, background_counts=0.0, position_refinement="none", orientation_search="never", probe_search="never"
 )
 
+PARTS = {
+    "transforms": {"FFT2D", "IFFT2D"},
+    "convolutions": {"Conv2D"},
+    "cutting patches out": {"GatherV2"},
+    "adding patches up": {"UnsortedSegmentSum"},
+}
+
 
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--curve", action="store_true")
+    parser.add_argument("--profile", action="store_true", help="the pass of TensorFlow alone, by what its time goes to")
     asked = parser.parse_args()
     repeats = asked.repeats
     prepare_process(EXECUTION)
     scan = simulate(SimulationConfig(object_size_px=160, step_px=8.0, jitter_px=1.0, photons=1e5))
     if asked.curve:
         compare_curves(scan)
+        return
+    if asked.profile:
+        profile_pass(scan)
         return
     print(f"{scan.n_patterns} patterns of {scan.N} px; median processor seconds of {repeats}, in pairs")
     print("| | torch | TensorFlow | ratio | TensorFlow, first call |\n|---|---|---|---|---|")
@@ -64,6 +78,35 @@ def main() -> None:
         theirs, ours = np.median(pairs, axis=0)
         ratio = np.median(pairs[:, 1] / pairs[:, 0])
         print(f"| {name} | {theirs:.2f} s | {ours:.2f} s | {ratio:.2f} | {first:.1f} s |", flush=True)
+
+
+def profile_pass(scan: Scan) -> None:
+    """Print what the time of TensorFlow's operations in a pass goes to, and the ratio to torch's whole pass."""
+    import tensorflow as tf  # noqa: PLC0415 - it takes its threads first
+    from tensorflow.tsl.profiler.protobuf import xplane_pb2  # noqa: PLC0415 - of this part alone
+
+    theirs, ours = passes(scan)
+    ours(), theirs()
+    pairs = np.array([(seconds(theirs), seconds(ours)) for _ in range(5)])
+    print(f"torch {np.median(pairs[:, 0]):.2f} s, TensorFlow {np.median(pairs[:, 1]):.2f} s")
+    print(f"ratio {np.median(pairs[:, 1] / pairs[:, 0]):.2f}")
+    with tempfile.TemporaryDirectory() as folder:
+        tf.profiler.experimental.start(folder)
+        ours()
+        tf.profiler.experimental.stop()
+        (file,) = Path(folder).rglob("*.xplane.pb")
+        space = xplane_pb2.XSpace.FromString(file.read_bytes())
+    spent: Counter[str] = Counter()
+    for plane in space.planes:
+        for line in (line for line in plane.lines if line.name.startswith("tf_Compute")):
+            for event in line.events:
+                _, found, kind = plane.event_metadata[event.metadata_id].name.partition(":")
+                if found and not kind.startswith(":"):
+                    spent[next((name for name, kinds in PARTS.items() if kind in kinds), "the rest")] += (
+                        event.duration_ps
+                    )
+    for name, picoseconds in spent.most_common():
+        print(f"{picoseconds / sum(spent.values()):.0%} {name}, {picoseconds / 1e12:.2f} s")
 
 
 def seconds(work: Callable[[], object]) -> float:
@@ -127,7 +170,11 @@ def torch_step(scan: Scan) -> Callable[[], object]:
 def passes(scan: Scan) -> tuple[Callable[[], object], Callable[[], object]]:
     """A reconstruction on each backend; that of TensorFlow traces once more whenever it is called."""
     from ptycho_adapters.tensorflow_backend.patterns import Patterns  # noqa: PLC0415 - of this part alone
-    from ptycho_adapters.tensorflow_backend.whole_scan import BATCH, PassRunner, WholeScan  # noqa: PLC0415
+    from ptycho_adapters.tensorflow_backend.whole_scan import (  # noqa: PLC0415
+        PassRunner,
+        WholeScan,
+        patterns_at_once,
+    )
 
     model = torch_backend.generalist_for(scan)
     runner = PassRunner(tensorflow_backend.generalist_for(scan).generator)
@@ -138,7 +185,7 @@ def passes(scan: Scan) -> tuple[Callable[[], object], Callable[[], object]]:
             patterns=Patterns(scan),
             probe=model.probe,
             indices=np.arange(scan.n_patterns),
-            batch_size=BATCH,
+            batch_size=patterns_at_once(scan.N),
             uniform=False,
         )
         return run.judge(run.stitch().object)

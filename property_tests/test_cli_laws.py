@@ -8,6 +8,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
+import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
@@ -17,6 +18,7 @@ from ptycho_adapters.command_line.settings_file import read_settings
 from ptycho_adapters.command_line.text_values import is_switch
 from ptycho_adapters.command_line.usage import UsageError
 from ptycho_adapters.commands.train import read_request
+from ptycho_core.config.backend_limits import LIMITS
 from ptycho_core.config.bridge import settings_of
 from ptycho_core.config.overrides import Layer
 from ptycho_core.config.payload import ScanFacts, resolve_training
@@ -34,7 +36,8 @@ ARGUMENTS = {"train_data_file", "test_data_file", "output_dir", "model_path"}
 ALL_FLAGS = flags(TRAINING)
 FREE = {info.key for info in free(TRAINING)} - ARGUMENTS
 FREE_FLAGS = [flag for flag in ALL_FLAGS if flag.info.key in FREE]
-FACTS = ScanFacts(path=Path("scan.npz"), N=64, n_patterns=100)
+# Nobody has counted its patterns: what few of them change has tests of its own.
+FACTS = ScanFacts(path=Path("scan.npz"), N=64)
 
 
 def resolved(*arguments: str) -> TrainingPayload:
@@ -60,7 +63,10 @@ def hyphens_or_not(flag: Flag, *, hyphens: bool) -> str:
 
 @given(data=st.data(), hyphens=st.booleans())
 def test_a_flag_changes_its_setting_and_nothing_else(data: st.DataObject, hyphens: bool) -> None:
-    """Whatever the name, the spelling and the value: one value differs, and it comes from the command line."""
+    """Whatever the name, the spelling and the value: one value differs, and it comes from the command line.
+
+    A backend takes along what nobody chose and it does not honour, which then comes from the backend.
+    """
     flag = data.draw(st.sampled_from(FREE_FLAGS))
     spelled = TRAINING.spelled(flag.name, data.draw(of_setting(flag.info)))
     text = typed_text(spelled)
@@ -75,9 +81,22 @@ def test_a_flag_changes_its_setting_and_nothing_else(data: st.DataObject, hyphen
 
     before, after = resolved(), resolved(*arguments)
 
-    key = flag.info.key
-    assert settings_of(*after.records) == {**settings_of(*before.records), key: expected}
-    assert dict(after.provenance) == {**before.provenance, key: Layer.CLI}
+    _assert_changed(before, after, flag.info.key, expected)
+
+
+def _assert_changed(before: TrainingPayload, after: TrainingPayload, key: str, value: object) -> None:
+    """Assert that a setting has a value, and nothing else differs but what nobody chose and the backend cannot do."""
+    known = settings_of(*before.records)
+    limits = LIMITS[after.pt_training_config.backend].items() if key == "backend" else ()
+    moved = {name: limit.instead for name, limit in limits if name in known and not limit.honours(known[name])}
+    assert settings_of(*after.records) == {**known, **moved, key: value}
+    assert dict(after.provenance) == {**before.provenance, **dict.fromkeys(moved, Layer.BACKEND), key: Layer.CLI}
+
+
+@pytest.mark.parametrize("backend", sorted(LIMITS))
+def test_a_backend_changes_itself_and_what_it_takes_along(backend: str) -> None:
+    """Each of them, whatever is drawn above."""
+    _assert_changed(resolved(), resolved(f"--backend={backend}"), "backend", backend)
 
 
 @given(flag=st.sampled_from(ALL_FLAGS), text=st.text(max_size=12))

@@ -3,10 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
-from ptycho_core.config.backend_limits import LIMITS, Limit
+from ptycho_core.config import (
+    DataConfig,
+    PyTorchExecutionConfig,
+    TorchInferenceConfig,
+    TorchModelConfig,
+    TorchTrainingConfig,
+)
+from ptycho_core.config.backend_limits import LIMITS, Limit, beyond_records
 from ptycho_core.config.backend_table import backend_table
 from ptycho_core.config.overrides import Layer
 from ptycho_core.config.payload import (
@@ -20,6 +28,11 @@ from ptycho_core.config.payload import (
 )
 from ptycho_core.config.table import ALL, INFERENCE, OF_ARCHIVE, TRAINING
 from ptycho_core.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ptycho_core.config.record import Record
 
 SCAN = ScanFacts(path=Path("scan.npz"), N=64, n_patterns=500)
 PAGE = Path(__file__).parents[2] / "docs" / "backends.md"
@@ -54,6 +67,9 @@ BEYOND: dict[str, object] = {
     "log_grad_norm": True,
     "grad_norm_log_freq": 2,
 }
+CALLED_WITH = (DataConfig, TorchModelConfig, TorchTrainingConfig, TorchInferenceConfig, PyTorchExecutionConfig)
+EXPLICIT = {info.key: Layer.EXPLICIT for info in ALL}
+DEFAULTS = {info.key: Layer.CANONICAL_DEFAULT for info in ALL}
 # These are wrong without loader processes, or need an array.
 NEED_COMPANY = {"persistent_workers", "prefetch_factor", "probe_mask_tensor"}
 
@@ -126,3 +142,23 @@ def test_the_table_has_a_row_for_every_setting() -> None:
 
     assert [row.split("`")[1] for row in rows] == sorted(info.key for info in ALL)
     assert all(len(row.split(" | ")) == 3 for row in rows)
+
+
+@pytest.mark.parametrize("key", sorted(BEYOND))
+def test_records_that_a_run_is_called_with_are_held_to_the_same_table(key: str) -> None:
+    """What somebody chose is refused, by where it came from or by being no default; a default gives way."""
+    reading = [table for table in (INFERENCE, TRAINING) if key in table and table.reads(table[key])]
+    assert reading
+    pairs = [(table, owner) for table in reading for owner in table[key].owners if owner.record in CALLED_WITH]
+    for table, owner in pairs:
+        make: Callable[..., Record] = owner.record  # any setting may be given
+        record = make(**{owner.attribute: owner.codec.encode(BEYOND[key])})
+        chosen = list(beyond_records("tensorflow", [record], table, EXPLICIT))
+        alone = list(beyond_records("tensorflow", [record], table))
+        unread = list(beyond_records("tensorflow", [record], table, DEFAULTS))
+        elsewhere = list(beyond_records("pytorch", [record], table, EXPLICIT))
+
+        path = f"{owner.record.__name__}.{key}"
+        assert path in [problem.path for problem in chosen]
+        assert [problem.path for problem in alone] == ([] if BEYOND[key] == table[key].default else [path])
+        assert unread == elsewhere == []

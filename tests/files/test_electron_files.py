@@ -184,6 +184,81 @@ def test_either_file_of_the_pair_is_the_scan(name: str, tmp_path: Path) -> None:
     assert read_file_facts(path).title == "EMPAD"
 
 
+NEW = """  <scan_parameters mode="search"><scan_resolution_x>64</scan_resolution_x>
+    <scan_resolution_y>64</scan_resolution_y><scan_size>0.5</scan_size></scan_parameters>
+  <scan_parameters mode="acquire"><scan_resolution_x>{side}</scan_resolution_x>
+    <scan_resolution_y>{rows}</scan_resolution_y><scan_size>{part}</scan_size></scan_parameters>
+  <iom_measurements><high_voltage>300000.0</high_voltage><full_scan_field_of_view><x>{field}</x><y>{field}</y>
+    <scale_factor>0.72</scale_factor></full_scan_field_of_view></iom_measurements>"""
+OLD = """<pix_x>{side}</pix_x><pix_y>{rows}</pix_y><scan_size>{part}</scan_size>
+  <iom_measurements><source.get_voltage>300000.0</source.get_voltage>
+    <optics.get_full_scan_field_of_view>[{field}, {field}]</optics.get_full_scan_field_of_view></iom_measurements>"""
+FIELD_M = {NEW: 0.72 * 3 * 4e-10, OLD: 3 * 4e-10}  # three steps, in new files times a factor that they state
+
+
+def save_field(folder: Path, text: str, rows: int = 3, part: float = 1.0) -> Path:
+    """Rows of three frames, and what the XML says about the field of view."""
+    save_empad(folder, xml=False)
+    frames = np.fromfile(folder / "made.raw", "<f4").reshape(6, -1)
+    np.concatenate([frames, frames])[: 3 * rows].tofile(folder / "made.raw")
+    filled = text.format(side=3, rows=rows, part=part, field=repr(FIELD_M[text]))
+    (folder / "made.xml").write_text(f'<?xml version="1.0"?><root><raw_file filename="made.raw"/>{filled}</root>')
+    return folder / "made.raw"
+
+
+@pytest.mark.parametrize("text", [NEW, OLD], ids=["new", "old"])
+def test_the_field_of_view_of_a_whole_square_scan_gives_the_step(text: str, tmp_path: Path) -> None:
+    """There all programs agree; the step and where it comes from are said, and a given one wins, said too."""
+    path = save_field(tmp_path, text)
+
+    def read(**stated: object) -> Scan:
+        make: Callable[..., Stated] = Stated
+        return read_requested(path, ReadRequest(probe=lambda _: _probe(), stated=make(pixel_m=PIXEL_M, **stated)))
+
+    own, given = read(), read(step_m=STEP_M)
+    assert own.metadata.wavelength_m == pytest.approx(1.9687e-12, rel=1e-4)
+    np.testing.assert_allclose(own.positions_px[[1, 3]] * PIXEL_M, [(0.0, 4e-10), (4e-10, 0.0)], rtol=1e-9)
+    assert "field of view" in own.metadata.extra["step_evidence"]
+    np.testing.assert_allclose(given.positions_px[[1, 3]] * PIXEL_M, [(0.0, STEP_M[1]), (STEP_M[0], 0.0)], rtol=1e-9)
+    assert "4e-10 m by the XML's field of view, and another was given" in given.metadata.extra["step_evidence"]
+
+
+@pytest.mark.parametrize(
+    ("text", "change", "found"),
+    [
+        (NEW, {"part": 0.6}, r"a part of 0.6 of a field of view.*2.4e-10 or 4e-10"),
+        (OLD, {"part": 0.5}, r"a part of 0.5 of a field of view.*2e-10 or 4e-10"),
+        (NEW, {"rows": 2}, r"2 by 3 places in a field of view"),
+    ],
+)
+def test_a_step_that_programs_disagree_about_is_asked_for(
+    text: str, change: dict[str, float], found: str, tmp_path: Path
+) -> None:
+    """Part of a field of view, or one that is not square, means different steps to different programs."""
+    rows = int(change.get("rows", 3))
+    path = save_field(tmp_path, text, rows=rows, part=change.get("part", 1.0))
+
+    with pytest.raises(
+        ScanFileError, match=f"positions: expected the step of the scan, found none that is certain: {found}.*--step-m"
+    ):
+        read_requested(path, ReadRequest(probe=lambda _: _probe(), stated=Stated(pixel_m=PIXEL_M)))
+
+
+def test_a_preparation_says_which_step_it_took(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The XML's, with what it comes from, or the flag's instead of it; never the one with the words of the other."""
+    path, out = save_field(tmp_path, NEW), tmp_path / "out.npz"
+    flags = ["--size", "16", "--centre-y", "64", "--centre-x", "64", "--pixel-m", "1e-10", "--quiet"]
+
+    assert main(["prepare", str(path), str(out), *flags]) == 0
+    assert "a step of 4e-10 m by the XML's field of view" in capsys.readouterr().out
+    np.testing.assert_allclose(read_scan(out, probe=samples.the_probe).positions_px[1], (0.0, 4.0), rtol=1e-6)
+    assert main(["prepare", str(path), str(out), *flags, "--step-m", "5e-10"]) == 0
+    assert "positions as given, instead of those of the file" in capsys.readouterr().out
+    scan = read_scan(out, probe=samples.the_probe)
+    np.testing.assert_allclose(scan.positions_px[1], (0.0, 5.0), rtol=1e-6)
+    assert "step_evidence" not in scan.metadata.extra
+
+
 def _probe() -> np.ndarray[tuple[int, ...], np.dtype[np.complex64]]:
     return np.pad(samples.experiment().probe[0], 56).astype(np.complex64)
 

@@ -38,3 +38,14 @@ def eagerly() -> Iterator[None]:
     tf.config.run_functions_eagerly(run_eagerly=True)
     yield
     tf.config.run_functions_eagerly(run_eagerly=False)
+
+
+@pytest.fixture
+def in_graphs() -> Iterator[None]:
+    """Graphs, whatever the tests before this one wanted."""
+    import tensorflow as tf  # noqa: PLC0415 - it may be missing
+
+    before = tf.config.functions_run_eagerly()
+    tf.config.run_functions_eagerly(run_eagerly=False)
+    yield
+    tf.config.run_functions_eagerly(run_eagerly=before)

@@ -46,6 +46,30 @@ def test_a_run_is_taken_up_where_it_stopped(tmp_path: Path, optimizer: str) -> N
         np.testing.assert_array_equal(rest.generator.weights[name], value)
 
 
+@pytest.mark.usefixtures("in_graphs")
+def test_a_run_in_graphs_is_taken_up_where_it_stopped(tmp_path: Path) -> None:
+    """As without graphs, bit for bit: what is traced anew starts from what the checkpoint holds."""
+    # Batches of one shape and nothing held out: each run traces one step and no more.
+    settings: dict[str, object] = {
+        "epochs": 2,
+        "n_groups": 2,
+        "gridsize": 1,
+        "batch_size": 1,
+        "validation_fraction": 0.0,
+    }
+    kept = {"enable_checkpointing": True, "checkpoint_save_top_k": -1}
+    whole = tensorflow_backend.train(minute_payload(tmp_path, settings, **kept), small_scan())
+    (half,) = (tmp_path / "checkpoints").glob("epoch=0-*")
+
+    rest = tensorflow_backend.train(minute_payload(tmp_path / "rest", settings, resume=half), small_scan())
+
+    assert [row.epoch for row in rest.history] == [0, 1]
+    assert rest.history[1].train != rest.history[0].train
+    assert (rest.history, rest.step_losses, rest.selection) == (whole.history, whole.step_losses, whole.selection)
+    for name, value in whole.generator.weights.items():
+        np.testing.assert_array_equal(rest.generator.weights[name], value)
+
+
 def test_plateaus_and_patience_go_on(tmp_path: Path) -> None:
     """As if there had been no stop: a loss that does not fall lowers the rate, and ends the run, when it would have."""
     settings: dict[str, object] = {

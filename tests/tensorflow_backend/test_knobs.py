@@ -17,6 +17,7 @@ from ptycho_adapters.tensorflow_backend.generators.cnn import Cnn
 from ptycho_adapters.tensorflow_backend.generators.unrolled import Unrolled
 from ptycho_adapters.tensorflow_backend.physics import optics
 from ptycho_adapters.tensorflow_backend.training.start import starting_generator
+from ptycho_adapters.tensorflow_backend.whole_scan import patterns_at_once
 from ptycho_core.config import DataConfig, PyTorchExecutionConfig, TorchInferenceConfig
 from ptycho_core.errors import ConfigError, DependencyError, ScanError
 from tensorflow_sample import AS_GIVEN, quietly, tiny_scan
@@ -263,7 +264,8 @@ def test_batches_have_the_size_asked_for(
         runs.append(reconstructed(model, {"probe_source": "scan"}, how=how))
         seen.append(sizes[: sizes.index(min(sizes)) + 1])
 
-    assert seen == [[8, 8, 8, 8, 4], [5] * 7 + [1], [36]]
+    assert seen == [[36], [5] * 7 + [1], [36]]
+    assert [patterns_at_once(size) for size in (16, 64, 128, 256)] == [48, 48, 12, 8]
     for run in runs[1:]:
         np.testing.assert_allclose(run.object, runs[0].object, atol=1e-5)
 

@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -112,6 +113,24 @@ def test_the_weights_in_the_package_answer_without_a_training(
         _judge(product.reconstruct_local(algorithm=algorithm, block=True).get_product())
 
     assert any("weights in the package" in each.getMessage() for each in caplog.records if each.name == library)
+
+
+@pytest.mark.skipif(
+    find_spec("tensorflow") is None,
+    reason="TensorFlow is not beside the client: pip install 'ptycho-core[tensorflow-cpu]'",
+)
+def test_tensorflow_answers_where_it_is_installed(
+    folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The weights in the package, through the client's library of that name, in a process that the client starts."""
+    model = tmp_path / "model.zip"
+    write_shipped_model(model)
+    with caplog.at_level(logging.INFO), inside.client(folder) as (core, product):
+        core.processing_core.processing_api.load_model_from_file(model, algorithm="ptychopinn_pinn")
+        _judge(product.reconstruct_local(algorithm="ptychopinn_pinn", block=True).get_product())
+
+    said = [each.getMessage() for each in caplog.records if each.name == "ptychopinn"]
+    assert any("tensorflow backend" in text for text in said), said
 
 
 def test_the_example_makes_a_product_of_a_scan_file(tmp_path: Path) -> None:

@@ -30,6 +30,7 @@ NUMBERS: Mapping[str, str] = MappingProxyType(
 )
 RASTER_HELP = "rows and columns of a scan row by row, for --step-m, where the file does not say them"
 STEP_HELP = "way from row to row and from column to column of a raster; one number for both [m]"
+TURN_HELP = "turn of the positions from x towards y, instead of the one that the file states; 0 turns nothing [rad]"
 _WAVES = ("energy_ev", "wavelength_m", "voltage_v")
 _PIXELS = "px"
 
@@ -45,6 +46,7 @@ def add_experiment_options(parser: argparse._ActionsContainer) -> None:
     )
     parser.add_argument("--raster", metavar="ROWS,COLUMNS", help=RASTER_HELP)
     parser.add_argument("--step-m", metavar="Y,X", help=STEP_HELP)
+    parser.add_argument("--positions-turn-rad", metavar="NUMBER", help=TURN_HELP)
     for name, text in NUMBERS.items():
         parser.add_argument(kebab(name), metavar="NUMBER", help=text)
 
@@ -74,6 +76,7 @@ def read_stated(typed: Mapping[str, object]) -> Stated:
         distance_m=numbers.get("distance_m"),
         detector_pixel_m=numbers.get("detector_pixel_m"),
         pixel_m=numbers.get("pixel_m"),
+        positions_turn_rad=_turn_rad(typed.get("positions_turn_rad")),
     )
     return stated if typed.get("positions") is None else _with_positions(stated, typed)
 
@@ -107,6 +110,18 @@ def read_step(typed: object) -> tuple[float, float] | None:
     if len(steps) not in (1, 2) or not all(math.isfinite(step) and step for step in steps):
         raise UsageError(f"--step-m: expected one or two numbers in metres, found {typed}")
     return steps[0], steps[-1]
+
+
+def _turn_rad(typed: object) -> float | None:
+    if typed is None:
+        return None
+    try:
+        value = float(str(typed))
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise UsageError(f"--positions-turn-rad: expected a finite number of radians, found {typed}")
+    return value
 
 
 def _number(name: str, typed: object) -> float:

@@ -184,7 +184,7 @@ def _incomplete_sheet(path: Path, evidence: Evidence, error: ScanFileError) -> t
         kind="incomplete scan",
         title=title_of(evidence),
         facts=described.facts,
-        missing=tuple(map(str, error.problems)),
+        missing=tuple(map(str, (*described.refused, *error.problems))),
         command=described.command,
     )
     return sheet, described

@@ -46,7 +46,10 @@ WORDS: Mapping[str, tuple[str, str]] = MappingProxyType(
         "bin": ("side of the blocks of pixels that are summed into one", "px"),
         "size": ("side of the patterns at the end; by default the largest even one without padding", "px"),
         "positions_scale": ("factor on the positions", ""),
-        "positions_turn_rad": ("turn of the positions from x towards y", "rad"),
+        "positions_turn_rad": (
+            "turn of the positions from x towards y, instead of the one that their file states",
+            "rad",
+        ),
         "positions_flip": ("axes of the positions that run the other way: rows is y, columns is x", ""),
         "positions_transpose": ("exchange the axes of the positions", ""),
         "energy_ev": ("photon energy, instead of what the file says, as all that follow", "eV"),

@@ -6,6 +6,8 @@ import attrs
 import numpy as np
 import numpy.typing as npt
 
+from ptycho_core.measurement.preparation.positions import ScanTurn
+
 Real = npt.NDArray[np.float64]
 
 
@@ -22,6 +24,7 @@ class Stated:
         distance_m: from object to detector.
         detector_pixel_m: side of a detector pixel.
         pixel_m: object pixel.
+        positions_turn_rad: turn of the positions from x towards y, instead of the one that the file states.
     """
 
     positions: Real | None = None
@@ -32,6 +35,7 @@ class Stated:
     distance_m: float | None = None
     detector_pixel_m: float | None = None
     pixel_m: float | None = None
+    positions_turn_rad: float | None = None
 
     @property
     def names(self) -> list[str]:
@@ -42,6 +46,12 @@ class Stated:
     def places_frames(self) -> bool:
         """Whether positions were said, one way or the other."""
         return self.positions is not None or self.positions_px is not None or self.step_m is not None
+
+    def turn_of(self, of_file: ScanTurn | None) -> ScanTurn | None:
+        """Settle the turn: what was said, then the file's, which is about its raster and not about a table."""
+        if self.positions_turn_rad is not None:
+            return ScanTurn(rad=self.positions_turn_rad)
+        return of_file if self.positions is None and self.positions_px is None else None
 
     def of_other_scan(self) -> Stated:
         """Give what holds for a second scan of the same experiment, too: everything but the positions."""

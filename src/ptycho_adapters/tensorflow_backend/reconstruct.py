@@ -13,9 +13,11 @@ from ptycho_adapters.common.findings import beam_moved, poor_fit
 from ptycho_adapters.tensorflow_backend.execution import device_of, prepare_process
 from ptycho_adapters.tensorflow_backend.memory import check_reconstruction, check_residency
 from ptycho_adapters.tensorflow_backend.patterns import Patterns, beam_energy
-from ptycho_adapters.tensorflow_backend.whole_scan import BATCH, PassRunner, WholeScan
+from ptycho_adapters.tensorflow_backend.whole_scan import PassRunner, WholeScan, patterns_at_once
 from ptycho_core.config import DataConfig, PyTorchExecutionConfig, TorchInferenceConfig
-from ptycho_core.errors import Problem, ScanError
+from ptycho_core.config.backend_limits import beyond_records
+from ptycho_core.config.table import INFERENCE
+from ptycho_core.errors import ConfigError, Problem, ScanError, raise_if_any
 from ptycho_core.results.reconstruction import Reconstruction
 
 if TYPE_CHECKING:
@@ -51,17 +53,18 @@ def reconstruct(
         The object on a canvas that covers every patch.
 
     Raises:
+        ConfigError: a setting is other than its default, and this backend does not honour it.
         ScanError: the scan's patterns are not of the model's size.
         DependencyError: the device is not available.
         MemoryShortageError: it does not fit into the memory that is free.
     """
     execution, settings = execution_config or PyTorchExecutionConfig(), inference_config or TorchInferenceConfig()
     clock = [time.perf_counter()]
-    _check(model, scan)
+    _check(model, scan, settings, execution)
     prepare_process(execution)
     chosen = chosen_patterns(scan, settings, None if data_config is None else data_config.subsample_seed)
     check_residency(scan, len(chosen))
-    check_reconstruction(model.generator, scan, chosen, execution, batch_size=_batch_size(execution, settings))
+    check_reconstruction(model.generator, scan, chosen, execution, batch_size=_batch_size(scan, execution, settings))
     with device_of(execution):
         run, taken = _first_pass(model, scan, chosen, execution, settings)
         clock.append(time.perf_counter())
@@ -73,7 +76,9 @@ def reconstruct(
     return attrs.evolve(result, seconds=dict(zip(_STAGES, np.diff(clock).tolist(), strict=True)))
 
 
-def _check(model: TrainedModel, scan: Scan) -> None:
+def _check(model: TrainedModel, scan: Scan, settings: TorchInferenceConfig, execution: PyTorchExecutionConfig) -> None:
+    # Nothing in the third record, which says how large the data are, is beyond any backend.
+    raise_if_any(ConfigError, "reconstruction", beyond_records("tensorflow", (settings, execution), INFERENCE))
     size = model.payload.pt_data_config.N
     if size != scan.N:
         problem = Problem(path="scan.patterns", expected=f"{size} px, as the model was trained", found=f"{scan.N} px")
@@ -96,7 +101,7 @@ def _first_pass(
         patterns=patterns,
         probe=probes[0].probe,
         indices=chosen,
-        batch_size=_batch_size(execution, settings),
+        batch_size=_batch_size(scan, execution, settings),
         uniform=settings.patch_weighting == "uniform",
         shown=execution.enable_progress_bar,
     )
@@ -104,8 +109,8 @@ def _first_pass(
     return with_background(attrs.evolve(start, probe=taken.probe), settings.background_counts or 0.0), taken
 
 
-def _batch_size(execution: PyTorchExecutionConfig, settings: TorchInferenceConfig) -> int:
-    return execution.inference_batch_size or settings.batch_size or BATCH
+def _batch_size(scan: Scan, execution: PyTorchExecutionConfig, settings: TorchInferenceConfig) -> int:
+    return execution.inference_batch_size or settings.batch_size or patterns_at_once(scan.N)
 
 
 def _deviance(start: WholeScan, candidate: CandidateProbe) -> float:

@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 
     from ptycho_adapters.tensorflow_backend.generators.layers import Weights
 
-BATCH = 8
-"""Patterns whose fields stay in a processor's cache."""
+_FEWEST, _MOST = 8, 48
+_PIXELS_AT_ONCE = 48 * 64**2  # more calls cost more than they compute, and more pixels leave a processor's cache
 _KEPT_BYTES = 2**30  # views up to this much are made once, not anew for each step
 _LIT = 1e-3  # of a probe's peak intensity: darker pixels have no say in an even average
 
@@ -43,6 +43,11 @@ class Passed:
 
     object: NDArray[np.complex64]
     coverage: NDArray[np.float32]
+
+
+def patterns_at_once(size_px: int) -> int:
+    """Give how many patterns of a side are gone through together where nobody says: `benchmarks/backends.py`."""
+    return min(_MOST, max(_FEWEST, _PIXELS_AT_ONCE // size_px**2))
 
 
 class PassRunner:
@@ -128,9 +133,10 @@ class WholeScan:
         weights = generator.tensors()
         for step in counted(generator.n_steps, "network and stitching", shown=self.shown):
             own = generator.weights_of(step, weights)
+            used = own if generator.weighs_patterns else {}
             total, flat = tf.zeros([1, self.canvas.pixels], tf.complex64), tf.reshape(draft.object, [1, -1])
             for view in self._views():
-                total = self.runner.contribute(own, attrs.astuple(view, recurse=False), flat, total)
+                total = self.runner.contribute(used, attrs.astuple(view, recurse=False), flat, total)
             object_, memory = self.runner.combine(own, total, attrs.astuple(draft, recurse=False))
             draft = Draft(object=object_, weight=draft.weight, memory=memory)
         return Passed(object=draft.object[0].numpy(), coverage=tf.reshape(lit, shape)[0].numpy())

@@ -13,12 +13,14 @@ from typing import TYPE_CHECKING, Literal, cast
 import attrs
 
 from ptycho_core.config.overrides import Layer, Resolution, Settings
+from ptycho_core.config.table import read_record
 from ptycho_core.config.types import shown
 from ptycho_core.errors import Problem
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
+    from ptycho_core.config.record import Record
     from ptycho_core.config.shared import Backend
     from ptycho_core.config.table import Table
 
@@ -132,6 +134,28 @@ def beyond_backend(resolution: Resolution, table: Table) -> Iterator[Problem]:
             fix = f"backend {backend} cannot honour it: {limit.why}; backend {_other(backend)} can"
             path = f"{resolution.provenance[key]}.{key}"
             yield Problem(path=path, expected=limit.expected, found=shown(value), fix=fix)
+
+
+def beyond_records(
+    backend: Backend, records: Iterable[Record], table: Table, provenance: Mapping[str, Layer] | None = None
+) -> Iterator[Problem]:
+    """Yield the settings of records whose value a backend does not honour, with the reason.
+
+    Args:
+        backend: the backend.
+        records: what a run was called with.
+        table: the settings of its kind of run; those that it does not read are left out.
+        provenance: where the settings come from; without it whatever is a setting's default is one that nobody chose.
+    """
+    given = {key: (type(record).__name__, value) for record in records for key, value in read_record(record)[0].items()}
+    for key, limit in LIMITS[backend].items():
+        if key not in given or key not in table or not table.reads(table[key]):
+            continue
+        name, value = given[key]
+        nobody_s = value == table[key].default if provenance is None else provenance[key].default
+        if not nobody_s and not limit.honours(value):
+            fix = f"backend {backend} cannot honour it: {limit.why}; backend {_other(backend)} can"
+            yield Problem(path=f"{name}.{key}", expected=limit.expected, found=shown(value), fix=fix)
 
 
 def _other(backend: Backend | None) -> Literal["tensorflow", "pytorch"]:

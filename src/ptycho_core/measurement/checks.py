@@ -77,9 +77,21 @@ def _pattern_problems(parts: ScanParts, largest: float) -> Iterator[Problem]:
         yield Problem(path="patterns", expected=expected, found=describe(patterns), fix=_fix_of_shape(patterns.shape))
     if patterns.dtype not in PATTERN_DTYPES:
         expected = "real numbers (uint16, uint32, float32 or float64)"
-        yield Problem(path="patterns", expected=expected, found=str(patterns.dtype))
+        yield Problem(
+            path="patterns", expected=expected, found=str(patterns.dtype), fix=_fix_of_kind(patterns.dtype.kind)
+        )
     elif patterns.size:
         yield from _value_problems(parts, cast("_Real", patterns), largest)
+
+
+def _fix_of_kind(kind: str) -> str:
+    """Say what to do about patterns that are no real numbers, by NumPy's letter for what they are."""
+    text = "text is no measurement: save the patterns as numbers"
+    fixes = {
+        "b": "ptycho prepare IN OUT.npz takes true and false for counts",
+        "c": "of waves at the detector, intensities are the squares of their magnitudes: abs(patterns) ** 2",
+    }
+    return fixes.get(kind, text if kind in "US" else "")
 
 
 def _fix_of_shape(shape: tuple[int, ...]) -> str:

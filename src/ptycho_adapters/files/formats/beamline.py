@@ -12,7 +12,7 @@ from ptycho_adapters.files.evidence.bad_pixels import clear_bad_pixels
 from ptycho_adapters.files.evidence.centre import BeamPlace, find_beam
 from ptycho_adapters.files.evidence.detector import check_detector, with_check_as_fix
 from ptycho_adapters.files.evidence.domain import holds_whole_squares
-from ptycho_adapters.files.formats.beamline_parts import FLAGS, BeamlineParts, as_stated
+from ptycho_adapters.files.formats.beamline_parts import FLAGS, BeamlineParts, as_stated, with_turn
 from ptycho_adapters.files.in_place import as_unsigned, sealed, unsealed
 from ptycho_adapters.files.reading import (
     MISSING_PROBE,
@@ -72,7 +72,7 @@ def scan_of(parts: BeamlineParts, path: Path, request: ReadRequest) -> Scan:
     as_stated(parts, request.stated)
     _clear_bad_pixels(parts, full_scale)
     pixel_m = _pixel_m(parts, parts.patterns)
-    positions = _positions_px(parts, pixel_m)
+    positions = _placed(parts, pixel_m, request)
     domain = _domain(parts, request)
     positions = _check_detector(parts, positions, domain, request, full_scale)
     patterns = _taken(parts, request.detector_check)
@@ -192,6 +192,12 @@ def _pixel_m(parts: BeamlineParts, patterns: AnyArray | None) -> float | None:
     except ScanError as error:
         parts.problems.extend(error.problems)
         return None
+
+
+def _placed(parts: BeamlineParts, pixel_m: float | None, request: ReadRequest) -> npt.NDArray[np.float64] | None:
+    """Give positions in object pixels, turned as was said or as the file states."""
+    positions = _positions_px(parts, pixel_m)
+    return None if positions is None else with_turn(positions, parts.turn, request.stated, parts.notes)
 
 
 def _positions_px(parts: BeamlineParts, pixel_m: float | None) -> npt.NDArray[np.float64] | None:

@@ -12,7 +12,10 @@ import numpy.typing as npt
 from ptycho_adapters.files.stated import Stated, raster_positions
 from ptycho_core.any_array import AnyArray
 from ptycho_core.errors import Problem
+from ptycho_core.measurement.preparation.positions import ScanTurn
 from ptycho_core.measurement.scan import MeasurementDomain, ScanMetadata
+
+Real = npt.NDArray[np.float64]
 
 FLAGS: Mapping[str, str] = MappingProxyType(
     {
@@ -73,6 +76,7 @@ class BeamlineParts:
         positions_m: (n, 2), (y, x) of the beam on the object.
         positions_px: the same in object pixels, where they were said so instead.
         raster: (rows, columns) of a scan row by row.
+        turn: how the axes of the scan lie on the detector, where the file says so.
         probe: (modes, N, N), if any.
         bad_pixels: (N, N) bool, True where bad, if any.
         geometry: lengths.
@@ -86,6 +90,7 @@ class BeamlineParts:
     positions_m: AnyArray | None = None
     positions_px: npt.NDArray[np.float64] | None = None
     raster: tuple[int, int] | None = None
+    turn: ScanTurn | None = None
     probe: AnyArray | None = None
     bad_pixels: AnyArray | None = None
     geometry: Geometry = attrs.field(factory=Geometry)
@@ -115,6 +120,27 @@ def as_stated(parts: BeamlineParts, stated: Stated) -> None:
     elif stated.step_m is not None:
         fix = "give --raster ROWS,COLUMNS"
         parts.problems.append(Problem(path="raster", expected="rows and columns", found="none in the file", fix=fix))
+    if stated.positions_turn_rad is not None and parts.own is not None and parts.own.object is not None:
+        expected, fix = "no turn: the file says where they are on its object", "leave out --positions-turn-rad"
+        parts.problems.append(Problem(path="positions", expected=expected, found="one", fix=fix))
     if stated.names:
-        said = ", ".join(name.removesuffix("_m").replace("_", " ") for name in stated.names)
+        said = ", ".join(name.removesuffix("_m").removesuffix("_rad").replace("_", " ") for name in stated.names)
         parts.notes["stated_evidence"] = f"given by the caller: {said}"
+
+
+def with_turn(positions: Real, turn: ScanTurn | None, stated: Stated, notes: dict[str, str]) -> Real:
+    """Turn positions as was said, else as their file states, and note it.
+
+    Args:
+        positions: (n, 2), (y, x), in any unit.
+        turn: what the file states.
+        stated: what was said.
+        notes: where it is noted, under `rotation_evidence`.
+    """
+    settled = stated.turn_of(turn)
+    if settled is None:
+        notes |= {} if turn is None else {"rotation_evidence": f"not {turn}, as the file states: they are given"}
+        return positions
+    whose = "the file states; --positions-turn-rad gives another" if stated.positions_turn_rad is None else "given"
+    notes["rotation_evidence"] = f"{settled}, as {whose}"
+    return settled.of(positions)

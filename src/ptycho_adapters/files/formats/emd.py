@@ -3,8 +3,9 @@
 A dataset (rows, columns, H, W) has a vector for each axis beside it, `dim0` to `dim3` or, in older versions, `dim1` to
 `dim4`: two numbers or one for each place, with a `units` attribute. py4DSTEM may state the same as `R_pixel_size` and
 `Q_pixel_size` in a group `calibration`. Positions are those of the beam, along rows and columns of the frames; the
-object pixel is 1 / (N Δq), or λ / (N Δθ) where the detector is calibrated in angles. No version has a place for the
-energy that all programs fill: `--voltage-v` gives it.
+object pixel is 1 / (N Δq), or λ / (N Δθ) where the detector is calibrated in angles. Where py4DSTEM states how the scan
+is turned against the detector, they are turned. No version has a place for the energy that all programs fill:
+`--voltage-v` gives it.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from ptycho_adapters.files.stacks.hdf5 import hdf5_stack
 from ptycho_adapters.files.stated import Real, raster_positions
 from ptycho_core.errors import Problem, ScanError
 from ptycho_core.measurement.geometry import object_pixel_m, wavelength_from_voltage
+from ptycho_core.measurement.preparation.positions import ScanTurn
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -107,7 +109,7 @@ def read_emd_parts(path: Path, stack: FrameStack, request: ReadRequest) -> Beaml
         )
         if not request.stated.places_frames:
             parts.positions_m = _positions_m(across, stack, file.problems)
-        _note_turn(file, stack.key, parts.notes)
+        parts.turn = _turn(file, stack.key)
         parts.problems.extend(file.problems)
     return parts
 
@@ -187,15 +189,24 @@ def _groups(key: str, name: str) -> Sequence[str]:
 
 def _said(file: Collector, group: str, name: str) -> float | None:
     """Read a number above zero that is a dataset or an attribute; None where there is none."""
+    value = _real(file, group, name)
+    return value if value is not None and value > 0.0 else None
+
+
+def _real(file: Collector, group: str, name: str) -> float | None:
+    """Read a finite number, or true for 1, that is a dataset or an attribute; None where there is none."""
     node = find_node(file.file, group)
     if node is None or isinstance(node, Problem):
         return None
     value: float | Problem | None = read_number(node, name)
-    if value is None and file.kind(f"{group}/{name}") in {"i", "u", "f"}:
-        before = len(file.problems)
-        value = file.number(f"{group}/{name}")
-        del file.problems[before:]
-    return value if isinstance(value, float) and 0.0 < value < np.inf else None
+    key, before = f"{group}/{name}", len(file.problems)
+    if value is None and file.kind(key) == "b":
+        flag = file.array(key, "a flag")
+        value = None if flag is None or flag.size != 1 else float(flag.astype(np.float64).ravel()[0])
+    elif value is None and file.kind(key) in {"i", "u", "f"}:
+        value = file.number(key)
+    del file.problems[before:]
+    return value if isinstance(value, float) and np.isfinite(value) else None
 
 
 def _words(file: Collector, group: str, name: str) -> str | None:
@@ -262,12 +273,17 @@ def _positions_m(across: Sequence[_Step | None], stack: FrameStack, problems: li
     return raster_positions(stack.raster, (steps[0], steps[1]))
 
 
-def _note_turn(file: Collector, key: str, notes: dict[str, str]) -> None:
+def _turn(file: Collector, key: str) -> ScanTurn | None:
+    """Read how the scan lies on the detector; None where py4DSTEM says nothing about it.
+
+    py4DSTEM brings vectors of the detector, (row, column), to those of the scan by exchanging the two where `QR_flip`
+    is set, and then turning them by `QR_rotation` from row towards column. Positions are brought the other way.
+    """
     for group in _groups(key, "calibration"):
-        turn = _said(file, group, "QR_rotation")
-        if turn is not None:
-            notes["rotation_evidence"] = (
-                f"the file states a turn of {turn:g} rad between scan and detector, which is not applied: "
-                "ptycho prepare --positions-turn-rad"
-            )
-            return
+        rad, degrees = _real(file, group, "QR_rotation"), _real(file, group, "QR_rotation_degrees")
+        exchanged = bool(_real(file, group, "QR_flip"))
+        if rad is None and degrees is not None:
+            rad = float(np.radians(degrees))
+        if rad or exchanged:
+            return ScanTurn(rad=rad or 0.0, exchanged=exchanged)
+    return None

@@ -51,8 +51,13 @@ def open_h5(path: Path) -> h5py.File | Problem:
         return damaged("file", error, "a complete HDF5 file")
 
 
-def list_arrays(file: h5py.File) -> tuple[dict[str, ArrayFacts], list[Problem]]:
-    """List the datasets of numbers by path, soft links within the file included, and what could not be looked at."""
+def list_arrays(file: h5py.File, kinds: str = _NUMERIC_KINDS) -> tuple[dict[str, ArrayFacts], list[Problem]]:
+    """List the datasets of numbers by path, soft links within the file included, and what could not be looked at.
+
+    Args:
+        file: the file.
+        kinds: NumPy's letters of what is listed.
+    """
     found: dict[str, ArrayFacts] = {}
     problems: list[Problem] = []
     queue: list[tuple[str, h5py.Group, int]] = [("", file, 0)]
@@ -64,7 +69,7 @@ def list_arrays(file: h5py.File) -> tuple[dict[str, ArrayFacts], list[Problem]]:
             if n_nodes > _MOST_NODES:
                 problems.append(Problem(path="file", expected=f"at most {_MOST_NODES} objects", found="more"))
                 return found, problems
-            facts = array_facts(node)
+            facts = array_facts(node, kinds)
             if facts is not None:
                 found[name] = facts
             elif is_group(node) and level < _MOST_LEVELS:
@@ -153,8 +158,8 @@ def is_group(node: Node) -> bool:
     return isinstance(node, h5py.Group)
 
 
-def array_facts(node: Node) -> ArrayFacts | None:
-    """Give shape and dtype of a dataset of numbers, None for anything else."""
+def array_facts(node: Node, kinds: str = _NUMERIC_KINDS) -> ArrayFacts | None:
+    """Give shape and dtype of a dataset of numbers, or of other kinds; None for anything else."""
     if is_group(node):
         return None
     try:
@@ -162,7 +167,7 @@ def array_facts(node: Node) -> ArrayFacts | None:
     except DAMAGE:
         # A type that NumPy has no equal of.
         return None
-    return None if shape is None or dtype.kind not in _NUMERIC_KINDS else ArrayFacts(shape=tuple(shape), dtype=dtype)
+    return None if shape is None or dtype.kind not in kinds else ArrayFacts(shape=tuple(shape), dtype=dtype)
 
 
 def damaged(path: str, error: BaseException, expected: str) -> Problem:

@@ -11,9 +11,10 @@ import numpy as np
 import numpy.typing as npt
 
 from ptycho_adapters.files.raw.frames import RawFrames, raw_frames
+from ptycho_adapters.files.raw.number_formats import NumberFormatError, in_words
 from ptycho_adapters.files.raw.own_parts import OwnParts, own_parts
 from ptycho_core.config.frame_sides import LARGEST_PX, SMALLEST_PX
-from ptycho_core.errors import ScanError, ScanFileError
+from ptycho_core.errors import Problem, ScanError, ScanFileError
 from ptycho_core.measurement.beam import BeamCentre, find_beam_centre
 from ptycho_core.measurement.geometry import object_pixel_m
 
@@ -35,12 +36,14 @@ class Description:
         command: what makes a scan of it, with what has to be filled in in capitals; None where the file has no frames.
         mean: (H, W) mean of some frames; None where there are none that can be read.
         beam: where the direct beam is in it; None where there is no light.
+        refused: why the frames that are there are not taken.
     """
 
     facts: Mapping[str, Mapping[str, object]]
     command: str | None
     mean: npt.NDArray[np.float64] | None = None
     beam: BeamCentre | None = None
+    refused: tuple[Problem, ...] = ()
 
 
 def describe_file(evidence: Evidence) -> Description:
@@ -55,6 +58,9 @@ def describe_file(evidence: Evidence) -> Description:
     arrays = {name: f"{facts.shape} of {facts.dtype}" for name, facts in list(evidence.arrays.items())[:_LISTED]}
     try:
         source = raw_frames(evidence.path)
+    except NumberFormatError as error:
+        shown = arrays or {evidence.path.name: error.problems[0].found}
+        return Description(facts={"arrays": shown}, command=None, refused=error.problems)
     except ScanFileError:
         if not arrays:
             raise
@@ -81,7 +87,7 @@ def _frames(
         "in": source.key or source.path.name,
         "number": number,
         "size_px": [height, width],
-        "number_format": str(source.dtype),
+        "number_format": in_words(source.dtype),
         "raster": None if source.raster is None else list(source.raster),
         "dark_frames": own.dark is not None,
         "bad_pixels": None if own.bad is None else int(np.count_nonzero(own.bad)),

@@ -12,22 +12,25 @@ import numpy.typing as npt
 from ptycho_adapters.files.evidence.recognition import gather_evidence
 from ptycho_adapters.files.formats.every_measured import measured_format
 from ptycho_adapters.files.formats.ptyd import is_ptyd, ptyd_stack
+from ptycho_adapters.files.hdf5.nodes import list_arrays, open_h5
 from ptycho_adapters.files.npz.members import DAMAGE as NPZ_DAMAGE
 from ptycho_adapters.files.npz.members import member_keys, open_archive, read_pieces
-from ptycho_adapters.files.reading import Container
+from ptycho_adapters.files.raw.number_formats import COMPLEX, REAL, TEXT, TRUTH, with_counts
+from ptycho_adapters.files.reading import ArrayFacts, Container
 from ptycho_adapters.files.stacks.hdf5 import hdf5_series, hdf5_stack, numbered_series
 from ptycho_adapters.files.stacks.stack import Chosen, FrameStack, Pieces, stack_facts
 from ptycho_core.errors import Problem, ScanFileError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
-    from ptycho_adapters.files.reading import ArrayFacts, Evidence
+    from ptycho_adapters.files.reading import Evidence
     from ptycho_core.any_array import AnyArray
 
 _KNOWN = ("entry_1/data_1/data", "entry_1/instrument_1/detector_1/data", "diff3d", "diffraction", "dp", "patterns")
 _NUMPY_START = b"\x93NUMPY"
 _BYTES_AT_ONCE = 1 << 25
+_OTHER_WAVES = ("probe", "object", "illumination")
 
 
 @attrs.frozen(kw_only=True, eq=False)
@@ -38,7 +41,7 @@ class RawFrames:
         path: the file.
         key: where in the file.
         shape: (n, H, W); a raster (ny, nx, H, W) is gone through row by row.
-        dtype: number format.
+        dtype: number format in the file; true and false are given as 1 and 0, uint8.
         raster: (ny, nx) where the file has the frames in rows and columns.
         read: gives all frames in order, some at a time, (m, H, W) each; anew at every call.
         at: gives the frames of these numbers alone, (m, H, W); None where the file can only be gone through.
@@ -82,34 +85,9 @@ def raw_frames(path: Path, key: str | None = None) -> RawFrames:
     Raises:
         FileNotFoundError: there is no such file.
         ScanFileError: the file cannot be read, or holds no stack of frames.
+        NumberFormatError: it holds one of complex numbers or of text.
     """
-    evidence = gather_evidence(path)
-    if (
-        evidence.head.startswith(_NUMPY_START[: len(evidence.head)])
-        and evidence.container is Container.OTHER
-        and evidence.head
-    ):
-        return _of_npy(path)
-    measured = measured_format(evidence) if key is None else None
-    stack = None if measured is None else measured.stack(evidence)
-    if stack is not None:
-        return _of_stack(path, stack)
-    chunks = ptyd_stack(evidence) if key is None and is_ptyd(evidence) else None
-    if chunks is not None:
-        return _of_stack(path, chunks)
-    series = numbered_series(evidence) if key is None else ()
-    if series:
-        return _of_stack(path, hdf5_series(path, {name: evidence.arrays[name] for name in series}))
-    name = _chosen(evidence, key)
-    facts = evidence.arrays[name]
-    if evidence.container is Container.HDF5:
-        return _of_stack(path, hdf5_stack(path, name, facts))
-    of_stack, raster = stack_facts(facts)
-    return _of_stack(path, FrameStack(key=name, facts=of_stack, raster=raster, read=_of_npz(path, name, facts)))
-
-
-def _of_stack(path: Path, stack: FrameStack) -> RawFrames:
-    """Take frames as the reader of their format finds them."""
+    stack = with_counts(path, _stack(gather_evidence(path), key))
     n_frames, height, width = stack.facts.shape
     return RawFrames(
         path=path,
@@ -122,23 +100,69 @@ def _of_stack(path: Path, stack: FrameStack) -> RawFrames:
     )
 
 
-def _chosen(evidence: Evidence, key: str | None) -> str:
-    stacks = {
-        name: facts
-        for name, facts in evidence.arrays.items()
-        if len(facts.shape) in (3, 4) and facts.nbytes and facts.dtype.kind in "iuf"
-    }
-    if key is not None and key.strip("/") in stacks:
-        return key.strip("/")
-    if key is None and stacks:
-        known = next((name for name in _KNOWN if name in stacks), None)
-        return known or max(stacks, key=lambda name: stacks[name].nbytes)
+def _stack(evidence: Evidence, key: str | None) -> FrameStack:
+    """Find the frames as the reader of their format does, whatever they are made of."""
+    path = evidence.path
+    if (
+        evidence.head.startswith(_NUMPY_START[: len(evidence.head)])
+        and evidence.container is Container.OTHER
+        and evidence.head
+    ):
+        return _of_npy(path)
+    measured = measured_format(evidence) if key is None else None
+    stack = None if measured is None else measured.stack(evidence)
+    if stack is not None:
+        return stack
+    chunks = ptyd_stack(evidence) if key is None and is_ptyd(evidence) else None
+    if chunks is not None:
+        return chunks
+    series = numbered_series(evidence) if key is None else ()
+    if series:
+        return hdf5_series(path, {name: evidence.arrays[name] for name in series})
+    name, facts = _chosen(evidence, key)
+    if evidence.container is Container.HDF5:
+        return hdf5_stack(path, name, facts)
+    of_stack, raster = stack_facts(facts)
+    return FrameStack(key=name, facts=of_stack, raster=raster, read=_of_npz(path, name, facts))
+
+
+def _chosen(evidence: Evidence, key: str | None) -> tuple[str, ArrayFacts]:
+    """Choose the array: the one that is named, else of real numbers, else of true and false, else to be refused."""
+    arrays = {**_texts(evidence), **evidence.arrays}
+    stacks = {name: facts for name, facts in arrays.items() if len(facts.shape) in (3, 4) and facts.nbytes}
+    name = _largest(stacks) if key is None else key.strip("/")
+    if name in stacks:
+        return name, stacks[name]
     found = ", ".join(f"{name} {facts.shape}" for name, facts in list(evidence.arrays.items())[:12]) or "none"
     expected = "a stack of frames (n, H, W) of real numbers" if key is None else f"a stack of frames under {key}"
     fix = "name it with --frames" if key is None else ""
     raise ScanFileError(
         str(evidence.path), [*evidence.problems, Problem(path="frames", expected=expected, found=found, fix=fix)]
     )
+
+
+def _largest(stacks: Mapping[str, ArrayFacts]) -> str:
+    """Name a known or the largest stack of the first kind that there is; nothing where there is none."""
+    for kinds in (REAL, TRUTH, COMPLEX + TEXT):
+        alike = {name: facts.nbytes for name, facts in stacks.items() if facts.dtype.kind in kinds}
+        if COMPLEX in kinds:
+            alike = {
+                name: size for name, size in alike.items() if not any(word in name.lower() for word in _OTHER_WAVES)
+            }
+        if alike:
+            return next((name for name in _KNOWN if name in alike), max(alike, key=alike.__getitem__))
+    return ""
+
+
+def _texts(evidence: Evidence) -> dict[str, ArrayFacts]:
+    """List datasets of text, which are no evidence of any format."""
+    if evidence.container is not Container.HDF5:
+        return {}
+    file = open_h5(evidence.path)
+    if isinstance(file, Problem):
+        return {}
+    with file:
+        return list_arrays(file, TEXT)[0]
 
 
 def _of_npz(path: Path, name: str, facts: ArrayFacts) -> Pieces:
@@ -162,33 +186,25 @@ def _of_npz(path: Path, name: str, facts: ArrayFacts) -> Pieces:
     return read
 
 
-def _of_npy(path: Path) -> RawFrames:
+def _of_npy(path: Path) -> FrameStack:
     try:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
     except (ValueError, EOFError, OSError) as error:
         problem = Problem(path="file", expected="an undamaged .npy array", found=str(error))
         raise ScanFileError(str(path), [problem]) from None
-    if array.ndim not in (3, 4) or array.dtype.kind not in "iuf" or not array.size:
+    if array.ndim not in (3, 4) or not array.size:
         problem = Problem(
             path="frames",
             expected="a stack of frames (n, H, W) of real numbers",
             found=f"{array.shape} of {array.dtype}",
         )
         raise ScanFileError(str(path), [problem])
-    raster = (array.shape[0], array.shape[1]) if array.ndim == 4 else None
-    stack = array.reshape(-1, *array.shape[-2:])
+    facts, raster = stack_facts(ArrayFacts(shape=array.shape, dtype=array.dtype))
+    stack = array.reshape(facts.shape)
 
     def read() -> Iterator[AnyArray]:
         step = max(1, _BYTES_AT_ONCE // stack[0].nbytes)
         for first in range(0, len(stack), step):
             yield np.asarray(stack[first : first + step])
 
-    return RawFrames(
-        path=path,
-        key="",
-        shape=(len(stack), *array.shape[-2:]),
-        dtype=array.dtype,
-        raster=raster,
-        read=read,
-        at=lambda numbers: np.asarray(stack[numbers]),
-    )
+    return FrameStack(key="", facts=facts, raster=raster, read=read, at=lambda numbers: np.asarray(stack[numbers]))

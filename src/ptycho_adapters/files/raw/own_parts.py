@@ -22,6 +22,7 @@ from ptycho_adapters.files.reading import Container, ReadRequest
 from ptycho_adapters.files.stated import Stated
 from ptycho_core.errors import Problem, ScanFileError, raise_if_any
 from ptycho_core.measurement.arrays import as_probe
+from ptycho_core.measurement.preparation.positions import ScanTurn
 from ptycho_core.measurement.scan import MeasurementDomain
 
 if TYPE_CHECKING:
@@ -45,6 +46,7 @@ class OwnParts:
         probe: (modes, N, N) complex64.
         domain: what the numbers are, where the file says so.
         notes: what was found out rather than stated.
+        turn: how the axes of the scan lie on the detector.
     """
 
     positions: Real | None = None
@@ -55,6 +57,7 @@ class OwnParts:
     probe: npt.NDArray[np.complex64] | None = None
     domain: str | None = None
     notes: dict[str, str] = attrs.field(factory=dict)
+    turn: ScanTurn | None = None
 
 
 def own_parts(path: Path, n_frames: int, stated: Stated | None = None, *, strict: bool = True) -> OwnParts:
@@ -103,6 +106,7 @@ def _of_parts(
         probe=None if parts.probe is None else as_probe(parts.probe),
         domain=str(MeasurementDomain.COUNTS if own is None else own.domain),
         notes=parts.notes,
+        turn=parts.turn,
     )
 
 

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from ptycho_adapters.files.raw.frames import RawFrames
     from ptycho_adapters.files.raw.own_parts import OwnParts
     from ptycho_core.measurement.preparation.frames import FramePlan
+    from ptycho_core.measurement.preparation.positions import ScanTurn
+    from ptycho_core.measurement.preparation.settings import PreparationSettings
     from ptycho_core.measurement.scan import ScanMetadata
 
 Real = npt.NDArray[np.float64]
@@ -70,10 +72,7 @@ def positions_of(files: SourceFiles, source: RawFrames, own: OwnParts, plan: Fra
     elif own.positions is not None:
         positions, unit = own.positions, own.unit
     else:
-        fix = "give a file with --positions FILE --columns X,Y --unit UNIT, or --step-m Y,X of a raster"
-        raise ScanError(
-            "preparation", [Problem(path="positions", expected="a position a frame", found="none", fix=fix)]
-        )
+        raise ScanError("preparation", [_no_positions(own)])
     if len(positions) != source.shape[0]:
         found = f"{len(positions)} positions for {source.shape[0]} frames"
         raise ScanError("preparation", [Problem(path="positions", expected="a position a frame", found=found)])
@@ -93,10 +92,35 @@ def positions_of(files: SourceFiles, source: RawFrames, own: OwnParts, plan: Fra
         raise ScanError(
             "preparation", [Problem(path="positions", expected="finite numbers", found="NaN or infinite ones")]
         )
-    moved = moved_positions(in_px, plan.settings)
+    turn = own_turn(files, own, plan.settings)
+    moved = moved_positions(in_px if turn is None else turn.of(in_px), plan.settings)
     said = files.positions is not None or files.step_m is not None
     raise_if_any(ScanError, "preparation", position_problems(moved, size_px=plan.size, unit_said=said))
     return moved
+
+
+def _no_positions(own: OwnParts) -> Problem:
+    fix = "give a file with --positions FILE --columns X,Y --unit UNIT, or --step-m Y,X of a raster"
+    found = own.notes.get("step_evidence", "none")
+    return Problem(path="positions", expected="a position a frame", found=found, fix=fix)
+
+
+def how_placed(files: SourceFiles, own: OwnParts, turn: ScanTurn | None) -> list[str]:
+    """Say where positions come from, as far as the file does not simply state them; keep what holds in its notes."""
+    given = files.positions is not None or files.step_m is not None
+    if given:
+        own.notes.pop("step_evidence", None)
+    done = ["positions as given, instead of those of the file"] if given and own.positions is not None else []
+    done += [f"positions: {own.notes['step_evidence']}"] if "step_evidence" in own.notes else []
+    if turn is None:
+        return done
+    own.notes["rotation_evidence"] = f"{turn}, as the file states"
+    return [*done, f"positions {turn}, as the file states; --positions-turn-rad gives another"]
+
+
+def own_turn(files: SourceFiles, own: OwnParts, settings: PreparationSettings) -> ScanTurn | None:
+    """Give the turn that the file states, where it holds: of a raster, and unless another is given."""
+    return own.turn if files.positions is None and settings.positions_turn_rad is None else None
 
 
 def _raster(files: SourceFiles, source: RawFrames) -> tuple[int, int]:

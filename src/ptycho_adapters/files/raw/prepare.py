@@ -12,8 +12,9 @@ import numpy.typing as npt
 from ptycho_adapters.atomic import atomic_path
 from ptycho_adapters.files.formats.npz.streaming import PreparedScan, write_prepared
 from ptycho_adapters.files.raw.frames import RawFrames, raw_frames
+from ptycho_adapters.files.raw.number_formats import in_words, taken_for
 from ptycho_adapters.files.raw.own_parts import OwnParts, own_parts
-from ptycho_adapters.files.raw.places import SourceFiles, positions_of, zoom_of
+from ptycho_adapters.files.raw.places import SourceFiles, how_placed, own_turn, positions_of, zoom_of
 from ptycho_adapters.files.raw.tables import read_picture
 from ptycho_adapters.files.stated import Stated
 from ptycho_core.errors import Problem, ScanError, ScanFileError, raise_if_any
@@ -123,6 +124,7 @@ def _settled(files: SourceFiles, settings: PreparationSettings) -> _Job:
     listed = kept_frames(source.shape[0], frame_ranges(settings.drop) or ())
     looked_at = source.spread(listed if len(listed) else np.arange(source.shape[0]), _LOOKED_AT)
     corrections, done = _corrections(files, source, own, settings, looked_at)
+    done = taken_for(source.dtype) + done
     before = looked_at.mean(axis=0, dtype=np.float64)
     given = settings.centre_y is not None and settings.centre_x is not None
     centre, how = (float(settings.centre_y or 0.0), float(settings.centre_x or 0.0)), "as given"
@@ -132,9 +134,9 @@ def _settled(files: SourceFiles, settings: PreparationSettings) -> _Job:
         centre, how = beam.place_px, f"found as the {beam.found_by}"
     plan = plan_frames(source.shape[1:], source.dtype, settings, corrections, centre)
     kept = _kept(source, settings, corrections, done)
+    done += [*_what_is_done(plan, centre, how), *how_placed(files, own, own_turn(files, own, settings))]
     metadata = _metadata(own, source, plan)
     positions = positions_of(files, source, own, plan, metadata)
-    done += _what_is_done(plan, centre, how)
     probe = _probe(own, source, plan, done)
     return _Job(
         source=source,
@@ -314,7 +316,7 @@ def _figures_in(job: _Job) -> dict[str, object]:
     return {
         "frames": n_frames,
         "frame_px": f"{height} x {width}",
-        "number_format": str(job.source.dtype),
+        "number_format": in_words(job.source.dtype),
         "frames_in": job.source.key or job.source.path.name,
     }
 

@@ -70,10 +70,12 @@ class Generator(ABC):
         weights: the same.
         memory_channels: canvas channels that its steps hand on.
         patchwise: whether patches are made one by one and then averaged.
+        weighs_patterns: whether what a pattern adds depends on weights; TensorFlow looks at every argument of a call.
     """
 
     memory_channels: int = 0
     patchwise: bool = True
+    weighs_patterns: bool = True
 
     def __init__(self, weights: Mapping[str, NDArray[Any]]) -> None:
         self.weights = dict(weights)

@@ -50,6 +50,7 @@ class Unrolled(Generator):
 
     memory_channels = _MEMORY
     patchwise = False
+    weighs_patterns = False
 
     def __init__(self, weights: Mapping[str, NDArray[Any]], steps: int, repeats: int) -> None:
         super().__init__(weights)

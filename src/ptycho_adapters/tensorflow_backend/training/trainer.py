@@ -22,8 +22,10 @@ from ptycho_adapters.tensorflow_backend.training.checkpoints import Checkpoints,
 from ptycho_adapters.tensorflow_backend.training.memory import check_patterns, check_training
 from ptycho_adapters.tensorflow_backend.training.start import arms_of, starting_generator
 from ptycho_adapters.tensorflow_backend.training.step import Learner
+from ptycho_core.config.backend_limits import beyond_records
 from ptycho_core.config.main_term import main_term_name
-from ptycho_core.errors import Problem, ScanError
+from ptycho_core.config.table import TRAINING
+from ptycho_core.errors import ConfigError, Problem, ScanError, raise_if_any
 from ptycho_core.version import VERSION
 
 if TYPE_CHECKING:
@@ -76,6 +78,8 @@ def train_on(payload: TrainingPayload, data: TrainingSet) -> TrainedModel:
         DependencyError: the accelerator is not there.
         MemoryShortageError: the patterns or a batch do not fit into the memory that is free.
     """
+    beyond = beyond_records("tensorflow", payload.records, TRAINING, payload.provenance)
+    raise_if_any(ConfigError, "training", beyond)
     if len(data.scans) != 1:
         expected, fix = "one, with backend tensorflow", "backend pytorch trains on several scans together"
         raise ScanError("training", [Problem(path="scans", expected=expected, found=str(len(data.scans)), fix=fix)])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import attrs
 import numpy as np
 
 from ptycho_core.measurement.preparation.settings import Flip
@@ -14,6 +15,37 @@ if TYPE_CHECKING:
     from ptycho_core.measurement.preparation.settings import PreparationSettings
 
     Positions = npt.NDArray[np.float64]
+
+
+@attrs.frozen(kw_only=True)
+class ScanTurn:
+    """How the axes of a scan lie on the detector.
+
+    Attributes:
+        rad: turn that brings positions along the axes of the scan to those of the detector, from x towards y.
+        exchanged: whether x and y are to be exchanged after it.
+    """
+
+    rad: float
+    exchanged: bool = False
+
+    def __str__(self) -> str:
+        exchanged = ", and their axes exchanged" if self.exchanged else ""
+        return f"turned by {self.rad:g} rad from x towards y{exchanged}"
+
+    def of(self, positions: Positions) -> Positions:
+        """Turn positions (n, 2), (y, x), about the middle of their box."""
+        moved = turned_positions(positions, self.rad)
+        return moved[:, ::-1] if self.exchanged else moved
+
+
+def turned_positions(positions: Positions, turn_rad: float) -> Positions:
+    """Turn positions (n, 2), (y, x), from x towards y about the middle of their box, which stays where it is."""
+    middle = (positions.min(axis=0) + positions.max(axis=0)) / 2
+    cosine, sine = np.cos(turn_rad), np.sin(turn_rad)
+    y, x = (positions - middle).T
+    turned: Positions = np.stack([sine * x + cosine * y, cosine * x - sine * y], axis=1) + middle
+    return turned
 
 
 def moved_positions(positions: Positions, settings: PreparationSettings) -> Positions:
@@ -28,10 +60,7 @@ def moved_positions(positions: Positions, settings: PreparationSettings) -> Posi
     """
     moved = positions[:, ::-1] if settings.positions_transpose else positions
     middle = (moved.min(axis=0) + moved.max(axis=0)) / 2
-    centred = flipped(moved - middle, settings.positions_flip)
-    cosine, sine = np.cos(settings.positions_turn_rad), np.sin(settings.positions_turn_rad)
-    y, x = centred.T
-    turned = np.stack([sine * x + cosine * y, cosine * x - sine * y], axis=1)
+    turned = turned_positions(flipped(moved - middle, settings.positions_flip), settings.positions_turn_rad or 0.0)
     scaled: Positions = settings.positions_scale * turned + middle
     return scaled
 

@@ -64,7 +64,8 @@ class PreparationSettings:
         bin: side of the blocks of pixels that are summed into one.
         size: side of the frames at the end; by default the largest even one that does not have to be padded.
         positions_scale: factor on the positions.
-        positions_turn_rad: turn of the positions from x towards y.
+        positions_turn_rad: turn of the positions from x towards y, instead of the one that their file states; none
+            leaves that one, 0 turns nothing.
         positions_flip: axes of the positions that run the other way.
         positions_transpose: exchange the axes of the positions.
         energy_ev: photon energy; replaces what the file says, as all that follow do.
@@ -92,7 +93,7 @@ class PreparationSettings:
     bin: int = 1
     size: int | None = None
     positions_scale: float = 1.0
-    positions_turn_rad: float = 0.0
+    positions_turn_rad: float | None = None
     positions_flip: Flip = attrs.field(default=Flip.NONE, converter=_flip)
     positions_transpose: bool = False
     energy_ev: float | None = None
