@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from ptycho_core.frozen import FrozenMapping
 from ptycho_core.measurement.findings import Finding
 from ptycho_core.notebook import Picture, html_table, plot_with_entry_point
+from ptycho_core.results.uncertainty import Uncertainty
 
 
 @attrs.frozen(kw_only=True, eq=False)
@@ -40,6 +41,7 @@ class Reconstruction:
         r_factors: (n,) float64, the R-factor of each pattern by itself; None when unknown.
         seconds: duration of the stages, by name.
         findings: what was found wrong or put right on the way, in the order in which it is to be said.
+        uncertainty: how far the object may be off; None where nobody asked.
     """
 
     object: NDArray[np.complex64]
@@ -59,6 +61,7 @@ class Reconstruction:
     background_counts: float = 0.0
     seconds: Mapping[str, float] = attrs.field(factory=dict, converter=FrozenMapping[float])
     findings: tuple[Finding, ...] = ()
+    uncertainty: Uncertainty | None = None
 
     @property
     def covered(self) -> NDArray[np.bool_]:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ptycho_adapters.common.bars import counted
 from ptycho_adapters.torch_backend.finish.descent import Descent, Place, line_search
+from ptycho_adapters.torch_backend.finish.error_bars import ErrorBars, error_bars
 from ptycho_adapters.torch_backend.finish.point import Point
 from ptycho_adapters.torch_backend.finish.posterior import LEFT_OUT, Measured, Posterior
 from ptycho_adapters.torch_backend.finish.prior import Prior, around
@@ -37,12 +38,14 @@ class Finished:
         probe: (modes, N, N) complex64.
         steps: how many were made; the start is handed back where it is 0.
         gain: by how much the half deviance of the pixels that were left out fell, in all; None if none were.
+        error_bars: of the object; None if they were not asked for.
     """
 
     object: Tensor
     probe: Tensor
     steps: int
     gain: float | None
+    error_bars: ErrorBars | None = None
 
 
 @attrs.frozen(kw_only=True)
@@ -55,11 +58,13 @@ class Wish:
             they like best is taken, which may be the start.
         refine_probe: whether the probe is finished too.
         show_progress: on standard error.
+        error_bars: whether to say how far the object may be off.
     """
 
     steps: int | Literal["auto"]
     refine_probe: bool
     show_progress: bool
+    error_bars: bool = False
 
 
 def finish(measured: Measured, object_: Tensor, probe: Tensor, wish: Wish) -> Finished:
@@ -84,7 +89,14 @@ def finish(measured: Measured, object_: Tensor, probe: Tensor, wish: Wish) -> Fi
             break
     place, made = course.result()
     gain = float((start.look.left_out - place.look.left_out).sum())
-    return Finished(object=place.point.object, probe=place.point.probe, steps=made, gain=gain if held_out else None)
+    bars = error_bars(posterior, place.point, show_progress=wish.show_progress) if wish.error_bars else None
+    return Finished(
+        object=place.point.object,
+        probe=place.point.probe,
+        steps=made,
+        gain=gain if held_out else None,
+        error_bars=bars,
+    )
 
 
 class _Course:

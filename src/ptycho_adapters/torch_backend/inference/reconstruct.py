@@ -13,7 +13,7 @@ from torch import Tensor
 from ptycho_adapters.common.candidates import COVERED, CandidateProbe, Judgement, candidate_probes, chosen_patterns
 from ptycho_adapters.torch_backend.data.resident import ResidentScan
 from ptycho_adapters.torch_backend.execution import check_hardware, cpu_threads, pick_device
-from ptycho_adapters.torch_backend.finish.finish import Wish, finish
+from ptycho_adapters.torch_backend.finish.finish import Finished, Wish, finish
 from ptycho_adapters.torch_backend.finish.posterior import Measured
 from ptycho_adapters.torch_backend.inference.findings import findings_of
 from ptycho_adapters.torch_backend.inference.memory import check_reconstruction, check_residency
@@ -24,10 +24,12 @@ from ptycho_adapters.torch_backend.physics.optics import beam_slope, light_of
 from ptycho_core.config import DataConfig, PyTorchExecutionConfig, TorchInferenceConfig
 from ptycho_core.errors import Problem, ScanError, raise_if_any
 from ptycho_core.results.reconstruction import Reconstruction
+from ptycho_core.results.uncertainty import Uncertainty
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from ptycho_adapters.torch_backend.finish.error_bars import ErrorBars
     from ptycho_adapters.torch_backend.trained_model import TrainedModel
     from ptycho_core.measurement.scan import Scan
 
@@ -73,11 +75,12 @@ def reconstruct(
         clock.append(time.perf_counter())
         object_, coverage = prepared.run.stitch()
         clock.append(time.perf_counter())
-        prepared, object_, said = _finished(prepared, object_, settings, show_progress=execution.enable_progress_bar)
-        made = _where_lit(object_, coverage)
+        prepared, found = _finished(prepared, object_, settings, show_progress=execution.enable_progress_bar)
+        made = _where_lit(object_ if found is None else found.object, coverage)
         clock.append(time.perf_counter())
         result = _outward(prepared, taken, scan, made, prepared.run.judge(made[0]))
-        result = attrs.evolve(result, metrics={**result.metrics, **said})
+        if found is not None:
+            result = _with_finish(result, found)
         clock.append(time.perf_counter())
     model.generator.to("cpu")
     return attrs.evolve(result, seconds=dict(zip(_STAGES, np.diff(clock).tolist(), strict=True)))
@@ -151,11 +154,11 @@ def preparation_for(
 
 def _finished(
     prepared: Prepared, object_: Tensor, settings: TorchInferenceConfig, *, show_progress: bool
-) -> tuple[Prepared, Tensor, dict[str, float]]:
-    """Take an object (pixels,) further, and the probe with it where it was refined; say by how much."""
+) -> tuple[Prepared, Finished | None]:
+    """Take an object (pixels,) further, and the probe with it where it was refined; None where nobody asked."""
     run, steps = prepared.run, settings.finish
     if steps == "none":
-        return prepared, object_, {}
+        return prepared, None
     measured = Measured(
         scan=run.scan,
         indices=run.indices,
@@ -164,13 +167,41 @@ def _finished(
         batch_size=run.batch_size,
         background=run.background,
     )
-    wish = Wish(steps=steps, refine_probe=prepared.probe_refined, show_progress=show_progress)
+    wish = Wish(
+        steps=steps,
+        refine_probe=prepared.probe_refined,
+        show_progress=show_progress,
+        error_bars=settings.error_bars,
+    )
     found = finish(measured, object_, run.probe, wish)
+    return attrs.evolve(prepared, run=attrs.evolve(run, probe=found.probe)), found
+
+
+def _with_finish(result: Reconstruction, found: Finished) -> Reconstruction:
+    """Say how a finish went, and how far its object may be off."""
     said = {"finish_steps": float(found.steps)}
     if found.gain is not None:
         said["finish_gain"] = found.gain
-    run = attrs.evolve(run, probe=found.probe)
-    return attrs.evolve(prepared, run=run), found.object, said
+    bars = found.error_bars
+    return attrs.evolve(
+        result,
+        metrics={**result.metrics, **said},
+        uncertainty=None if bars is None else _uncertainty(bars, result),
+    )
+
+
+def _uncertainty(bars: ErrorBars, result: Reconstruction) -> Uncertainty:
+    """Put error bars into the scale of a result; nothing is known where nothing was measured."""
+
+    def shown(values: Tensor, unknown: float) -> NDArray[np.float32]:
+        by_pixel = values.reshape(result.object.shape).cpu().numpy()
+        return np.where(result.covered, by_pixel, np.float32(unknown)).astype(np.float32)
+
+    return Uncertainty(
+        phase_std_rad=shown(bars.phase, np.inf),
+        amplitude_std=shown(bars.amplitude * result.scale, np.inf),
+        prior_share=shown(bars.prior_share, 1.0),
+    )
 
 
 def _outward(
