@@ -175,6 +175,7 @@ def test_a_reconstruction_has_error_bars_if_asked(made: tuple[Scan, Reconstructi
         assert np.isfinite(values[result.covered]).all()
     assert (found.prior_share <= 1.0).all()
     assert 0.0 < found.median_phase_std_rad < 0.2
+    assert result.metrics["median_phase_std_rad"] == found.median_phase_std_rad
 
     few = TorchInferenceConfig(probe_rounds=0, finish=1)
     quiet = PyTorchExecutionConfig(enable_progress_bar=False)

@@ -15,6 +15,7 @@ from ptycho_adapters.files.images.pictures import (
     write_complex_tiff,
     write_phase_png,
     write_probe_png,
+    write_uncertainty_tiff,
 )
 from ptycho_adapters.files.products.hdf5 import write_product_file
 from ptycho_adapters.plotting.curves import training_curves
@@ -122,6 +123,8 @@ def _at_flux_of(probe: NDArray[np.complex64], other: NDArray[np.complex64]) -> N
 def write_reconstruction(product: Product, summary: Summary, folder: Path) -> list[Path]:
     """Write `object.h5`, `object.tif`, `amplitude.png`, `phase.png`, `report.html` and `summary.json` together.
 
+    `uncertainty.tif` is among them where it is known.
+
     Returns:
         The files.
     """
@@ -135,6 +138,9 @@ def write_reconstruction(product: Product, summary: Summary, folder: Path) -> li
         folder / REPORT_NAME: lambda path: write_report_file(report_of(summary, product), path),
         folder / SUMMARY_NAME: lambda path: _write(path, summary.to_json()),
     }
+    if product.uncertainty is not None:
+        known = product.uncertainty
+        writers[folder / "uncertainty.tif"] = lambda path: write_uncertainty_tiff(known, path)
     commit_files(writers)
     return list(writers)
 

@@ -42,4 +42,5 @@ def as_product(reconstruction: Reconstruction, metadata: ScanMetadata | None = N
         code_version=VERSION,
         name=known.name,
         run=None if residuals is None else RunDetails(r_factors=residuals),
+        uncertainty=reconstruction.uncertainty,
     )

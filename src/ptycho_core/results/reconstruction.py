@@ -37,7 +37,8 @@ class Reconstruction:
             energy is the scan's mean flux.
         gauge: what was fixed of the free global phase, scale and ramp, by name; nothing is fixed unless stated.
         metrics: figures that need no truth: `r_factor` of amplitudes, `deviance_per_px`; after a finish `finish_steps`
-            and, where it was judged by pixels left out, `finish_gain`, by how much their summed half deviance fell.
+            and, where it was judged by pixels left out, `finish_gain`, by how much their summed half deviance fell;
+            `median_phase_std_rad` where there are error bars.
         r_factors: (n,) float64, the R-factor of each pattern by itself; None when unknown.
         seconds: duration of the stages, by name.
         findings: what was found wrong or put right on the way, in the order in which it is to be said.

@@ -182,12 +182,10 @@ def _with_finish(result: Reconstruction, found: Finished) -> Reconstruction:
     said = {"finish_steps": float(found.steps)}
     if found.gain is not None:
         said["finish_gain"] = found.gain
-    bars = found.error_bars
-    return attrs.evolve(
-        result,
-        metrics={**result.metrics, **said},
-        uncertainty=None if bars is None else _uncertainty(bars, result),
-    )
+    uncertainty = None if found.error_bars is None else _uncertainty(found.error_bars, result)
+    if uncertainty is not None:
+        said["median_phase_std_rad"] = uncertainty.median_phase_std_rad
+    return attrs.evolve(result, metrics={**result.metrics, **said}, uncertainty=uncertainty)
 
 
 def _uncertainty(bars: ErrorBars, result: Reconstruction) -> Uncertainty:
