@@ -188,6 +188,7 @@ def finish_demand(scan: ScanSize, finish: FinishSize) -> MemoryDemand:
             "changes that the descent remembers": 2 * finish.remembered * vector,
             "object and probe on their way": _VECTORS_OF_A_DESCENT * vector,
             "matrix of the slow waves": _COPIES_OF_A_MATRIX * (2 * finish.nodes) ** 2 * _FLOAT64,
+            "slow waves of the prior": 2 * finish.nodes**2 * _FLOAT64,
             "a batch of patterns": max(slopes, look),
         }
     )

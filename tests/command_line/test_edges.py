@@ -25,6 +25,7 @@ from ptycho_adapters.report.summary import Summary
 from ptycho_adapters.wording import printable
 from ptycho_core.memory import MemoryDemand, check_memory
 from ptycho_core.results.run_details import RunDetails
+from ptycho_core.results.uncertainty import Uncertainty
 from report_sample import bare_product, full_product
 
 if TYPE_CHECKING:
@@ -52,6 +53,16 @@ def _started(script: str, *arguments: object, **environment: str) -> subprocess.
     )
 
 
+def test_error_bars_lie_beside_the_object(tmp_path: Path) -> None:
+    """In a TIFF of their own, where they are known."""
+    summary = Summary(command="infer", title="reconstructed", figures={}, inputs={})
+    one = np.ones((12, 9), dtype=np.float32)
+    known = Uncertainty(phase_std_rad=one, amplitude_std=one, prior_share=one)
+    files = write_reconstruction(attrs.evolve(bare_product(), uncertainty=known), summary, tmp_path)
+    assert tmp_path / "uncertainty.tif" in files
+    assert all(file.exists() for file in files)
+
+
 def test_results_under_a_name_in_any_bytes(scan: Path, tmp_path: Path) -> None:
     """Page, summary and product hold it: spelled out for people, byte for byte for machines."""
     folder = tmp_path / f"{NAME}.out"
@@ -61,6 +72,7 @@ def test_results_under_a_name_in_any_bytes(scan: Path, tmp_path: Path) -> None:
     write_reconstruction(attrs.evolve(bare_product(), run=RunDetails(settings=settings)), summary, folder)
     assert "s\\xff\\xe9 $_\\frac$.npz" in (folder / "report.html").read_text(encoding="utf-8")
     assert json.loads((folder / "summary.json").read_bytes())["inputs"]["test_data_file"] == str(scan)
+    assert not (folder / "uncertainty.tif").exists()
     run = read_product(folder / "object.h5").run
     assert run is not None
     assert run.settings == settings

@@ -70,8 +70,8 @@ BEYOND: dict[str, object] = {
 CALLED_WITH = (DataConfig, TorchModelConfig, TorchTrainingConfig, TorchInferenceConfig, PyTorchExecutionConfig)
 EXPLICIT = {info.key: Layer.EXPLICIT for info in ALL}
 DEFAULTS = {info.key: Layer.CANONICAL_DEFAULT for info in ALL}
-# These are wrong without loader processes, or need an array.
-NEED_COMPANY = {"persistent_workers", "prefetch_factor", "probe_mask_tensor"}
+# These are wrong without loader processes or a finish, or need an array.
+NEED_COMPANY = {"persistent_workers", "prefetch_factor", "probe_mask_tensor", "error_bars"}
 
 
 def trained(**settings: object) -> TrainingPayload:
@@ -105,6 +105,13 @@ def test_a_value_beyond_the_limit_is_refused_by_name_with_the_reason(key: str) -
         with pytest.raises(ConfigError, match=rf"\.{key}: .*backend tensorflow cannot honour it: ") as caught:
             make(backend="tensorflow", **{key: value})
         assert limit.why in str(caught.value)
+
+
+def test_error_bars_are_refused_by_name_where_no_finish_is_made() -> None:
+    """Beside the finish that they need; the other backend takes both."""
+    inferred(backend="pytorch", finish=3, error_bars=True)
+    with pytest.raises(ConfigError, match=r"\.error_bars: .*backend tensorflow cannot honour it: "):
+        inferred(backend="tensorflow", finish=3, error_bars=True)
 
 
 @pytest.mark.parametrize("make", [trained, inferred])

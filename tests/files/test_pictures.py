@@ -10,6 +10,7 @@ import tifffile
 from matplotlib.image import imread
 
 from ptycho_adapters.files.images import pictures
+from ptycho_core.results.uncertainty import Uncertainty
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -99,6 +100,18 @@ def test_a_comparison_shows_both(tmp_path: Path) -> None:
     left, right = np.split(image[:, : image.shape[1] // 2 * 2], 2, axis=1)
     assert image[..., :3].std() > 0.05
     assert np.mean(np.abs(left - right) > 0.1) < 0.05
+
+
+def test_error_bars_are_three_pages_of_a_tiff(tmp_path: Path) -> None:
+    """In float32, infinite where nothing was measured."""
+    pages = np.arange(24, dtype=np.float32).reshape(3, 2, 4)
+    pages[:2, 0] = np.inf
+    phase, amplitude, share = pages
+    known = Uncertainty(phase_std_rad=phase, amplitude_std=amplitude, prior_share=share)
+
+    pictures.write_uncertainty_tiff(known, tmp_path / "u.tif")
+
+    np.testing.assert_array_equal(tifffile.imread(tmp_path / "u.tif"), pages)
 
 
 def test_a_tiff_keeps_every_bit(tmp_path: Path) -> None:

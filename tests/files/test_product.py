@@ -13,6 +13,7 @@ import pytest
 from ptycho_adapters.files import read_product, write_product
 from ptycho_core.errors import ScanError, ScanFileError
 from ptycho_core.results.product import Product
+from ptycho_core.results.uncertainty import Uncertainty
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -60,6 +61,43 @@ def test_a_product_survives(pixel_size_m: float | None, tmp_path: Path) -> None:
     write_product(product, tmp_path / "product.h5")
 
     _assert_equal(read_product(tmp_path / "product.h5"), product)
+
+
+def _uncertainty(**changes: npt.NDArray[np.float32]) -> Uncertainty:
+    rng = np.random.default_rng(1)
+    names = ("phase_std_rad", "amplitude_std", "prior_share")
+    arrays = {name: rng.uniform(size=(30, 41)).astype(np.float32) for name in names}
+    arrays["phase_std_rad"][0] = np.inf
+    return Uncertainty(**{**arrays, **changes})
+
+
+@pytest.mark.parametrize("name", ["product.h5", "product.npz"])
+def test_error_bars_survive(name: str, tmp_path: Path) -> None:
+    """Every bit of them, where nothing is known too; in HDF5 each says its unit."""
+    product, path = attrs.evolve(_product(), uncertainty=_uncertainty()), tmp_path / name
+    write_product(product, path)
+
+    found = read_product(path).uncertainty
+    assert found is not None
+    for field in attrs.fields(Uncertainty):
+        read = getattr(found, field.name)
+        assert read.dtype == np.float32
+        np.testing.assert_array_equal(read, getattr(product.uncertainty, field.name))
+    if path.suffix == ".h5":
+        with h5py.File(path) as file:
+            units = {key: node.attrs["units"] for key, node in file["ptycho_core/uncertainty"].items()}
+        assert units == {"phase_std_rad": b"rad", "amplitude_std": b"1", "prior_share": b"1"}
+
+
+def test_error_bars_in_part_are_damage(tmp_path: Path) -> None:
+    """Where one of the three is missing, the file is refused with what is there."""
+    path = tmp_path / "product.h5"
+    write_product(attrs.evolve(_product(), uncertainty=_uncertainty()), path)
+    with h5py.File(path, "a") as file:
+        del file["ptycho_core/uncertainty/prior_share"]
+
+    with pytest.raises(ScanFileError, match=r"ptycho_core/uncertainty: .*nothing"):
+        read_product(path)
 
 
 def test_unknown_things_stay_unknown(tmp_path: Path) -> None:
@@ -181,6 +219,8 @@ def test_a_truncated_file_is_refused(length: int, tmp_path: Path) -> None:
         ({"scale": float("nan")}, "scale"),
         ({"origin_px": (float("inf"), 0.0)}, "origin_px"),
         ({"name": "a\0b"}, "name"),
+        ({"uncertainty": _uncertainty(prior_share=np.ones((2, 2), np.float32))}, "uncertainty.prior_share"),
+        ({"uncertainty": _uncertainty(amplitude_std=np.full((30, 41), -1, np.float32))}, "uncertainty.amplitude_std"),
     ],
 )
 def test_what_is_no_product_is_refused(changes: dict[str, object], path: str) -> None:

@@ -15,6 +15,7 @@ from ptycho_adapters.files.images.pictures import (
     write_complex_tiff,
     write_phase_png,
     write_probe_png,
+    write_uncertainty_tiff,
 )
 from ptycho_adapters.files.products.hdf5 import write_product_file
 from ptycho_adapters.plotting.curves import training_curves
@@ -133,6 +134,8 @@ def write_reconstruction(
 ) -> list[Path]:
     """Write `object.h5`, `object.tif`, `amplitude.png`, `phase.png`, `report.html` and `summary.json` together.
 
+    `uncertainty.tif` is among them where it is known.
+
     Args:
         product: the result.
         summary: what the command says.
@@ -154,6 +157,9 @@ def write_reconstruction(
         lambda path: _write(path, summary.to_json()),
     )
     files = {folder / name: write for name, write in zip(RESULT_NAMES, writers, strict=True)}
+    if product.uncertainty is not None:
+        known = product.uncertainty
+        files[folder / "uncertainty.tif"] = lambda path: write_uncertainty_tiff(known, path)
     commit_files(files)
     return list(files)
 

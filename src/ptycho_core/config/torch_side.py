@@ -344,6 +344,10 @@ class TorchInferenceConfig(Evaluation, Sampling):
         rules=(above(0),),
         phase=Phase.RECONSTRUCTION,
     ).field("none")
+    error_bars: bool = Knob(
+        "standard deviations of phase and amplitude of each pixel that a finish came to, given the probe",
+        phase=Phase.RECONSTRUCTION,
+    ).field(False)
     experiment_number: int = _fixed("scan of a folder", "a reconstruction reads one scan", at_least(0)).field(0)
     window: int = _fixed("border left out of figures", "figures use the covered area", at_least(0)).field(20)
     patch_weighting: Literal["uniform", "probe"] = only_in(
@@ -352,3 +356,12 @@ class TorchInferenceConfig(Evaluation, Sampling):
     varpro_scaling: bool = _fixed("rescale the object to the counts", _FLUX_IN_PROBE).field(False)
     log_patch_stats: bool = _fixed("write patch statistics", _NO_STATISTICS).field(False)
     patch_stats_limit: int | None = _fixed("patches in the statistics", _NO_STATISTICS, above(0)).field(None)
+
+    def _contradictions(self) -> Iterator[Problem]:
+        if self.error_bars and self.finish == "none":
+            yield Problem(
+                path="error_bars",
+                expected="False, as finish='none' says: error bars belong to a finish",
+                found="True",
+                fix="set finish to 'auto' or a number of steps",
+            )

@@ -41,6 +41,7 @@ def as_product(reconstruction: Reconstruction, metadata: ScanMetadata | None = N
         code_version=VERSION,
         name=known.name,
         run=_details(reconstruction),
+        uncertainty=reconstruction.uncertainty,
     )
 
 

@@ -14,6 +14,7 @@ from ptycho_core.frozen import FrozenMapping, read_only
 from ptycho_core.measurement.arrays import as_complex, as_float64, as_optional_float64, as_probe
 from ptycho_core.measurement.geometry import energy_from_wavelength
 from ptycho_core.results.run_details import RunDetails
+from ptycho_core.results.uncertainty import Uncertainty
 
 
 def _as_real32(value: npt.ArrayLike | None) -> npt.NDArray[np.float32] | None:
@@ -64,6 +65,7 @@ class Product:
         code_version: version of the code that made it.
         name: a name for people.
         run: how it came about; None when unknown.
+        uncertainty: how far the object may be off; None when unknown.
 
     Raises:
         ScanError: with every problem there is.
@@ -88,9 +90,12 @@ class Product:
     code_version: str = ""
     name: str = ""
     run: RunDetails | None = None
+    uncertainty: Uncertainty | None = None
 
     def __attrs_post_init__(self) -> None:
         problems = [*_array_problems(self), *_number_problems(self), *_text_problems(self)]
+        if self.uncertainty is not None:
+            problems += _uncertainty_problems(self.uncertainty, self.object.shape)
         if self.run is not None:
             lengths = {"n_positions": _length(self.positions_px), "n_losses": _length(self.loss_values)}
             problems += self.run.problems(shape=self.object.shape, **lengths)
@@ -135,6 +140,15 @@ def _array_problems(product: Product) -> Iterator[Problem]:
         # A training that diverged has a loss curve that says so.
         elif path != "loss_values" and not _is_finite(array):
             yield Problem(path=path, expected="finite values", found="NaN or infinite ones")
+
+
+def _uncertainty_problems(uncertainty: Uncertainty, shape: tuple[int, ...]) -> Iterator[Problem]:
+    for name, array in attrs.asdict(uncertainty, recurse=False).items():
+        path = f"uncertainty.{name}"
+        if array.dtype != np.float32 or array.shape != shape:
+            yield Problem(path=path, expected=f"float32 of the object's shape {shape}", found=describe(array))
+        elif not (array >= 0.0).all():
+            yield Problem(path=path, expected="values that are not negative", found="negative ones or NaN")
 
 
 def _is_finite(array: AnyArray) -> bool:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from ptycho_core.frozen import FrozenMapping
 from ptycho_core.measurement.findings import Finding
 from ptycho_core.notebook import Picture, html_table, plot_with_entry_point
+from ptycho_core.results.uncertainty import Uncertainty
 
 
 @attrs.frozen(kw_only=True, eq=False)
@@ -38,13 +39,15 @@ class Reconstruction:
         metrics: figures that need no truth: `r_factor` of amplitudes, `deviance_per_px`, and what shot noise leaves of
             both; after a finish `finish_steps` and, where it was judged by pixels left out, `finish_gain`, by how much
             their summed half deviance fell, and `finish_refused`, by how much it was above the start's at a place that
-            they refused; where steps were taken, the same figures of the pass before under `pass_` names.
+            they refused; where steps were taken, the same figures of the pass before under `pass_` names;
+            `median_phase_std_rad` where there are error bars.
         before_finish: (H, W) complex64, the network's object on the same canvas where a finish changed it; None
             where none did.
         probe_refined: whether the probe's pixels were changed in this run.
         r_factors: (n,) float64, the R-factor of each pattern by itself; None when unknown.
         seconds: duration of the stages, by name.
         findings: what was found wrong or put right on the way, in the order in which it is to be said.
+        uncertainty: how far the object may be off; None where nobody asked.
     """
 
     object: NDArray[np.complex64]
@@ -66,6 +69,7 @@ class Reconstruction:
     background_counts: float = 0.0
     seconds: Mapping[str, float] = attrs.field(factory=dict, converter=FrozenMapping[float])
     findings: tuple[Finding, ...] = ()
+    uncertainty: Uncertainty | None = None
 
     @property
     def covered(self) -> NDArray[np.bool_]:

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
+    from ptycho_core.results.uncertainty import Uncertainty
+
 __all__ = [
     "Complex",
     "write_amplitude_png",
@@ -30,6 +32,7 @@ __all__ = [
     "write_complex_tiff",
     "write_phase_png",
     "write_probe_png",
+    "write_uncertainty_tiff",
 ]
 
 _WIDTH_IN = 6.4
@@ -122,6 +125,21 @@ def write_complex_tiff(array: Complex, path: str | Path) -> None:
 
     with atomic_path(path) as partial:
         tifffile.imwrite(partial, array.astype(np.complex64, copy=False))
+
+
+def write_uncertainty_tiff(uncertainty: Uncertainty, path: str | Path) -> None:
+    """Write standard deviations of phase [rad] and amplitude, and the prior's share, as pages of float32; atomic.
+
+    Args:
+        uncertainty: of an object.
+        path: TIFF file.
+    """
+    import tifffile  # noqa: PLC0415 - only who writes a TIFF needs it
+
+    pages = np.stack([uncertainty.phase_std_rad, uncertainty.amplitude_std, uncertainty.prior_share])
+    labels = {"Labels": ["phase_std_rad", "amplitude_std", "prior_share"]}
+    with atomic_path(path) as partial:
+        tifffile.imwrite(partial, pages, photometric="minisblack", metadata=labels)
 
 
 def _save(path: str | Path, rows: list[list[Panel]], *, heading: str = "") -> None:

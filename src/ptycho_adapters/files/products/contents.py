@@ -22,6 +22,7 @@ from ptycho_core.errors import Problem, ScanError, ScanFileError
 from ptycho_core.measurement.geometry import wavelength_from_energy
 from ptycho_core.results.product import Product
 from ptycho_core.results.run_details import RunDetails
+from ptycho_core.results.uncertainty import Uncertainty
 
 OWN = "ptycho_core"
 UNITS = "position_units"
@@ -37,6 +38,8 @@ OPTIONAL_ARRAYS = (
     f"{OWN}/scan_index",
     f"{OWN}/commanded_positions_px",
 )
+UNCERTAINTY_UNITS = {"phase_std_rad": "rad", "amplitude_std": "1", "prior_share": "1"}
+UNCERTAINTY_ARRAYS = tuple(f"{OWN}/uncertainty/{name}" for name in UNCERTAINTY_UNITS)
 ROOT_NUMBERS = (
     "detector_object_distance_m",
     "focus_object_distance_m",
@@ -134,6 +137,21 @@ class ProductContents:
         centre_y, centre_x = (self.numbers.get(f"object.center_{axis}_m", 0.0) for axis in "yx")
         return centre_y / pixel_m - (height - 1) / 2.0, centre_x / pixel_m - (width - 1) / 2.0
 
+    def uncertainty(self) -> Uncertainty | None:
+        """Give the standard deviations; None where there are none, and some of them are a problem."""
+        found = [self.arrays.get(name) for name in UNCERTAINTY_ARRAYS]
+        known = [
+            array.astype(np.float32, copy=False) for array in found if array is not None and array.dtype.kind == "f"
+        ]
+        if len(known) == len(UNCERTAINTY_ARRAYS):
+            phase, amplitude, share = known
+            return Uncertainty(phase_std_rad=phase, amplitude_std=amplitude, prior_share=share)
+        if any(array is not None for array in found):
+            expected = f"real {', '.join(UNCERTAINTY_UNITS)}"
+            shown = ", ".join("nothing" if array is None else describe(array) for array in found)
+            self.problems.append(Problem(path=f"{OWN}/uncertainty", expected=expected, found=shown))
+        return None
+
     def is_object_known(self) -> bool:
         """Tell whether the object is one, and not the transparent one that stands for none."""
         return self.numbers.get(f"{OWN}.object_known", 1.0) != 0.0
@@ -155,10 +173,11 @@ def product_from(contents: ProductContents, path: str) -> Product:
     object_ = _only(contents, "object", rank=2)
     probe = _only(contents, "probe", rank=3)
     pixel_m = contents.pixel_m()
+    uncertainty = contents.uncertainty()
     if contents.problems or object_ is None or probe is None or pixel_m is None:
         raise ScanFileError(path, contents.problems)
     try:
-        return _product(contents, object_, probe, pixel_m)
+        return attrs.evolve(_product(contents, object_, probe, pixel_m), uncertainty=uncertainty)
     except ScanError as error:
         raise ScanFileError(path, error.problems) from None
     except (AttributeError, KeyError, MemoryError, OverflowError, RecursionError, TypeError, ValueError) as error:

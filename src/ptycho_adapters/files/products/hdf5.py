@@ -19,6 +19,8 @@ from ptycho_adapters.files.products.contents import (
     OWN,
     REQUIRED_ARRAYS,
     ROOT_NUMBERS,
+    UNCERTAINTY_ARRAYS,
+    UNCERTAINTY_UNITS,
     UNITS,
     ProductContents,
 )
@@ -149,6 +151,11 @@ def _write_own(product: Product, group: h5py.Group) -> None:
         group["given_positions_px"] = product.given_positions_px
     if product.coverage is not None:
         group["coverage"] = product.coverage
+    if product.uncertainty is not None:
+        beside = group.create_group("uncertainty")
+        for name, unit in UNCERTAINTY_UNITS.items():
+            beside[name] = getattr(product.uncertainty, name)
+            beside[name].attrs["units"] = np.bytes_(unit)
     group.attrs["origin_px"] = product.origin_px
     group.attrs["scale"] = product.scale
     if product.code_version:
@@ -180,7 +187,7 @@ def read_h5_contents(path: Path) -> ProductContents:
 
 
 def _read_arrays(file: h5py.File, contents: ProductContents) -> None:
-    for name in (*REQUIRED_ARRAYS, *OPTIONAL_ARRAYS):
+    for name in (*REQUIRED_ARRAYS, *OPTIONAL_ARRAYS, *UNCERTAINTY_ARRAYS):
         if name == "object" and not contents.is_object_known():
             continue
         array = read_array(file, name)

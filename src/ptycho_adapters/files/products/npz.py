@@ -21,6 +21,8 @@ from ptycho_adapters.files.products.contents import (
     OWN,
     REQUIRED_ARRAYS,
     ROOT_NUMBERS,
+    UNCERTAINTY_ARRAYS,
+    UNCERTAINTY_UNITS,
     UNITS,
     ProductContents,
 )
@@ -92,6 +94,9 @@ def _own_arrays(product: Product) -> Arrays:
         arrays[f"{OWN}/given_positions_px"] = product.given_positions_px
     if product.coverage is not None:
         arrays[f"{OWN}/coverage"] = product.coverage
+    if product.uncertainty is not None:
+        values = [getattr(product.uncertainty, name) for name in UNCERTAINTY_UNITS]
+        arrays |= dict(zip(UNCERTAINTY_ARRAYS, values, strict=True))
     if product.wavelength_m is not None:
         arrays[f"{OWN}.wavelength_m"] = np.asarray(product.wavelength_m)
     for name, content in zip(JSON_TEXTS, (product.gauge, product.provenance, product.metrics), strict=True):
@@ -125,7 +130,7 @@ def read_npz_contents(path: Path) -> ProductContents:
 
 def _read_arrays(archive: zipfile.ZipFile, infos: Mapping[str, zipfile.ZipInfo], contents: ProductContents) -> None:
     origin = f"{OWN}.origin_px"
-    for name in (*REQUIRED_ARRAYS, *OPTIONAL_ARRAYS, origin):
+    for name in (*REQUIRED_ARRAYS, *OPTIONAL_ARRAYS, *UNCERTAINTY_ARRAYS, origin):
         if name in infos:
             array = read_member(archive, infos[name])
             if name == origin and not isinstance(array, Problem) and (array.shape != (2,) or array.dtype.kind != "f"):

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ptycho_adapters.common.bars import counted
 from ptycho_adapters.torch_backend.finish.descent import Descent, Place, line_search
+from ptycho_adapters.torch_backend.finish.error_bars import ErrorBars, error_bars
 from ptycho_adapters.torch_backend.finish.point import Point
 from ptycho_adapters.torch_backend.finish.posterior import LEFT_OUT, Measured, Posterior
 from ptycho_adapters.torch_backend.finish.prior import Prior, around
@@ -38,6 +39,7 @@ class Finished:
         steps: how many were made; the start is handed back where it is 0.
         gain: by how much the half deviance of the pixels that were left out fell, in all; None if none were.
         refused: by how much it was above that of the start at a place that they refused; None if they refused none.
+        error_bars: of the object; None if they were not asked for.
     """
 
     object: Tensor
@@ -45,6 +47,7 @@ class Finished:
     steps: int
     gain: float | None
     refused: float | None = None
+    error_bars: ErrorBars | None = None
 
 
 @attrs.frozen(kw_only=True)
@@ -57,11 +60,13 @@ class Wish:
             they like best is taken, which may be the start.
         refine_probe: whether the probe is finished too.
         show_progress: on standard error.
+        error_bars: whether to say how far the object may be off.
     """
 
     steps: int | Literal["auto"]
     refine_probe: bool
     show_progress: bool
+    error_bars: bool = False
 
 
 def finish(measured: Measured, object_: Tensor, probe: Tensor, wish: Wish) -> Finished:
@@ -86,12 +91,14 @@ def finish(measured: Measured, object_: Tensor, probe: Tensor, wish: Wish) -> Fi
             break
     place, made = course.result()
     gain = _left_out(start) - _left_out(place)
+    bars = error_bars(posterior, place.point, show_progress=wish.show_progress) if wish.error_bars else None
     return Finished(
         object=place.point.object,
         probe=place.point.probe,
         steps=made,
         gain=gain if held_out else None,
         refused=course.refused,
+        error_bars=bars,
     )
 
 

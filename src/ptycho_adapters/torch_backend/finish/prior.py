@@ -40,6 +40,12 @@ class Prior:
         unexplained = away if self.slow is None else away - self.slow.explains(self.weight * away)
         return self.weight * unexplained
 
+    def error(self, generator: torch.Generator) -> Tensor:
+        """Draw an error (pixels,) of the object, as they are expected to be; the generator is of the CPU."""
+        white = torch.randn(self.object.shape, dtype=self.object.dtype, generator=generator).to(self.object.device)
+        by_pixel = white / self.weight.sqrt()
+        return by_pixel if self.slow is None else by_pixel + self.slow.error(generator)
+
 
 class SlowError:
     """Slow waves of amplitude and phase on an object, so large as they are expected to be.
@@ -69,6 +75,13 @@ class SlowError:
             for part, factor in ((asked.real, self._amplitude), (asked.imag, self._phase))
         )
         return self._tents.spread(torch.complex(amplitude, phase)) * self._object
+
+    def error(self, generator: torch.Generator) -> Tensor:
+        """Draw such waves (pixels,); the generator is of the CPU."""
+        amplitude, phase = (
+            torch.randn(self._tents.nodes, generator=generator) / stiffness**0.5 for stiffness in self.stiffness
+        )
+        return self._tents.spread(torch.complex(amplitude, phase).to(self._object.device)) * self._object
 
 
 def around(object_: Tensor, light: Tensor, typical: float, tents: Tents) -> Prior:

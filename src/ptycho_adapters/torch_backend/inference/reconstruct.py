@@ -13,6 +13,7 @@ from torch import Tensor
 from ptycho_adapters.common.candidates import COVERED, CandidateProbe, candidate_probes, chosen_patterns
 from ptycho_adapters.torch_backend.data.resident import ResidentScan
 from ptycho_adapters.torch_backend.execution import check_hardware, cpu_threads, pick_device
+from ptycho_adapters.torch_backend.finish.error_bars import ErrorBars
 from ptycho_adapters.torch_backend.finish.finish import Wish, finish
 from ptycho_adapters.torch_backend.finish.posterior import Measured
 from ptycho_adapters.torch_backend.inference.findings import findings_of
@@ -24,6 +25,7 @@ from ptycho_adapters.torch_backend.physics.optics import beam_slope, light_of
 from ptycho_core.config import DataConfig, PyTorchExecutionConfig, TorchInferenceConfig
 from ptycho_core.errors import Problem, ScanError, raise_if_any
 from ptycho_core.results.reconstruction import Reconstruction
+from ptycho_core.results.uncertainty import Uncertainty
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -162,12 +164,14 @@ class _Ended:
         object: (pixels,) complex64.
         metrics: of the finish; none where none was made.
         first: the pass under its own probe and its object, where a finish changed them.
+        error_bars: of the object, where they were asked for.
     """
 
     prepared: Prepared
     object: Tensor
     metrics: dict[str, float] = attrs.field(factory=dict)
     first: tuple[WholeScan, Tensor] | None = None
+    error_bars: ErrorBars | None = None
 
 
 def _finished(prepared: Prepared, object_: Tensor, settings: TorchInferenceConfig, *, show_progress: bool) -> _Ended:
@@ -183,7 +187,12 @@ def _finished(prepared: Prepared, object_: Tensor, settings: TorchInferenceConfi
         batch_size=run.batch_size,
         background=run.background,
     )
-    wish = Wish(steps=steps, refine_probe=prepared.probe_refined, show_progress=show_progress)
+    wish = Wish(
+        steps=steps,
+        refine_probe=prepared.probe_refined,
+        show_progress=show_progress,
+        error_bars=settings.error_bars,
+    )
     found = finish(measured, object_, run.probe, wish)
     figures = {"finish_steps": float(found.steps), "finish_gain": found.gain, "finish_refused": found.refused}
     return _Ended(
@@ -191,6 +200,7 @@ def _finished(prepared: Prepared, object_: Tensor, settings: TorchInferenceConfi
         object=found.object,
         metrics={name: value for name, value in figures.items() if value is not None},
         first=(run, object_) if found.steps else None,
+        error_bars=found.error_bars,
     )
 
 
@@ -203,6 +213,8 @@ def _outward(ended: _Ended, taken: CandidateProbe, scan: Scan, light: Tensor) ->
     shape, (origin_y, origin_x) = (run.canvas.height, run.canvas.width), run.origin.tolist()
     probe = run.probe * beam_slope(run.scan.beam_px, run.scan.size).to(run.probe.device) / scale
     chosen = run.indices.cpu().numpy()
+    bars = None if ended.error_bars is None else _uncertainty(ended.error_bars, coverage.reshape(shape), scale)
+    said = {} if bars is None else {"median_phase_std_rad": bars.median_phase_std_rad}
     return Reconstruction(
         object=(object_ * scale).reshape(shape).cpu().numpy(),
         coverage=coverage.reshape(shape).cpu().numpy(),
@@ -216,11 +228,26 @@ def _outward(ended: _Ended, taken: CandidateProbe, scan: Scan, light: Tensor) ->
         beam_px=run.scan.beam_px,
         pattern_indices=chosen,
         scale=scale,
-        metrics={**judgement.metrics, **ended.metrics, **figures},
+        metrics={**judgement.metrics, **ended.metrics, **figures, **said},
+        uncertainty=bars,
         before_finish=before,
         probe_refined=prepared.probe_refined,
         r_factors=judgement.r_factors,
         findings=tuple(findings_of(prepared, judgement.metrics)),
+    )
+
+
+def _uncertainty(bars: ErrorBars, coverage: Tensor, scale: float) -> Uncertainty:
+    """Put error bars into the scale of a result; nothing is known where nothing was measured."""
+
+    def shown(values: Tensor, unknown: float) -> NDArray[np.float32]:
+        by_pixel = values.reshape(coverage.shape)
+        return torch.where(coverage > 0, by_pixel, torch.full_like(by_pixel, unknown)).cpu().numpy().astype(np.float32)
+
+    return Uncertainty(
+        phase_std_rad=shown(bars.phase, np.inf),
+        amplitude_std=shown(bars.amplitude * scale, np.inf),
+        prior_share=shown(bars.prior_share, 1.0),
     )
 
 
