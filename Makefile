@@ -7,6 +7,8 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 TF_VENV  := .venv-tensorflow
 TF_READY := $(TF_VENV)/.ready
+CHI_VENV  := .venv-ptychi
+CHI_READY := $(CHI_VENV)/.ready
 export PYTHONHASHSEED ?= 0
 export HYPOTHESIS_PROFILE ?= ci
 
@@ -15,7 +17,7 @@ CLIENT       := .venv-ptychodus
 CLIENT_READY := $(CLIENT)/.ready
 CLIENT_NEEDS := httpx watchdog colorcet pyyaml "pydantic-ai-slim[openai]<3"
 
-.PHONY: help install demo test check lint mypy pyright imports tests test-ptychodus test-tensorflow clean
+.PHONY: help install demo test check lint mypy pyright imports tests test-ptychodus test-tensorflow test-ptychi clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 18
@@ -37,6 +39,7 @@ test: $(READY)  ## everything CI runs; TENSORFLOW=no leaves out what needs Tenso
 	@$(MAKE) --no-print-directory --jobs 2 check
 	@$(MAKE) --no-print-directory tests
 	@$(MAKE) --no-print-directory test-tensorflow
+	@$(MAKE) --no-print-directory test-ptychi
 	@echo "==> all checks passed"
 
 check: mypy pyright lint imports
@@ -99,5 +102,18 @@ $(TF_READY): $(READY) constraints-tensorflow.txt
 		tensorflow-cpu h5py
 	@touch $@
 
+test-ptychi: $(CHI_READY)  ## the tests of the refinement by pty-chi, in an environment of their own
+	@echo "==> pytest tests/ptychi"
+	@$(CHI_VENV)/bin/python -m pytest -q tests/ptychi
+
+# On top of the other environment: a torchvision of another build than torch would keep Lightning from being imported there.
+$(CHI_READY): $(READY) constraints-ptychi.txt
+	@echo "==> setting up $(CHI_VENV)"
+	@$(PYTHON) -m venv $(CHI_VENV)
+	@$(BIN)/python -c 'import sysconfig; print("import site; site.addsitedir(%r)" % sysconfig.get_path("purelib"))' \
+		>"$$($(CHI_VENV)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/base.pth"
+	@$(CHI_VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r constraints-ptychi.txt
+	@touch $@
+
 clean:  ## remove the environments and everything generated
-	rm -rf $(VENV) $(CLIENT) $(TF_VENV) demo_output .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) $(CLIENT) $(TF_VENV) $(CHI_VENV) demo_output .mypy_cache .ruff_cache .pytest_cache .hypothesis
