@@ -103,8 +103,8 @@ $(TF_READY): $(READY) constraints-tensorflow.txt
 	@touch $@
 
 test-ptychi: $(CHI_READY)  ## the tests of the refinement by pty-chi, in an environment of their own
-	@echo "==> pytest tests/ptychi"
-	@$(CHI_VENV)/bin/python -m pytest -q tests/ptychi
+	@echo "==> pytest tests/ptychi_solver"
+	@$(CHI_VENV)/bin/python -m pytest -q tests/ptychi_solver
 
 # On top of the other environment: a torchvision of another build than torch would keep Lightning from being imported there.
 $(CHI_READY): $(READY) constraints-ptychi.txt

@@ -1,7 +1,7 @@
 """An iterative solver from the network's object and from nothing: `python benchmarks/refine_from_network.py --help`.
 
-Both run LSQ-ML by pty-chi with the same settings. Converged is what the cold start reaches at the end, to 2 %: epochs and
-seconds until each is there, those of the network included. The ends are judged by this library's R-factor.
+Both run LSQ-ML by pty-chi with the same settings. Converged is what the cold start reaches at the end, to 2 %:
+epochs and seconds until each is there, those of the network included. The ends are judged by this library's R-factor.
 """
 
 from __future__ import annotations
@@ -84,6 +84,7 @@ def main() -> None:
     parser.add_argument("--scan", type=Path, action="append", default=[], help="measured scan; as many as wanted")
     parser.add_argument("--patterns", type=int, default=260, help="of a measured scan, the first so many")
     parser.add_argument("--epochs", type=int, default=50)
+    parser.add_argument("--object-size-px", type=int, default=160, help="of the simulated scans")
     asked = parser.parse_args()
     require()
     settings = RefineSettings()
@@ -93,7 +94,9 @@ def main() -> None:
         scan = read_scan(path)
         compare(path.stem, scan.subset(range(min(asked.patterns, scan.n_patterns))), asked.epochs, settings)
     for kind, photons in (("dead-leaves", 1e6), ("siemens-star", 1e6), ("dead-leaves", 1e4)):
-        made = simulate(SimulationConfig(object_kind=kind, object_size_px=160, step_px=8, photons=photons, seed=7))
+        made = simulate(
+            SimulationConfig(object_kind=kind, object_size_px=asked.object_size_px, step_px=8, photons=photons, seed=7)
+        )
         compare(f"{kind}, {photons:.0e} photons", made, asked.epochs, settings)
 
 
