@@ -10,6 +10,8 @@ TF_READY := $(TF_VENV)/.ready
 DOCS_VENV  := .venv-docs
 DOCS_READY := $(DOCS_VENV)/.ready
 SITE       := build/site
+CHI_VENV  := .venv-ptychi
+CHI_READY := $(CHI_VENV)/.ready
 export PYTHONHASHSEED ?= 0
 export HYPOTHESIS_PROFILE ?= ci
 
@@ -18,7 +20,7 @@ CLIENT       := .venv-ptychodus
 CLIENT_READY := $(CLIENT)/.ready
 CLIENT_NEEDS := httpx watchdog colorcet pyyaml "pydantic-ai-slim[openai]<3"
 
-.PHONY: help install demo test check lint mypy pyright imports tests test-ptychodus test-tensorflow docs look-at-docs release-check clean
+.PHONY: help install demo test check lint mypy pyright imports tests test-ptychodus test-tensorflow test-ptychi docs look-at-docs release-check clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 18
@@ -40,6 +42,7 @@ test: $(READY)  ## everything CI runs; TENSORFLOW=no leaves out what needs Tenso
 	@$(MAKE) --no-print-directory --jobs 2 check
 	@$(MAKE) --no-print-directory tests
 	@$(MAKE) --no-print-directory test-tensorflow
+	@$(MAKE) --no-print-directory test-ptychi
 	@echo "==> all checks passed"
 
 check: mypy pyright lint imports
@@ -123,5 +126,18 @@ look-at-docs: docs  ## every page of the site in headless Chromium, light, dark 
 release-check: $(READY)  ## a clean wheel, installed alone into an empty environment, reconstructs without a training
 	@PYTHON=$(PYTHON) BUILDER=$(BIN)/python bash benchmarks/release_check.sh
 
+test-ptychi: $(CHI_READY)  ## the tests of the refinement by pty-chi, in an environment of their own
+	@echo "==> pytest tests/ptychi_solver"
+	@$(CHI_VENV)/bin/python -m pytest -q tests/ptychi_solver
+
+# On top of the other environment: a torchvision of another build than torch would keep Lightning from being imported there.
+$(CHI_READY): $(READY) constraints-ptychi.txt
+	@echo "==> setting up $(CHI_VENV)"
+	@$(PYTHON) -m venv $(CHI_VENV)
+	@$(BIN)/python -c 'import sysconfig; print("import site; site.addsitedir(%r)" % sysconfig.get_path("purelib"))' \
+		>"$$($(CHI_VENV)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/base.pth"
+	@$(CHI_VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r constraints-ptychi.txt
+	@touch $@
+
 clean:  ## remove the environments and everything generated
-	rm -rf $(VENV) $(CLIENT) $(TF_VENV) $(DOCS_VENV) demo_output build docs/reference .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) $(CLIENT) $(TF_VENV) $(CHI_VENV) $(DOCS_VENV) demo_output build docs/reference .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -22,7 +22,7 @@ from ptycho_core.simulation.simulate import SimulationConfig, simulate
 if TYPE_CHECKING:
     from pathlib import Path
 
-SHORT = {"--n-groups": "8", "--max-time": "00:00:00:01"}
+SHORT = {"--n-groups": "8", "--max-time": "00:00:00:01", "--epochs": "1"}
 NEEDED = {"train": ("--max-time",)}
 STANDS_FOR = {
     "SCAN": "scan.npz",

@@ -21,7 +21,18 @@ from ptycho_adapters.command_line.links import links_of
 from ptycho_adapters.command_line.parser import Parser, rewritten, unknown_flags
 from ptycho_adapters.command_line.streams import any_text
 from ptycho_adapters.command_line.usage import UsageError, kebab
-from ptycho_adapters.commands import convert, evaluate, infer, inspect, migrate, prepare, reconstruct, simulate, train
+from ptycho_adapters.commands import (
+    convert,
+    evaluate,
+    infer,
+    inspect,
+    migrate,
+    prepare,
+    reconstruct,
+    refine,
+    simulate,
+    train,
+)
 from ptycho_core.config.table import INFERENCE, TRAINING, Table
 from ptycho_core.errors import DependencyError, ProblemsError, PtychoError
 from ptycho_core.version import VERSION
@@ -78,6 +89,7 @@ _COMMANDS: Mapping[str, _Command] = MappingProxyType(
         "infer": _Command(
             help=infer.HELP, usage=infer.USAGE, add_arguments=infer.add_arguments, run=infer.run, of_run=True
         ),
+        "refine": _Command(help=refine.HELP, usage=refine.USAGE, add_arguments=refine.add_arguments, run=refine.run),
         "evaluate": _Command(
             help=evaluate.HELP, usage=evaluate.USAGE, add_arguments=evaluate.add_arguments, run=evaluate.run
         ),
