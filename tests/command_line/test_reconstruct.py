@@ -113,6 +113,7 @@ def test_pass_finish_and_reference_are_compared(ran: Ran) -> None:
     assert 0.5 < figures["pass_phase_correlation"] < figures["phase_correlation"] < 1.0
     for kind in ("Phase", "Amplitude"):
         assert all(f'aria-label="{kind}, {stage}"' in page for stage in ("pass", "finished", "reference"))
+    assert "Standard deviation of the phase" in page
     assert "R-factor that shot noise leaves" in page
 
 
@@ -120,9 +121,11 @@ def test_pass_finish_and_reference_are_compared(ran: Ran) -> None:
     ("changes", "figures", "words"),
     [
         ({"finish": "auto"}, {"finish_steps": 0.0, "finish_gain": 0.0, "finish_refused": 12.5}, "would rise by 12.5"),
+        ({"finish": "auto"}, {"finish_steps": 2.0, "finish_gain": 7.5}, "fell by 7.5; R-factor"),
+        ({"finish": "auto"}, {"finish_steps": 2.0, "finish_gain": -7.5}, "rose by 7.5, no more than noise explains"),
         ({"finish": "auto"}, {"finish_steps": 0.0, "finish_gain": 0.0}, "none: no step lowers the misfit"),
         ({"finish": 3}, {"finish_steps": 3.0}, "kept, 3 steps as asked"),
-        ({"finish": "none"}, {}, "none: none was asked for"),
+        ({"finish": "none", "error_bars": False}, {}, "none: none was asked for"),
     ],
 )
 def test_each_end_of_a_finish_has_its_words(
@@ -155,14 +158,15 @@ def test_a_refined_probe_and_the_fit_are_said(ran: Ran, ratio: float, words: str
 
 
 def test_the_sources_of_its_settings_are_named(ran: Ran, capsys: pytest.CaptureFixture[str]) -> None:
-    """Its own defaults are a source of their own, below the user's; all of them are settings of a reconstruction."""
+    """Its own defaults are a source of their own, below the user's; error bars go with a finish that is left out."""
     sources = []
     for more in ([], ["--finish", "none"]):
         assert main(["reconstruct", str(ran.scan), "--print-config", "--json", *more]) == 0
         told = json.loads(capsys.readouterr().out)["settings"]
-        sources.append((told["finish"]["value"], told["finish"]["source"], told["test_data_file"]["value"]))
+        assert told["test_data_file"]["value"] == str(ran.scan)
+        sources.append([told[name][part] for name in ("finish", "error_bars") for part in ("value", "source")])
 
-    assert sources == [("auto", "command", str(ran.scan)), ("none", "cli", str(ran.scan))]
+    assert sources == [["auto", "command", True, "command"], ["none", "cli", False, "torch_default"]]
     assert all(INFERENCE.key(name) == name for name in command.OWN_DEFAULTS)
 
 
@@ -223,7 +227,7 @@ def test_of_several_scans_each_has_a_folder_and_a_failure_stops_none(
     assert rows[1][1:3] == ["done", f"{told[0]['r_factor']:.4g}"]
     assert rows[2][:3] == [str(scans / "b.npz"), "failed", "-"]
     assert f"failed: 1 of 3 scans: {scans / 'b.npz'}" in captured.err
-    assert {path.name for path in (out / "c").iterdir()} == set(results.RESULT_NAMES)
+    assert {path.name for path in (out / "c").iterdir()} == {*results.RESULT_NAMES, results.UNCERTAINTY_NAME}
 
 
 def test_what_is_there_is_not_done_again(scans: Path, quick: list[str], capsys: pytest.CaptureFixture[str]) -> None:
@@ -308,7 +312,7 @@ def test_a_reference_that_fits_nowhere_costs_no_result(
     captured = capsys.readouterr()
     assert "against the reference" in captured.err
     assert "reconstructed" in captured.out
-    assert {path.name for path in (scans.parent / "out").iterdir()} == set(results.RESULT_NAMES)
+    assert {path.name for path in (scans.parent / "out").iterdir()} == {*results.RESULT_NAMES, results.UNCERTAINTY_NAME}
 
 
 def test_a_model_is_loaded_once(ran: Ran, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -48,11 +48,12 @@ if TYPE_CHECKING:
     from ptycho_adapters.report.decisions import Decision
     from ptycho_core.results.reconstruction import Reconstruction
 
-HELP = "reconstruct scans the whole way: inspect, network, finish, report"
+HELP = "reconstruct scans the whole way: inspect, network, finish, error bars, report"
 USAGE = "ptycho reconstruct SCAN [SCAN ...] --output-dir FOLDER [--model-path FOLDER] [flags]"
 OWN_DEFAULTS: Mapping[str, object] = MappingProxyType(
     {
         "finish": "auto",
+        "error_bars": True,
     }
 )
 """Settings of this command where nobody says otherwise, a layer of their own."""
@@ -162,7 +163,13 @@ def _show(request: RunRequest, names: Sequence[str]) -> None:
         raise UsageError("--print-config: expected one scan at most, whose settings they are")
     with silent_on_empty_archives():
         one = [_of_scan(request, Path(name), request.path("output_dir") or Path()) for name in names]
-        show_inference(one[0] if one else request, OWN_DEFAULTS)
+        shown = one[0] if one else request
+        show_inference(shown, _defaults(shown))
+
+
+def _defaults(request: RunRequest) -> Mapping[str, object]:
+    """Return this command's own settings: error bars belong to a finish, and go with it where it is left out."""
+    return {} if request.said("finish") == "none" else OWN_DEFAULTS
 
 
 def _of_scan(request: RunRequest, source: Path, folder: Path) -> RunRequest:
@@ -173,7 +180,7 @@ def _of_scan(request: RunRequest, source: Path, folder: Path) -> RunRequest:
 
 def _task(typed: Mapping[str, object], request: RunRequest, reference: Path | None) -> _Task:
     folder = request.required_path("output_dir")
-    payload = plan_for(request, folder, OWN_DEFAULTS)
+    payload = plan_for(request, folder, _defaults(request))
     made = made_from(typed, request, payload)
     return _Task(request=request, folder=folder, made_from=made, payload=payload, reference=reference)
 

@@ -46,6 +46,9 @@ SUMMARY_NAME = "summary.json"
 RESULT_NAMES = (PRODUCT_NAME, "object.tif", "amplitude.png", "phase.png", REPORT_NAME, SUMMARY_NAME)
 """Files that a reconstruction leaves, all of them together."""
 
+UNCERTAINTY_NAME = "uncertainty.tif"
+"""Beside them where the uncertainty is known."""
+
 EVALUATION_NAME = "evaluation.json"
 
 _LOSS_UNIT = {
@@ -159,7 +162,7 @@ def write_reconstruction(
     files = {folder / name: write for name, write in zip(RESULT_NAMES, writers, strict=True)}
     if product.uncertainty is not None:
         known = product.uncertainty
-        files[folder / "uncertainty.tif"] = lambda path: write_uncertainty_tiff(known, path)
+        files[folder / UNCERTAINTY_NAME] = lambda path: write_uncertainty_tiff(known, path)
     commit_files(files)
     return list(files)
 

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
     from ptycho_adapters.report.content import Report
     from ptycho_core.results.product import Product
+    from ptycho_core.results.uncertainty import Uncertainty
 
 _BRIGHT_PERCENT = 99.5
 _BY_STEP = "Mean over a few steps of the training; held out: at the end of each epoch."
@@ -67,6 +68,8 @@ def _object(product: Product) -> Section:
         omissions.append(Omission(name="coverage", reason="the result does not say what was measured"))
     else:
         pictures.append(_coverage(product.coverage, origin, quanta(product.wavelength_m)))
+    if product.uncertainty is not None:
+        pictures.append(_phase_std(product.uncertainty, covered, well, origin))
     return Section(title="Object", pictures=tuple(pictures), omissions=tuple(omissions))
 
 
@@ -115,6 +118,25 @@ def _coverage(coverage: NDArray[np.float32], origin_px: tuple[float, float], wha
         extent_px=extent(light, origin_px),
     )
     return image("coverage", panel, "Light that fell on each pixel, summed over the scan.")
+
+
+def _phase_std(
+    bars: Uncertainty, covered: NDArray[np.bool_], well: NDArray[np.bool_], origin_px: tuple[float, float]
+) -> Picture:
+    values = np.where(covered & np.isfinite(bars.phase_std_rad), bars.phase_std_rad, np.nan).astype(np.float64)
+    limits = robust_limits(np.where(well, values, np.nan))
+    panel = Panel(
+        values=values,
+        title="Standard deviation of the phase",
+        unit="rad",
+        colours="viridis",
+        limits=limits,
+        extent_px=extent(values, origin_px),
+        extend=overflow(values, limits),
+    )
+    share = float(np.median(bars.prior_share[well]))
+    told = f"Given the probe; a constant phase is free. The network says {share:.2g} of what is known (median)."
+    return image("phase-std", panel, told)
 
 
 def _probe(product: Product) -> Section:
