@@ -21,7 +21,7 @@ from ptycho_adapters.command_line.links import links_of
 from ptycho_adapters.command_line.parser import Parser, rewritten, unknown_flags
 from ptycho_adapters.command_line.streams import any_text
 from ptycho_adapters.command_line.usage import UsageError, kebab
-from ptycho_adapters.commands import convert, evaluate, infer, inspect, migrate, prepare, simulate, train
+from ptycho_adapters.commands import convert, evaluate, infer, inspect, live, migrate, prepare, simulate, train
 from ptycho_core.config.table import INFERENCE, TRAINING, Table
 from ptycho_core.errors import DependencyError, ProblemsError
 from ptycho_core.version import VERSION
@@ -71,6 +71,7 @@ _COMMANDS: Mapping[str, _Command] = MappingProxyType(
         "infer": _Command(
             help=infer.HELP, usage=infer.USAGE, add_arguments=infer.add_arguments, run=infer.run, of_run=True
         ),
+        "live": _Command(help=live.HELP, usage=live.USAGE, add_arguments=live.add_arguments, run=live.run),
         "evaluate": _Command(
             help=evaluate.HELP, usage=evaluate.USAGE, add_arguments=evaluate.add_arguments, run=evaluate.run
         ),
