@@ -71,7 +71,7 @@ _COMMANDS: Mapping[str, _Command] = MappingProxyType(
         "infer": _Command(
             help=infer.HELP, usage=infer.USAGE, add_arguments=infer.add_arguments, run=infer.run, of_run=True
         ),
-        "live": _Command(help=live.HELP, usage=live.USAGE, add_arguments=live.add_arguments, run=live.run),
+        "live": _Command(help=live.HELP, usage=live.USAGE, add_arguments=live.add_arguments, run=live.run, of_run=True),
         "evaluate": _Command(
             help=evaluate.HELP, usage=evaluate.USAGE, add_arguments=evaluate.add_arguments, run=evaluate.run
         ),

@@ -132,7 +132,7 @@ def _follow(typed: Mapping[str, object], source: Path, like: Scan, payload: Infe
             inference_config=payload.pt_inference_config,
             execution_config=payload.execution_config,
         ):
-            _show(found, payload.pt_inference_config.output_dir)
+            _show(found, payload)
     if found is None:
         raise RuntimeError("a stream gave no picture")
     if expected is not None and found.state.frames < int(str(expected)) and not stopped.is_set():
@@ -160,13 +160,17 @@ def _ended_by_interrupt() -> Iterator[threading.Event]:
         signal.signal(signal.SIGINT, before)
 
 
-def _show(picture: Picture, folder: Path) -> None:
+def _show(picture: Picture, payload: InferencePayload) -> None:
     """Say how far the stream is, and put the phase so far beside the results to come."""
     from ptycho_adapters.files.images.pictures import write_phase_png  # noqa: PLC0415 - matplotlib
 
     state, found = picture.state, picture.reconstruction
     if not picture.last:
-        write_phase_png(found.object, found.coverage, folder / "live.png", origin_px=found.origin_px)
+        write_phase_png(
+            found.object, found.coverage, payload.pt_inference_config.output_dir / "live.png", origin_px=found.origin_px
+        )
+    if not payload.execution_config.enable_progress_bar:
+        return
     console.note(
         f"{state.frames} frames, {state.rate_per_s:.0f}/s, {state.missing} missing, {state.late} late, "
         f"{state.repeated} repeated; R-factor {found.metrics['r_factor']:.3f}, {picture.seconds:.2f} s"

@@ -128,7 +128,7 @@ class _Draw:
         found = reconstruct(
             self.model or generalist_for(scan),
             scan,
-            execution_config=self.execution,
+            execution_config=self.execution if last else evolve(self.execution, enable_progress_bar=False),
             inference_config=evolve(settings, n_groups=scan.n_patterns),
         )
         state = store.state.pictured(scan.n_patterns)
