@@ -26,6 +26,7 @@ from ptycho_adapters.commands import (
     evaluate,
     infer,
     inspect,
+    live,
     migrate,
     prepare,
     reconstruct,
@@ -90,6 +91,7 @@ _COMMANDS: Mapping[str, _Command] = MappingProxyType(
             help=infer.HELP, usage=infer.USAGE, add_arguments=infer.add_arguments, run=infer.run, of_run=True
         ),
         "refine": _Command(help=refine.HELP, usage=refine.USAGE, add_arguments=refine.add_arguments, run=refine.run),
+        "live": _Command(help=live.HELP, usage=live.USAGE, add_arguments=live.add_arguments, run=live.run, of_run=True),
         "evaluate": _Command(
             help=evaluate.HELP, usage=evaluate.USAGE, add_arguments=evaluate.add_arguments, run=evaluate.run
         ),

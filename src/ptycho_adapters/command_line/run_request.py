@@ -192,7 +192,12 @@ def _warn_about_unread(
 
 
 def add_run_options(
-    parser: argparse.ArgumentParser, table: Table, *, shown: Callable[[FieldInfo], bool], hints: Mapping[str, str]
+    parser: argparse.ArgumentParser,
+    table: Table,
+    *,
+    shown: Callable[[FieldInfo], bool],
+    hints: Mapping[str, str],
+    detector_check: DetectorCheck = DetectorCheck.MASK,
 ) -> None:
     """Give a parser what every command that runs a model takes."""
     options = parser.add_argument_group("command")
@@ -201,7 +206,7 @@ def add_run_options(
         metavar="FILE.toml",
         help=f"settings below the flags: names as here, flat or in the tables {', '.join(SECTIONS)}",
     )
-    add_scan_options(options)
+    add_scan_options(options, detector_check=detector_check)
     options.add_argument(
         "--memory-map",
         metavar="FOLDER",

@@ -1,0 +1,239 @@
+"""Streams: what is known of them, where they come from, and the pictures made of them."""
+
+from __future__ import annotations
+
+import json
+import queue
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import h5py
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from page_commands import code_of, short, steps_of
+from ptycho_adapters.cli import main
+from ptycho_adapters.files import read_product, write_scan
+from ptycho_adapters.live import QueueSource, SwmrSource, pictures, reconstruct_stream
+from ptycho_adapters.live.store import FrameStore
+from ptycho_core.config import PyTorchExecutionConfig, TorchInferenceConfig
+from ptycho_core.errors import ScanError, ScanFileError
+from ptycho_core.measurement.stream import FrameBatch, PicturePace, StreamState
+from ptycho_core.simulation.simulate import SimulationConfig, simulate
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from ptycho_core.measurement.scan import Scan
+
+QUIET = PyTorchExecutionConfig(accelerator="cpu", enable_progress_bar=False)
+ONE_PASS = TorchInferenceConfig(probe_rounds=0)
+
+
+@cache
+def scan() -> Scan:
+    return simulate(SimulationConfig(object_size_px=100, step_px=6, photons=1e5))
+
+
+def batch(numbers: list[int], *, own_positions: bool = False) -> FrameBatch:
+    chosen = np.array(numbers, dtype=np.int64)
+    positions = scan().positions_px[chosen] if own_positions else None
+    return FrameBatch(numbers=chosen, patterns=scan().patterns[chosen], positions_px=positions)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(st.lists(st.integers(0, 30), max_size=8), max_size=8))
+def test_a_state_counts_like_a_set(batches: list[list[int]]) -> None:
+    """Whatever arrives in whatever order: frames, gaps, repeats and late ones are those that a plain loop counts."""
+    state, seen, late, repeated = StreamState(), set[int](), 0, 0
+    for second, numbers in enumerate(batches):
+        state = state.arrived(np.array(numbers, dtype=np.int64), float(second))
+        for number in numbers:
+            repeated += number in seen
+            late += bool(seen) and number not in seen and number < max(seen)
+            seen.add(number)
+
+    assert {n for first, end in state.spans for n in range(first, end)} == seen
+    assert (state.frames, state.late, state.repeated) == (len(seen), late, repeated)
+    assert state.missing == (max(seen) + 1 - len(seen) if seen else 0)
+
+
+def test_rate_and_silence_are_those_of_the_last_seconds() -> None:
+    """20 frames each tenth of a second are 200 a second; after a silence they are none."""
+    state = StreamState()
+    for step in range(100):
+        state = state.arrived(np.arange(20 * step, 20 * step + 20), 0.1 * step)
+
+    assert state.rate_per_s == pytest.approx(200.0)
+    state = state.arrived(np.zeros(0, dtype=np.int64), 60.0)
+    assert state.rate_per_s == 0.0
+    assert state.silent_s == pytest.approx(50.1)
+
+
+def test_a_picture_is_due_by_growth_or_by_time_after_a_rest() -> None:
+    """Not before the first frames, not without new ones, not at once after a long one."""
+    pace, empty = PicturePace(first_after=16, growth=0.25, every_s=2.0, rest=1.0), StreamState()
+    few, more = empty.arrived(np.arange(15), 0.0), empty.arrived(np.arange(100), 0.0)
+
+    assert not pace.due(few, 99.0, 0.0)
+    assert pace.due(more, 0.0, 0.0)
+    assert not pace.due(more.pictured(100), 99.0, 0.0)
+    assert pace.due(more.pictured(80), 0.5, 0.1)
+    assert not pace.due(more.pictured(80), 0.5, 0.6)
+    assert not pace.due(more.pictured(90), 1.9, 0.1)
+    assert pace.due(more.pictured(90), 2.0, 0.1)
+
+
+def test_frames_in_any_order_are_the_scan_that_they_are_of() -> None:
+    """Late and repeated ones included, with positions by number or of their own."""
+    store = FrameStore(scan())
+    n = scan().n_patterns
+    store.add(batch([5, 3, 4]), 0.0)
+    store.add(batch([4, 1, 0, *range(6, n)], own_positions=True), 1.0)
+    store.add(batch([2]), 2.0)
+
+    np.testing.assert_array_equal(store.scan().patterns, scan().patterns)
+    np.testing.assert_array_equal(store.scan().positions_px, scan().positions_px)
+    assert (store.state.missing, store.state.repeated, store.state.late) == (0, 1, 5)
+
+
+def test_frames_that_cannot_be_placed_are_refused() -> None:
+    """A number beyond the positions and a frame of another size are named."""
+    beyond = FrameBatch(numbers=np.array([10**6]), patterns=scan().patterns[:1])
+    small = FrameBatch(numbers=np.array([0]), patterns=np.ones((1, 32, 32)))
+
+    with pytest.raises(ScanError, match=r"a position for every frame.*frame 1000000"):
+        FrameStore(scan()).add(beyond, 0.0)
+    with pytest.raises(ScanError, match="64 px, as the probe has, found 32 px"):
+        FrameStore(scan()).add(small, 0.0)
+    with pytest.raises(ScanError, match=r"shape \(1, N, N\)"):
+        FrameBatch(numbers=np.array([0]), patterns=np.ones((32, 32)))
+
+
+def test_the_last_reconstruction_of_a_stream_is_that_of_the_scan() -> None:
+    """Through a queue, in the wrong order: the same object to the last bit, and pictures of fewer frames before it."""
+    from ptycho_adapters.torch_backend import generalist_for, reconstruct  # noqa: PLC0415 - torch takes seconds
+
+    frames: queue.Queue[FrameBatch | None] = queue.Queue()
+    n = scan().n_patterns
+    for some in (list(range(10, 30)), list(range(10)), list(range(30, n)), None):
+        frames.put(None if some is None else batch(some))
+    source = QueueSource(frames=frames, size_px=64)
+
+    results = list(reconstruct_stream(source, scan(), inference_config=ONE_PASS, execution_config=QUIET))
+
+    whole = reconstruct(generalist_for(scan()), scan(), inference_config=ONE_PASS, execution_config=QUIET)
+    assert len(results[0].pattern_indices) == 20
+    np.testing.assert_array_equal(results[-1].object, whole.object)
+
+
+def test_a_stream_without_frames_is_refused() -> None:
+    """At its end, with what was expected."""
+    with pytest.raises(ScanError, match="frames: expected at least one, found none"):
+        list(pictures([FrameBatch.empty(64)], scan()))
+
+
+class Writer:
+    """A file that is written while it is read: each sleep of the reader is a turn of the writer."""
+
+    def __init__(self, path: Path) -> None:
+        self.file = h5py.File(path, "w", libver="latest")
+        self.frames = self.file.create_dataset(
+            "entry/data/data", (0, 64, 64), maxshape=(None, 64, 64), chunks=(1, 64, 64), dtype=scan().patterns.dtype
+        )
+        self.file.swmr_mode = True
+        self.turns = self._turns()
+        self.now_s = 0.0
+
+    def clock(self) -> float:
+        return self.now_s
+
+    def sleep(self, seconds: float) -> None:
+        self.now_s += seconds
+        next(self.turns, None)
+        self.frames.flush()
+
+    def _turns(self) -> Iterator[None]:
+        self.frames.resize(4, axis=0)
+        self.frames[:3] = scan().patterns[:3]
+        yield
+        self.frames.resize(6, axis=0)
+        self.frames[4:6] = scan().patterns[4:6]
+        yield
+        self.frames[3] = scan().patterns[3]
+        yield
+
+
+def test_a_growing_file_is_followed(tmp_path: Path) -> None:
+    """Room without content is waited for, and comes as a late frame; silence ends the stream."""
+    writer = Writer(tmp_path / "scan.h5")
+    source = SwmrSource(
+        path=tmp_path / "scan.h5", frames_at="entry/data/data", patience_s=1.0, clock=writer.clock, sleep=writer.sleep
+    )
+
+    batches = [each for each in source if len(each)]
+    writer.file.close()
+
+    assert [each.numbers.tolist() for each in batches] == [[0, 1, 2], [4, 5], [3]]
+    np.testing.assert_array_equal(batches[2].patterns, scan().patterns[3:4])
+
+
+def test_a_file_without_the_frames_is_refused(tmp_path: Path) -> None:
+    """Dataset and file are named."""
+    h5py.File(tmp_path / "scan.h5", "w").close()
+
+    with pytest.raises(FileNotFoundError, match="Stream file not found"):
+        list(SwmrSource(path=tmp_path / "none.h5", frames_at="data"))
+    with pytest.raises(ScanFileError, match=r"data: expected a dataset \(n, N, N\), found nothing"):
+        list(SwmrSource(path=tmp_path / "scan.h5", frames_at="data"))
+
+
+def test_the_command_writes_what_infer_writes(tmp_path: Path) -> None:
+    """A complete file is a stream that has ended: product, pictures, report and summary are there."""
+    write_scan(scan(), tmp_path / "like.npz")
+    with h5py.File(tmp_path / "stream.h5", "w", libver="latest") as file:
+        file["entry/data/data"] = scan().patterns
+    out = tmp_path / "out"
+
+    code = main([
+        "live", str(tmp_path / "stream.h5"), "--like", str(tmp_path / "like.npz"), "--output-dir", str(out),
+        "--probe-rounds", "0", "--accelerator", "cpu", "--quiet",
+    ])  # fmt: skip
+
+    assert code == 0
+    names = ["amplitude.png", "object.h5", "object.tif", "phase.png", "report.html", "summary.json"]
+    assert sorted(path.name for path in out.iterdir()) == names
+    figures = json.loads((out / "summary.json").read_text())["figures"]
+    assert (figures["frames"], figures["frames_missing"]) == (scan().n_patterns, 0)
+    assert len(read_product(out / "object.h5").positions_px) == scan().n_patterns
+
+
+@pytest.mark.parametrize("check", ["mask", "warn"])
+def test_what_a_stream_cannot_have_is_refused(check: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Frames that are left out would move the numbers of the others."""
+    source, like, out = (str(tmp_path / name) for name in ("stream.h5", "like.npz", "out"))
+    Path(source).touch()
+    assert main(["live", source, "--like", like, "--output-dir", out, "--detector-check", check]) == 2
+    assert f"--detector-check {check}: expected off" in capsys.readouterr().err
+
+
+def test_what_the_page_says_to_type_works(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """On a stream that has ended, with less patience and without a finish; and the block of Python."""
+    text = (Path(__file__).parents[2] / "docs" / "live.md").read_text(encoding="utf-8")
+    write_scan(scan(), tmp_path / "earlier.npz")
+    with h5py.File(tmp_path / "stream.h5", "w", libver="latest") as file:
+        file["entry/data/data"], file["entry/sample/positions_px"] = scan().patterns, scan().positions_px
+    monkeypatch.chdir(tmp_path)
+    for line in steps_of(text):
+        words = [*short(line), "--patience-s", "0.2", "--probe-rounds", "0", "--quiet", "--finish", "none"]
+        assert main(words) == 0, f"{line}: {capsys.readouterr().err}"
+    frames: queue.Queue[FrameBatch | None] = queue.Queue()
+    for each in (batch(list(range(20))), None):
+        frames.put(each)
+    (code,) = code_of(text)
+    exec(compile(code, "live", "exec"), {"frames": frames, "like": scan()})
