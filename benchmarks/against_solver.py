@@ -22,6 +22,8 @@ from charts import Panel, draw
 from harness import Figures, in_fresh_process, peak_memory_mb, write
 from quality import Judge, as_product, one_pass, reference_judge, region, shown, truth_judge
 
+from ptycho_adapters.ptychi.engines import RefineSettings
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -98,7 +100,7 @@ def ours(*, task: Task, archive: Path, repeats: int, precision: Precision, probe
     }
 
 
-def solver(*, task: Task, epochs: int, settings: lsqml.SolverSettings) -> Figures:
+def solver(*, task: Task, epochs: int, settings: RefineSettings) -> Figures:
     """Run the solver and score it after some of its epochs."""
     import torch  # noqa: PLC0415
 
@@ -196,7 +198,7 @@ def main() -> None:
         },
     )
     print(f"ours: {one['seconds']:.3f} s  {shown(one['scores'])}")
-    settings = lsqml.SolverSettings(noise_model=asked.noise_model, batch_size=asked.batch_size)
+    settings = RefineSettings(noise_model=asked.noise_model, batch_size=asked.batch_size)
     other = in_fresh_process(solver, {"task": task, "epochs": asked.epochs, "settings": settings})
     images = {"ours, phase": _phase(one), f"LSQ-ML after {asked.epochs} epochs, phase": _phase(other)}
     write("against_solver", [{**one, "threads": asked.threads}, other, comparison(one, other)])

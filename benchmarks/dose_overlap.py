@@ -20,6 +20,7 @@ from charts import Panel, draw
 from harness import Figures, in_fresh_process, write
 from quality import SCORES, one_pass, shown, truth_judge
 
+from ptycho_adapters.ptychi.engines import RefineSettings
 from ptycho_core.physics.probes import make_probe
 from ptycho_core.simulation.simulate import SimulationConfig, simulate
 
@@ -58,7 +59,7 @@ def measure(*, config: SimulationConfig, overlap: float, archive: Path, epochs: 
         "ours": {"seconds": seconds, "scores": judge.scores(result.object, result.origin_px)},
     }
     for noise_model in ("gaussian", "poisson"):
-        settings = lsqml.SolverSettings(noise_model=noise_model, refine_probe=refine_probe)
+        settings = RefineSettings(noise_model=noise_model, refine_probe=refine_probe)
         rows = [
             {"epoch": epoch.number, "seconds": epoch.seconds, "scores": judge.scores(epoch.object, epoch.origin_px)}
             for epoch in lsqml.solve(scan, settings, epochs)

@@ -17,6 +17,8 @@ import lsqml
 from harness import Figures, in_fresh_process, write
 from quality import Judge, truth_judge
 
+from ptycho_adapters.ptychi.engines import RefineSettings
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -45,7 +47,7 @@ def ours(*, path: Path, threads: int) -> Figures:
     return {"who": "ours", "scan": str(path), "phase_correlation": score, "seconds": seconds}
 
 
-def solver(*, path: Path, threads: int, epochs: int, settings: lsqml.SolverSettings) -> Figures:
+def solver(*, path: Path, threads: int, epochs: int, settings: RefineSettings) -> Figures:
     """Run the solver; its best epoch by the truth is given too, which is more than a user could know."""
     import torch  # noqa: PLC0415
 
@@ -89,8 +91,8 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     asked = parser.parse_args()
     lsqml.require_solver()
-    settings = lsqml.SolverSettings(
-        noise_model=asked.noise_model, batch_size=asked.batch_size, modes=asked.modes, correct_positions=True
+    settings = RefineSettings(
+        noise_model=asked.noise_model, batch_size=asked.batch_size, probe_modes=asked.modes, position_refinement=True
     )
     cases: list[Figures] = []
     for path in asked.scans:
