@@ -118,7 +118,13 @@ def records(record: type[R], **fixed: st.SearchStrategy[object]) -> st.SearchStr
         drawn.pop("nll_weight")
         weights = WEIGHTS.map(lambda weight: {"nll": weight > 0, "nll_weight": weight})
         return st.builds(operator.or_, _some_fields(always | fixed, drawn), weights).map(_build(record))
-    return _some_fields(always | fixed, drawn).map(_build(record))
+    return _some_fields(always | fixed, drawn).map(_agreeing).map(_build(record))
+
+
+def _agreeing(given: dict[str, object]) -> dict[str, object]:
+    """Leave error bars out where there is no finish, which they belong to."""
+    left_out = set() if given.get("finish", "none") != "none" else {"error_bars"}
+    return {name: value for name, value in given.items() if name not in left_out}
 
 
 def _required(field: attrs.Attribute[object]) -> bool:
@@ -158,7 +164,7 @@ def settings_of_run(draw: st.DrawFn, table: Table, *, groups: bool = False) -> d
     """Return valid settings of a run, by key; with `groups`, the number of groups is among them."""
     names = [info.key for info in free(table) if info.key not in _ARGUMENTS]
     chosen = draw(st.lists(st.sampled_from(names), max_size=6, unique=True))
-    given = {key: draw(_OF_SETTING[key]) for key in chosen}
+    given = _agreeing({key: draw(_OF_SETTING[key]) for key in chosen})
     if "backend" in given:
         given["backend"] = "pytorch"  # honours every valid setting; what the other one refuses has tests of its own
     return given | ({"n_groups": draw(_OF_SETTING["n_groups"])} if groups else {})
