@@ -20,7 +20,7 @@ CLIENT       := .venv-ptychodus
 CLIENT_READY := $(CLIENT)/.ready
 CLIENT_NEEDS := httpx watchdog colorcet pyyaml "pydantic-ai-slim[openai]<3"
 
-.PHONY: help install demo test check lint mypy pyright imports tests test-ptychodus test-tensorflow test-ptychi docs look-at-docs release-check clean
+.PHONY: help install demo test check lint mypy pyright imports tests test-ptychodus test-tensorflow test-ptychi environments docs look-at-docs release-check clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 18
@@ -39,7 +39,7 @@ demo: $(READY)  ## simulate, train, reconstruct an unseen object, evaluate (abou
 	@$(BIN)/python -m ptycho_adapters.demo --output-dir demo_output
 
 test: $(READY)  ## everything CI runs; TENSORFLOW=no leaves out what needs TensorFlow
-	@$(MAKE) --no-print-directory --jobs 2 check
+	@$(MAKE) --no-print-directory --jobs 2 environments check
 	@$(MAKE) --no-print-directory tests
 	@$(MAKE) --no-print-directory test-tensorflow
 	@$(MAKE) --no-print-directory test-ptychi
@@ -87,12 +87,16 @@ test-ptychodus: $(CLIENT_READY)  ## all four reconstructors inside the released 
 		-o pythonpath="shims/ptychodus/tests" --numprocesses auto --dist worksteal --durations=10
 
 ifeq ($(TENSORFLOW),no)
+environments: $(CHI_READY)
+
 test-tensorflow:
 	@echo "==> the TensorFlow backend is left out: TENSORFLOW=no"
 else
+environments: $(CHI_READY) $(TF_READY)
+
 test-tensorflow: $(TF_READY)  ## the tests of the TensorFlow backend, in an environment and a process of their own
 	@echo "==> pytest tests/tensorflow_backend (make test TENSORFLOW=no leaves it out)"
-	@$(TF_VENV)/bin/python -m pytest -q tests/tensorflow_backend
+	@$(TF_VENV)/bin/python -m pytest -q tests/tensorflow_backend --numprocesses auto --dist worksteal
 endif
 
 # On top of the other environment: what differs lies in this one alone, above all TensorFlow and the h5py that it wants.
