@@ -6,10 +6,14 @@ import importlib.util
 import re
 from typing import TYPE_CHECKING
 
+import attrs
+import numpy as np
 import pytest
 import torch
 from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
+from torch import distributed
+from torch.nn.parallel import DistributedDataParallel
 
 from ptycho_adapters.common.schedule import TimeLimit
 from ptycho_adapters.torch_backend import reconstruct, train
@@ -20,6 +24,7 @@ from ptycho_core.config import PyTorchExecutionConfig, TorchInferenceConfig
 from ptycho_core.errors import ConfigError, DependencyError
 from torch_sample import (
     metrics_rows,
+    module_of,
     observed_training,
     payload_for,
     quick_training,
@@ -71,6 +76,34 @@ def test_cuda_is_lightning_s_gpu() -> None:
 def test_devices_are_counted(tmp_path: Path) -> None:
     """Two processes are two processes."""
     assert [_trainer(tmp_path, devices=n).num_devices for n in (1, 2)] == [1, 2]
+
+
+def test_one_device_is_one_process_in_a_job_of_many(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A job of SLURM with four tasks trains on one device as any machine does, and is not asked to be one of four."""
+    for name, value in {
+        "JOB_ID": "7",
+        "JOB_NAME": "night",
+        "NTASKS_PER_NODE": "4",
+        "PROCID": "2",
+        "LOCALID": "2",
+    }.items():
+        monkeypatch.setenv(f"SLURM_{name}", value)
+    trainer = _trainer(tmp_path)
+    assert (trainer.world_size, trainer.global_rank) == (1, 0)
+
+
+def test_processes_do_not_send_each_other_what_was_measured(tmp_path: Path) -> None:
+    """Integer patterns, which gloo has no word for, stay with each; networks and probes are sent."""
+    scan = attrs.evolve(tiny_scan(), patterns=tiny_scan().patterns.astype(np.uint16))
+    module = module_of(payload_for(tmp_path), scan)
+    distributed.init_process_group("gloo", init_method=f"file://{tmp_path}/store", rank=0, world_size=1)
+    try:
+        shared = DistributedDataParallel(module)
+    finally:
+        distributed.destroy_process_group()
+    sent = {name for name, _ in (*module.named_parameters(), *module.named_buffers())} - shared.parameters_to_ignore
+    assert any(name.startswith("generator.") for name in sent)
+    assert not any(name.startswith("patterns.") for name in sent)
 
 
 def test_the_strategy_is_the_one_asked_for(tmp_path: Path) -> None:

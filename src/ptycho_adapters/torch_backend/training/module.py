@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 from lightning import LightningModule
 from torch import nn
+from torch.nn.parallel import DistributedDataParallel
 
 from ptycho_adapters.torch_backend.generators import View, run_steps
 from ptycho_adapters.torch_backend.physics.canvas import accumulate
@@ -61,6 +62,7 @@ class PtychoModule(LightningModule):
         # What is listed here is trained, stored in checkpoints and moved to the device.
         self.illumination = nn.ModuleList(self.probes)
         self.patterns = nn.ModuleList(arm.patterns for arm in (*arms.training, *arms.validation))
+        _leave_to_each_process(self, "patterns.")
         self.config = config
         self.objective = Objective.from_config(config, main)
         self.log_scales = nn.ParameterList(nn.Parameter(torch.zeros(()), requires_grad=scale_trainable) for _ in probes)
@@ -131,6 +133,12 @@ class PtychoModule(LightningModule):
         """Bound the network's gradient; the probe keeps its own pace."""
         del optimizer, gradient_clip_val, gradient_clip_algorithm
         clip_gradients(self.generator.parameters(), self.config)
+
+
+def _leave_to_each_process(module: nn.Module, start: str) -> None:
+    """Keep what was measured from being sent between processes: each reads the same, in types that gloo cannot send."""
+    names = [name for name, _ in module.named_buffers() if name.startswith(start)]
+    DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(module, names)  # noqa: SLF001 - torch has no other way
 
 
 def _view(group: Gathered, probes: Tensor, arm: Arm) -> View:

@@ -12,6 +12,8 @@ import attrs
 import numpy as np
 import torch
 from lightning import Callback, Trainer
+from lightning.fabric.plugins.environments.lightning import LightningEnvironment
+from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 
 from ptycho_adapters.common.checkpoint_files import forget_last
@@ -215,8 +217,10 @@ def build_trainer(
     own += [*checkpoint_callbacks(payload, validates=validates), *callbacks]
     logger = run_logger(execution, Path(config.output_dir), config)
     arguments = trainer_arguments(execution)
+    # One device is one process, whatever else a job of SLURM was given.
+    alone = [LightningEnvironment()] if execution.devices == 1 and SLURMEnvironment.detect() else []
     try:
-        return Trainer(max_epochs=config.epochs, callbacks=own, logger=logger, **arguments)
+        return Trainer(max_epochs=config.epochs, callbacks=own, logger=logger, plugins=[*alone], **arguments)
     except (MisconfigurationException, ValueError) as error:
         asked = ", ".join(f"{key}={arguments[key]!r}" for key in ("accelerator", "devices", "strategy", "precision"))
         problem = Problem(path="execution_config", expected="what this machine can do", found=f"{asked}: {error}")
