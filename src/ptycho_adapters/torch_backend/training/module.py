@@ -138,7 +138,7 @@ class PtychoModule(LightningModule):
 def _leave_to_each_process(module: nn.Module, start: str) -> None:
     """Keep what was measured from being sent between processes: each reads the same, in types that gloo cannot send."""
     names = [name for name, _ in module.named_buffers() if name.startswith(start)]
-    DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(module, names)  # noqa: SLF001 - torch has no other way
+    DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(module, names)  # noqa: SLF001 - its only way
 
 
 def _view(group: Gathered, probes: Tensor, arm: Arm) -> View:
