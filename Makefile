@@ -130,9 +130,10 @@ look-at-docs: docs  ## every page of the site in headless Chromium, light, dark 
 release-check: $(READY)  ## a clean wheel, installed alone into an empty environment, reconstructs without a training
 	@PYTHON=$(PYTHON) BUILDER=$(BIN)/python bash benchmarks/release_check.sh
 
-test-ptychi: $(CHI_READY)  ## the tests of the refinement by pty-chi, in an environment of their own
-	@echo "==> pytest tests/ptychi_solver"
+test-ptychi: $(CHI_READY)  ## the tests beside pty-chi, and files that PtyLab, emdfile and nexusformat write, in their own environment
+	@echo "==> pytest tests/ptychi_solver, and files of other programs"
 	@$(CHI_VENV)/bin/python -m pytest -q tests/ptychi_solver
+	@$(CHI_VENV)/bin/python -m pytest -q tests/files/test_nexus.py tests/files/test_ptylab.py tests/files/test_electron_files.py -k s_own
 
 # On top of the other environment: a torchvision of another build than torch would keep Lightning from being imported there.
 $(CHI_READY): $(READY) constraints-ptychi.txt
