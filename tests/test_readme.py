@@ -19,7 +19,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
-COMMANDS = ("simulate", "prepare", "reconstruct", "train", "infer", "evaluate", "convert", "inspect", "migrate")
+COMMANDS = (
+    *("simulate", "prepare", "reconstruct", "refine", "live", "train"),
+    *("infer", "evaluate", "convert", "inspect", "migrate"),
+)
 
 
 @pytest.fixture(scope="module")

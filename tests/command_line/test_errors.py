@@ -22,7 +22,10 @@ from scan_arrays_sample import sample_arrays, save_npz
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-COMMANDS = ("simulate", "prepare", "reconstruct", "train", "infer", "evaluate", "convert", "inspect", "migrate")
+COMMANDS = (
+    *("simulate", "prepare", "reconstruct", "refine", "live", "train"),
+    *("infer", "evaluate", "convert", "inspect", "migrate"),
+)
 
 
 @pytest.fixture(autouse=True)
