@@ -54,13 +54,16 @@ def _started(script: str, *arguments: object, **environment: str) -> subprocess.
 
 
 def test_error_bars_lie_beside_the_object(tmp_path: Path) -> None:
-    """In a TIFF of their own, where they are known."""
+    """In a TIFF of their own, where they are known; those of another result do not stay beside one without."""
     summary = Summary(command="infer", title="reconstructed", figures={}, inputs={})
     one = np.ones((12, 9), dtype=np.float32)
     known = Uncertainty(phase_std_rad=one, amplitude_std=one, prior_share=one)
     files = write_reconstruction(attrs.evolve(bare_product(), uncertainty=known), summary, tmp_path)
     assert tmp_path / "uncertainty.tif" in files
     assert all(file.exists() for file in files)
+
+    write_reconstruction(bare_product(), summary, tmp_path)
+    assert not (tmp_path / "uncertainty.tif").exists()
 
 
 def test_results_under_a_name_in_any_bytes(scan: Path, tmp_path: Path) -> None:

@@ -164,6 +164,9 @@ def write_reconstruction(
         known = product.uncertainty
         files[folder / UNCERTAINTY_NAME] = lambda path: write_uncertainty_tiff(known, path)
     commit_files(files)
+    if product.uncertainty is None:
+        # Of a result that lay here before.
+        (folder / UNCERTAINTY_NAME).unlink(missing_ok=True)
     return list(files)
 
 
