@@ -90,4 +90,5 @@ def lay_out(folder: Path) -> None:
     for seed, name in enumerate(("scan.npz", "other_scan.npz", "monday.npz", "other_days/tuesday.npz")):
         scan = simulate(SimulationConfig(object_size_px=100, step_px=9, seed=seed, photons=1e5))
         write_scan(attrs.evolve(scan, metadata=LENGTHS), folder / name)
-    shutil.copy(folder / "other_scan.npz", folder / "known.npz")
+    for known, name in (("other_scan.npz", "known.npz"), ("scan.npz", "a.npz"), ("other_scan.npz", "b.npz")):
+        shutil.copy(folder / known, folder / name)

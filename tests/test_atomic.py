@@ -11,6 +11,7 @@ import pytest
 from ptycho_adapters.atomic import PARTIAL_SUFFIX, atomic_path, commit_files, write_bytes
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 _REWRITE = """
@@ -132,3 +133,13 @@ def test_a_killed_process_leaves_a_whole_file(tmp_path: Path) -> None:
 
     leftovers = {path for path in tmp_path.iterdir() if path != target}
     assert all(path.name.startswith(".result.") and path.suffix == PARTIAL_SUFFIX for path in leftovers)
+
+
+@pytest.mark.parametrize(
+    "write", [lambda path: write_bytes(path, b"1"), lambda path: commit_files({path: _write_name})]
+)
+def test_a_folder_that_is_not_there_is_named(write: Callable[[Path], None], tmp_path: Path) -> None:
+    """Not the hidden file in it that nobody asked for."""
+    with pytest.raises(FileNotFoundError, match="No such folder to write to") as caught:
+        write(tmp_path / "none" / "file.npz")
+    assert caught.value.filename == str((tmp_path / "none").resolve())

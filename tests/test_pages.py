@@ -6,6 +6,7 @@ very flags of one in the README, which is run there, is only parsed.
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,12 +22,13 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 DOCS = Path(__file__).parents[1] / "docs"
-PAGES = ("first_look", "beamline", "electrons", "models", "python")
+PAGES = ("first_look", "beamline", "electrons", "models", "python", "return_path")
 WRITTEN = {
     "first_look": ("scan.npz",),
     "beamline": ("scan.npz", "both.png", "ready.npz"),
     "electrons": ("scan4d.npz", "virus/object.h5"),
     "models": ("model/wts.h5.zip",),
+    "return_path": ("known/b.npz", "model/wts.h5.zip"),
     "python": ("products/tuesday.h5", "from_ours.npz"),
 }
 QUICK = (
@@ -39,10 +41,10 @@ def text_of(page: str) -> str:
     return (DOCS / f"{page}.md").read_text(encoding="utf-8")
 
 
-def shape_of(line: str) -> tuple[str, frozenset[str]]:
-    """A command's verb and flags, without their values."""
+def shape_of(line: str) -> tuple[str, int, frozenset[str]]:
+    """A command's verb, how long it is, and its flags without their values."""
     words = short(line)
-    return words[0], frozenset(word for word in words if word.startswith("--"))
+    return words[0], len(words), frozenset(word for word in words if word.startswith("--"))
 
 
 RUN_ALREADY = {shape_of(line) for line in lines_of((DOCS.parent / "README.md").read_text(encoding="utf-8"))}
@@ -66,12 +68,16 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 @pytest.mark.parametrize("page", PAGES)
 def test_what_a_page_says_to_type_works(page: str, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Its commands end well, its blocks run, and the files that it speaks of are there."""
+    for made in re.findall(r"^ {4}mkdir (\w+)$", text_of(page), re.MULTILINE):
+        (folder / made).mkdir()
     for line in steps_of(text_of(page)):
         words = short(line)
         if shape_of(line) in RUN_ALREADY:
             assert parse(words)[0] == words[0]
             continue
-        assert main([*words, *QUICK] if words[0] == "infer" else words) == 0, f"{line}: {capsys.readouterr().err}"
+        assert main([*words, *QUICK] if words[0] in {"infer", "reconstruct"} else words) == 0, (
+            f"{line}: {capsys.readouterr().err}"
+        )
     names: dict[str, object] = {"ONE_PASS": ONE_PASS}
     for block in code_of(text_of(page)):
         exec(compile(block, page, "exec"), names)

@@ -37,7 +37,7 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     Raises:
         OSError: from the file system; `path` is then as it was. Where there is no room, `path` is its `filename`.
     """
-    target = Path(os.path.realpath(path))
+    target = _target(path)
     partial = partial_path(target)
     try:
         with _saying_what_is_full(target):
@@ -61,7 +61,8 @@ def commit_files(writers: Mapping[Path, Writer]) -> None:
     Raises:
         OSError: from the file system. Where there is no room, the file that was being written is its `filename`.
     """
-    partials = {Path(os.path.realpath(path)): partial_path(Path(os.path.realpath(path))) for path in writers}
+    targets = [_target(path) for path in writers]
+    partials = {target: partial_path(target) for target in targets}
     try:
         for (target, partial), write in zip(partials.items(), writers.values(), strict=True):
             with _saying_what_is_full(target):
@@ -85,6 +86,14 @@ def write_bytes(path: str | Path, content: bytes) -> None:
 def partial_path(target: Path) -> Path:
     """Give an unused hidden name beside `target`, recognisable by its suffix."""
     return target.with_name(f".{target.name[:_LONGEST_STEM]}.{secrets.token_hex(4)}{PARTIAL_SUFFIX}")
+
+
+def _target(path: str | Path) -> Path:
+    """Follow links to the file itself; its folder has to be there."""
+    target = Path(os.path.realpath(path))
+    if not target.parent.is_dir():
+        raise FileNotFoundError(errno.ENOENT, "No such folder to write to", str(target.parent))
+    return target
 
 
 @contextmanager
