@@ -35,11 +35,10 @@ def last_checkpoint(payload: TrainingPayload) -> Path:
 
 
 def checkpoints_of(payload: TrainingPayload) -> list[Path]:
-    """Return the checkpoints in a training's folder: the last one, the one before it, the best ones by their age."""
-    last = last_checkpoint(payload)
-    best = [path for path in last.parent.glob("*.ckpt") if path.name not in {LAST, BEFORE_LAST}]
-    best.sort(key=lambda path: path.stat().st_mtime_ns, reverse=True)
-    return [path for path in (last, last.with_name(BEFORE_LAST)) if path.is_file()] + best
+    """Return the checkpoints in a training's folder, the newest one first."""
+    found = last_checkpoint(payload).parent.glob("*.ckpt")
+    # Where the clock of the disk is coarse, the last one is the last.
+    return sorted(found, key=lambda path: (path.stat().st_mtime_ns, path.name == LAST), reverse=True)
 
 
 def newest_whole(payload: TrainingPayload, read: Callable[[Path], Read]) -> Read | None:
