@@ -1,8 +1,8 @@
 """Kill runs at random moments, start them again, and look whether anything is lost: a table, and an exit code.
 
-A run is a process group that gets SIGKILL. It is a child that is forked from a process which has everything imported, so
-that the moments fall into the work and not into the imports; with `--cold` it is a program started anew. Half of the
-moments are drawn over the life of a run, half wait for a file that is being written.
+A run is a process group that gets SIGKILL. It is a child that is forked from a process which has everything imported,
+so that the moments fall into the work and not into the imports; with `--cold` it is a program started anew. Half of the
+moments are drawn over the life of a run, half wait from there for a file that is being written.
 
     python benchmarks/kills.py --kills 200 --seed 0
     python benchmarks/kills.py --kills 20 --only train --cold
@@ -23,6 +23,7 @@ import tempfile
 import time
 import warnings
 import zipfile
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -33,7 +34,6 @@ import numpy as np
 import tifffile
 
 from ptycho_adapters import cli
-from ptycho_adapters.common.checkpoint_files import BEFORE_LAST, LAST
 from ptycho_adapters.files import write_scan
 from ptycho_adapters.torch_backend import load_archive
 from ptycho_adapters.torch_backend.training.checkpoint_io import read_checkpoint
@@ -41,7 +41,7 @@ from ptycho_adapters.torch_backend.training.checkpoints import TOLD
 from ptycho_core.simulation.simulate import SimulationConfig, simulate
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Mapping
 
     from numpy.typing import NDArray
 
@@ -159,42 +159,46 @@ def _kill_at_random(run: Run, folder: Path, life_s: float, draw: random.Random) 
 # What may be wrong after a restart ------------------------------------------------------------------------------------
 
 
-def _open_whole(path: Path) -> None:
-    """Read all of a file.
+def _archive(path: Path) -> None:
+    with zipfile.ZipFile(path) as members:
+        if members.testzip() is not None:
+            raise ValueError("a member does not match its checksum")
+    load_archive(path)
 
-    Raises:
-        Exception: it is not whole.
-    """
-    match path.suffix:
-        case ".zip":
-            with zipfile.ZipFile(path) as members:
-                if members.testzip() is not None:
-                    raise ValueError("a member does not match its checksum")
-            load_archive(path)
-        case ".ckpt":
-            read_checkpoint(path)
-        case ".h5":
-            with h5py.File(path) as file:
-                file.visititems(
-                    lambda _, item: np.asarray(item[()]) is None if isinstance(item, h5py.Dataset) else None
-                )
-        case ".npz":
-            with np.load(path, allow_pickle=False) as file:
-                for name in file.files:
-                    file[name]
-        case ".png":
-            matplotlib.image.imread(path)
-        case ".tif" | ".tiff":
-            tifffile.imread(path)
-        case ".json":
-            json.loads(path.read_text())
-        case ".html":
-            if not path.read_text().rstrip().endswith("</html>"):
-                raise ValueError("it has no end")
-        case ".csv" | ".yaml":
-            path.read_text()  # logs of Lightning, which grow line by line
-        case _:
-            raise ValueError("nobody knows how to look at it")
+
+def _hdf5(path: Path) -> None:
+    def read(_: str, item: object) -> None:
+        if isinstance(item, h5py.Dataset):
+            np.asarray(item[()])
+
+    with h5py.File(path) as file:
+        file.visititems(read)
+
+
+def _npz(path: Path) -> None:
+    with np.load(path, allow_pickle=False) as file:
+        for name in file.files:
+            file[name]
+
+
+def _page(path: Path) -> None:
+    if not path.read_text().rstrip().endswith("</html>"):
+        raise ValueError("it has no end")
+
+
+# What reads all of a file, or fails. Logs of Lightning grow line by line.
+_OPENS: dict[str, Callable[[Path], object]] = {
+    ".zip": _archive,
+    ".ckpt": read_checkpoint,
+    ".h5": _hdf5,
+    ".npz": _npz,
+    ".png": matplotlib.image.imread,
+    ".tif": tifffile.imread,
+    ".json": lambda path: json.loads(path.read_text()),
+    ".html": _page,
+    ".csv": Path.read_text,
+    ".yaml": Path.read_text,
+}
 
 
 def _epochs_done(folder: Path) -> int:
@@ -222,7 +226,7 @@ def _faults(case: Case, folder: Path, wanted: Arrays) -> list[str]:
         if not path.is_file() or path.suffix in {".partial", ".log"}:
             continue
         try:
-            _open_whole(path)
+            _OPENS[path.suffix](path)
         except Exception as error:  # noqa: BLE001 - whatever it is, the file is not whole
             found.append(f"{path.relative_to(folder.parent)}: {error}")
     if found:
@@ -275,14 +279,18 @@ def _materials(folder: Path) -> None:
         file["entry/data/data"] = scan.patterns
 
 
+def _words(text: str) -> list[str]:
+    return text.split()
+
+
 def _cases(inputs: Path) -> tuple[Case, ...]:
     scan, cpu = str(inputs / "scan.npz"), ["--accelerator", "cpu"]
-    small = "--n-groups 6 --gridsize 1 --batch-size 2 --epochs 5 --architecture unet --n-filters-scale 1".split()
+    small = _words("--n-groups 6 --gridsize 1 --batch-size 2 --epochs 5 --architecture unet --n-filters-scale 1")
     train = [*small, "--probe-rounds", "0", "--scheduler", "CosineAnnealing", "--checkpoint-every-s", "0", *cpu]
-    lengths = "--energy-ev 8000 --distance-m 2 --detector-pixel-m 75e-6 --columns motors/x,motors/y --unit um".split()
+    lengths = _words("--energy-ev 8000 --distance-m 2 --detector-pixel-m 75e-6 --columns motors/x,motors/y --unit um")
     raw = str(inputs / "raw.h5")
     out = "--output-dir"
-    bare = "--no-probe-autofocus --probe-rounds 0 --no-beam-search --position-refinement none".split()
+    bare = _words("--no-probe-autofocus --probe-rounds 0 --no-beam-search --position-refinement none")
     bare += ["--probe-search", "never", "--orientation-search", "never", *cpu]
     return (
         Case(
@@ -309,40 +317,76 @@ def _cases(inputs: Path) -> tuple[Case, ...]:
     )
 
 
-def _reference(case: Case, folder: Path, *, cold: bool) -> tuple[Arrays, float]:
-    """Run a case without a kill; gives its result, and how long it took."""
-    (folder / "out").mkdir(parents=True)
-    began = time.monotonic()
-    run = Run(case.line(folder / "out"), folder / "run.log", cold=cold)
-    if run.wait() != 0:
-        raise SystemExit(f"{case.name} does not run at all: {run.said}")
-    return case.result(folder / "out"), time.monotonic() - began
+@attrs.define
+class Trials:
+    """The trials of a case.
 
+    Attributes:
+        case: the command.
+        folder: for what they write.
+        draw: the moments.
+        cold: whether a program is started anew for each run.
+        kept: where to leave what a trial with a fault wrote, or None.
+        tally: what came of them.
+        life_s: how long a run takes that is not killed.
+    """
 
-def _trial(
-    case: Case, folder: Path, wanted: Arrays, life_s: float, tally: Tally, draw: random.Random, most: int, *, cold: bool
-) -> None:
-    """Kill a run up to three times, each time where the one before left it; then let it come to its end."""
-    (folder / "out").mkdir(parents=True)
-    for _ in range(min(most, draw.randint(1, 3))):
-        run = Run(case.line(folder / "out"), folder / "run.log", cold=cold)
-        killed, wrote = _kill_at_random(run, folder, life_s, draw)
-        tally.kills += killed
-        tally.writing += wrote
-        tally.ended += not killed
-        if not killed and run.wait() != 0:
-            tally.faults.append(f"a start failed: {run.said}")
+    case: Case
+    folder: Path
+    draw: random.Random
+    cold: bool
+    kept: Path | None
+    tally: Tally = attrs.field(factory=Tally)
+    life_s: float = 0.0
+    _wanted: Arrays = attrs.field(factory=dict)
+
+    def run(self, kills: int) -> None:
+        """Run the case without a kill, then as many trials as it takes."""
+        if not self.cold:  # here, so that what it imports is there for those that are forked
+            (self.folder / "here").mkdir(parents=True)
+            cli.main(self.case.line(self.folder / "here"))
+        began = time.monotonic()
+        whole = self._started("whole")
+        if whole.wait() != 0:
+            raise SystemExit(f"{self.case.name} does not run at all: {whole.said}")
+        self.life_s = time.monotonic() - began
+        self._wanted = self.case.result(self.folder / "whole" / "out")
+        number = 0
+        while self.tally.kills < kills:
+            name, before = f"{self.case.name}-{number}", len(self.tally.faults)
+            self._trial(name, min(kills - self.tally.kills, self.draw.randint(1, 3)))
+            if len(self.tally.faults) > before and self.kept is not None:
+                shutil.copytree(self.folder / name, self.kept / name, dirs_exist_ok=True)
+            shutil.rmtree(self.folder / name)
+            number += 1
+
+    def _started(self, name: str) -> Run:
+        folder = self.folder / name
+        (folder / "out").mkdir(parents=True, exist_ok=True)
+        return Run(self.case.line(folder / "out"), folder / "run.log", cold=self.cold)
+
+    def _trial(self, name: str, kills: int) -> None:
+        """Kill a run some times, each time where the one before left it; then let it come to its end."""
+        tally, out = self.tally, self.folder / name / "out"
+        for _ in range(kills):
+            run = self._started(name)
+            killed, wrote = _kill_at_random(run, out, self.life_s, self.draw)
+            tally.kills += killed
+            tally.writing += wrote
+            tally.ended += not killed
+            if not killed and run.wait() != 0:
+                tally.faults.append(f"{name}: a start failed: {run.said}")
+                return
+        done = _epochs_done(out)
+        tally.restarts += 1
+        last = self._started(name)
+        if last.wait() != 0:
+            tally.faults.append(f"{name}: the restart failed: {last.said}")
             return
-    done = _epochs_done(folder / "out")
-    tally.restarts += 1
-    last = Run(case.line(folder / "out"), folder / "run.log", cold=cold)
-    if last.wait() != 0:
-        tally.faults.append(f"the restart failed: {last.said}")
-        return
-    again = [epoch for epoch in _epochs_trained(folder / "out") if epoch < done]
-    if case.name == "train" and again:
-        tally.faults.append(f"{done} epochs were finished, and {sorted(set(again))} trained again")
-    tally.faults += _faults(case, folder / "out", wanted)
+        again = sorted({epoch for epoch in _epochs_trained(out) if epoch < done})
+        if self.case.name == "train" and again:
+            tally.faults.append(f"{name}: {done} epochs were finished, and {again} trained again")
+        tally.faults += [f"{name}: {fault}" for fault in _faults(self.case, out, self._wanted)]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -358,27 +402,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
         root = Path(scratch)
         _materials(root)
         cases = [case for case in _cases(root) if given.only is None or case.name in given.only.split(",")]
-        tallies = {case.name: Tally() for case in cases}
         print(_ROW.format("command", "kills", "writing", "over", "restarts", "faults", "seconds of a run"))
+        tallies: list[Tally] = []
         for number, case in enumerate(cases):
-            tally, draw = tallies[case.name], random.Random(f"{given.seed} {case.name}")
-            wanted, life_s = _reference(case, root / f"{case.name}-whole", cold=given.cold)
-            share = given.kills * (number + 1) // len(cases) - given.kills * number // len(cases)
-            trial = 0
-            while tally.kills < share:
-                folder, before = root / f"{case.name}-{trial}", len(tally.faults)
-                _trial(case, folder, wanted, life_s, tally, draw, share - tally.kills, cold=given.cold)
-                if len(tally.faults) > before and given.keep:
-                    shutil.copytree(folder, Path(given.keep) / folder.name, dirs_exist_ok=True)
-                shutil.rmtree(folder)
-                trial += 1
+            folder, draw = root / case.name, random.Random(f"{given.seed} {case.name}")
+            kept = None if given.keep is None else Path(given.keep)
+            trials = Trials(case=case, folder=folder, draw=draw, cold=given.cold, kept=kept)
+            trials.run(given.kills * (number + 1) // len(cases) - given.kills * number // len(cases))
+            tally = trials.tally
             figures = (tally.kills, tally.writing, tally.ended, tally.restarts, len(tally.faults))
-            print(_ROW.format(case.name, *figures, f"{life_s:.1f}"), flush=True)
-    for name, tally in tallies.items():
-        for fault in tally.faults:
-            print(f"{name}: {fault}")
-    print(f"{sum(tally.kills for tally in tallies.values())} kills")
-    return 1 if any(tally.faults for tally in tallies.values()) else 0
+            print(_ROW.format(case.name, *figures, f"{trials.life_s:.1f}"), flush=True)
+            tallies.append(tally)
+    print(f"{sum(tally.kills for tally in tallies)} kills")
+    faults = [fault for tally in tallies for fault in tally.faults]
+    print("\n".join(faults) or "nothing was lost")
+    return 1 if faults else 0
 
 
 if __name__ == "__main__":

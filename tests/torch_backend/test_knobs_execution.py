@@ -15,6 +15,7 @@ from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
 from torch import distributed
 from torch.nn.parallel import DistributedDataParallel
 
+from ptycho_adapters.common.checkpoint_files import BEFORE_LAST
 from ptycho_adapters.common.schedule import TimeLimit
 from ptycho_adapters.torch_backend import reconstruct, train
 from ptycho_adapters.torch_backend.execution import accelerator_name, pick_device
