@@ -15,6 +15,7 @@ import csv
 import json
 import os
 import random
+import shlex
 import shutil
 import signal
 import subprocess
@@ -50,6 +51,10 @@ if TYPE_CHECKING:
 _ROW = "{:<12}{:>7}{:>10}{:>10}{:>10}{:>10}  {}"
 _MOST_WAITED_S = 600.0
 _POLL_S = 0.0005
+_SMALL = shlex.split(
+    "--n-groups 6 --gridsize 1 --batch-size 2 --epochs 5 --architecture unet --n-filters-scale 1 --probe-rounds 0 "
+    "--scheduler CosineAnnealing --accelerator cpu"
+)
 
 
 @attrs.frozen(kw_only=True)
@@ -277,25 +282,35 @@ def _materials(folder: Path) -> None:
         file["motors/y"], file["motors/x"] = scan.positions_px.T * 0.01
     with h5py.File(folder / "stream.h5", "w", libver="latest") as file:
         file["entry/data/data"] = scan.patterns
-
-
-def _words(text: str) -> list[str]:
-    return text.split()
+    line = ["train", "--train-data-file", str(folder / "scan.npz"), "--output-dir", str(folder / "model"), "--quiet"]
+    if cli.main([*line, *_SMALL]) != 0:
+        raise SystemExit("no model to go on with")
 
 
 def _cases(inputs: Path) -> tuple[Case, ...]:
     scan, cpu = str(inputs / "scan.npz"), ["--accelerator", "cpu"]
-    small = _words("--n-groups 6 --gridsize 1 --batch-size 2 --epochs 5 --architecture unet --n-filters-scale 1")
-    train = [*small, "--probe-rounds", "0", "--scheduler", "CosineAnnealing", "--checkpoint-every-s", "0", *cpu]
-    lengths = _words("--energy-ev 8000 --distance-m 2 --detector-pixel-m 75e-6 --columns motors/x,motors/y --unit um")
+    lengths = shlex.split(
+        "--energy-ev 8000 --distance-m 2 --detector-pixel-m 75e-6 --columns motors/x,motors/y --unit um"
+    )
     raw = str(inputs / "raw.h5")
     out = "--output-dir"
-    bare = _words("--no-probe-autofocus --probe-rounds 0 --no-beam-search --position-refinement none")
-    bare += ["--probe-search", "never", "--orientation-search", "never", *cpu]
+    bare = shlex.split("--no-probe-autofocus --probe-rounds 0 --no-beam-search --position-refinement none")
+    bare += ["--probe-search", "never", "--orientation-search", "never", "--model-path", str(inputs / "model"), *cpu]
     return (
         Case(
             name="train",
-            line=lambda f: ["train", "--train-data-file", scan, out, str(f), "--resume", "auto", *train],
+            line=lambda f: [
+                "train",
+                "--train-data-file",
+                scan,
+                out,
+                str(f),
+                "--resume",
+                "auto",
+                "--checkpoint-every-s",
+                "0",
+                *_SMALL,
+            ],
             result=_model,
         ),
         Case(name="infer", line=lambda f: ["infer", "--test-data-file", scan, out, str(f), *bare], result=_product),
