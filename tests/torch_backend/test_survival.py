@@ -215,11 +215,13 @@ def test_it_does_not_go_on_with_another_training_by_itself(tmp_path: Path) -> No
     other = SETTINGS | {"learning_rate": 3e-3, "epochs": 4}
     last = tmp_path / "checkpoints" / "last.ckpt"
 
-    with pytest.raises(ConfigError, match=r"learning_rate: expected 0\.002, as there, found 0\.003; .*--resume FILE"):
+    with pytest.raises(
+        ConfigError, match=r"learning_rate: expected 0\.002, as in \S+last\.ckpt, found 0\.003; .*--resume FILE"
+    ):
         _resumed(tmp_path, other)
     moved = attrs.evolve(tiny_scan(), positions_px=tiny_scan().positions_px + 1)
     payload = payload_for(tmp_path, SETTINGS, resume="auto")
-    with pytest.raises(ConfigError, match=r"the scans: expected \w{8}, as there, found \w{8}"):
+    with pytest.raises(ConfigError, match=r"the scans: expected \w{8}, as in \S+, found \w{8}"):
         train(payload, moved)
 
     assert _resumed(tmp_path, other, resume=last)[1] == 3

@@ -56,9 +56,9 @@ def check_identity(path: Path, held: Mapping[str, str], wanted: Mapping[str, str
     fix = "give it again, another --output-dir, or --resume FILE to go on from there all the same"
     raise_if_any(
         ConfigError,
-        f"training: {path} is of another training, which --resume auto does not go on with",
+        "training: --resume auto goes on with the same training alone",
         [
-            Problem(path=key, expected=f"{held[key]}, as there", found=wanted[key], fix=fix)
+            Problem(path=key, expected=f"{held[key]}, as in {path}", found=wanted[key], fix=fix)
             for key in sorted(held.keys() & wanted.keys())
             if held[key] != wanted[key]
         ],
