@@ -27,7 +27,7 @@ OFTEN: dict[str, object] = {"enable_checkpointing": True, "checkpoint_every_s": 
 
 
 def resumed(folder: Path, **execution: object) -> Observed:
-    return observed(minute_payload(folder, SETTINGS, **{**OFTEN, "resume": "auto", **execution}))
+    return observed(minute_payload(folder, SETTINGS, 16, **{**OFTEN, "resume": "auto", **execution}))
 
 
 def equal(one: Observed, other: Observed) -> bool:
@@ -46,7 +46,7 @@ def copied(folder: Path, copies: Path, **execution: object) -> Observed:
             shutil.copytree(folder, copies / str(steps))
         return falling(steps)
 
-    return observed(minute_payload(folder, SETTINGS, **{**OFTEN, **execution}), loss=copy)
+    return observed(minute_payload(folder, SETTINGS, 16, **{**OFTEN, **execution}), loss=copy)
 
 
 def test_a_killed_run_goes_on_as_if_nothing_had_happened(tmp_path: Path) -> None:
@@ -95,7 +95,7 @@ def test_a_run_that_is_told_to_stop_finishes_its_step(tmp_path: Path, steps: int
 
 def test_a_damaged_checkpoint_gives_way_to_the_one_before(tmp_path: Path) -> None:
     """A single bit is enough; nothing that is whole but another training's, or another backend's, is taken."""
-    whole = observed(minute_payload(tmp_path, SETTINGS, **OFTEN))
+    whole = observed(minute_payload(tmp_path, SETTINGS, 16, **OFTEN))
     last = tmp_path / "checkpoints" / "last.ckpt"
     content = bytearray(last.read_bytes())
     content[-5] ^= 1
