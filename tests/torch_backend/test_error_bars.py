@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from ptycho_core.results.reconstruction import Reconstruction
 
 Real = np.typing.NDArray[np.float64]
-_AMPLITUDE, _PHASE = 2e-3, 2e-2
+_AMPLITUDE, _PHASE, _SURER = 2e-3, 2e-2, 3.0
 
 
 @pytest.fixture(scope="module")
@@ -51,8 +51,8 @@ def posterior(small: Scan) -> Posterior:
         batch_size=8,
         background=0.2,
     )
-    slow = SlowError(tents, object_, weight, amplitude=_AMPLITUDE, phase=_PHASE)
-    prior = Prior(object=object_, weight=weight, slow=slow)
+    slow = SlowError(tents, object_, weight, surer=_SURER, amplitude=_AMPLITUDE, phase=_PHASE)
+    prior = Prior(object=object_, weight=weight, surer=_SURER, slow=slow)
     return Posterior(measured=measured, prior=prior, refine_probe=False, held_out=False)
 
 
@@ -85,7 +85,11 @@ def _prior_covariance(posterior: Posterior) -> Real:
     canvas = posterior.measured.canvas
     tents = Tents(canvas, posterior.measured.scan.size, torch.device("cpu"))
     shapes = np.einsum("ay,bx->yxab", tents.rows, tents.columns).reshape(canvas.pixels, tents.nodes)
-    covariance = np.diag(np.tile(0.5 / weight, 2)).astype(np.float64)
+    along = np.exp(1j * np.angle(object_))
+    covariance = np.zeros((2 * len(object_), 2 * len(object_)))
+    for turn, times in ((along, _SURER), (1j * along, 1.0)):
+        both = np.concatenate([np.diag(turn.real), np.diag(turn.imag)])
+        covariance += both @ np.diag(0.5 / (times * weight)) @ both.T
     for turn, variance in ((1.0, _AMPLITUDE), (1.0j, _PHASE)):
         waves = turn * object_[:, None] * shapes
         both = np.concatenate([waves.real, waves.imag]).astype(np.float64)

@@ -96,14 +96,17 @@ def test_a_prior_weighs_as_its_errors_do() -> None:
         for _ in range(2)
     )
     weight = torch.tensor(rng.uniform(5.0, 50.0, canvas.pixels)).float()
-    slow = SlowError(tents, object_, weight, amplitude=1e-3, phase=0.2)
-    pull = Prior(object=object_, weight=weight, slow=slow).pull(away).numpy().astype(np.complex128)
+    slow = SlowError(tents, object_, weight, surer=3.0, amplitude=1e-3, phase=0.2)
+    pull = Prior(object=object_, weight=weight, surer=3.0, slow=slow).pull(away).numpy().astype(np.complex128)
 
     on, by_node = object_.numpy().astype(np.complex128), np.einsum("ay,bx->abyx", tents.rows, tents.columns)
     shapes = by_node.reshape(tents.nodes, canvas.pixels)
     asked = shapes @ (on.conj() * pull)
     waves = on * (shapes.T @ (2e-3 * asked.real + 0.4j * asked.imag))
-    np.testing.assert_allclose(pull / weight.numpy() + waves, away.numpy(), rtol=1e-3, atol=1e-3)
+    unit = on / np.abs(on)
+    turned = pull * unit.conj()
+    by_pixel = unit * (turned.real / 3.0 + 1j * turned.imag) / weight.numpy()
+    np.testing.assert_allclose(by_pixel + waves, away.numpy(), rtol=1e-3, atol=1e-3)
 
 
 def test_pixels_left_out_have_no_say_and_all_others_have_one() -> None:

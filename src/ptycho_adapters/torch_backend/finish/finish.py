@@ -119,7 +119,8 @@ class _Course:
         self._light = posterior.light(start.point.probe)
         lit = self._light > _LIT * self._light.max()
         # What the prior knows is not free to follow the noise.
-        self._unknowns = 2.0 * float((self._light / (self._light + posterior.prior.weight))[lit].sum())
+        curvatures = posterior.prior.curvatures(self._light)
+        self._unknowns = sum(float((self._light / curvature)[lit].sum()) for curvature in curvatures)
         self._descent: Descent | None = None
 
     def step(self, *, judged: bool) -> bool:
@@ -163,10 +164,12 @@ class _Course:
         return Descent(self._posterior.look, lower, self._curved(beside))
 
     def _curved(self, slow: Callable[[Tensor], Tensor]) -> Callable[[Point], Point]:
-        by_pixel = 1.0 / (self._light + self._posterior.prior.weight)
+        prior, light = self._posterior.prior, self._light
         # Each pattern lights the probe with an object of about 1.
         patterns = len(self._posterior.measured.indices)
-        return lambda slope: Point(by_pixel * slope.object + slow(slope.object), slope.probe / patterns)
+        return lambda slope: Point(
+            prior.divided(slope.object, light) + slow(slope.object), slope.probe / patterns
+        )
 
 
 def _left_out(place: Place) -> float:

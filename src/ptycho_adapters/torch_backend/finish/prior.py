@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 # The network's error on simulations that it never saw, of eleven kinds and doses (5 to 186,000 photons per pixel):
 # pixel by pixel a variance of 0.1 over the root of the photons, and slow waves beside it, of which the phase does not
 # get better with more light.
-_FINE, _BRIGHT = 10.0, 500.0
+_FINE, _SURER, _BRIGHT = 8.0, 4.0, 500.0
 _PHASE, _PHASE_OF_LIGHT = 3e-3, 0.15
 _AMPLITUDE, _AMPLITUDE_OF_LIGHT = 2e-5, 2e-2
 _LEAST = 0.01
@@ -27,24 +27,45 @@ class Prior:
 
     Attributes:
         object: (pixels,) complex64.
-        weight: (pixels,) float32, one over the variance of the error that each pixel has for itself.
+        weight: (pixels,) float32, one over the variance of the error that each pixel has for itself across the object.
+        surer: how many times that the weight along the object is: of the amplitude beside the phase.
         slow: the error that many share; None if there is none.
     """
 
     object: Tensor
     weight: Tensor
+    surer: float = 1.0
     slow: SlowError | None = None
 
     def pull(self, away: Tensor) -> Tensor:
         """Weigh a distance (pixels,) from the object: the slope of half its square in errors, linear in it."""
-        unexplained = away if self.slow is None else away - self.slow.explains(self.weight * away)
-        return self.weight * unexplained
+        unexplained = away if self.slow is None else away - self.slow.explains(self._weighed(away))
+        return self._weighed(unexplained)
 
     def error(self, generator: torch.Generator) -> Tensor:
         """Draw an error (pixels,) of the object, as they are expected to be; the generator is of the CPU."""
         white = torch.randn(self.object.shape, dtype=self.object.dtype, generator=generator).to(self.object.device)
-        by_pixel = white / self.weight.sqrt()
+        by_pixel = self._parted(white, (self.surer * self.weight).rsqrt(), self.weight.rsqrt())
         return by_pixel if self.slow is None else by_pixel + self.slow.error(generator)
+
+    def curvatures(self, light: Tensor) -> tuple[Tensor, Tensor]:
+        """Return those (pixels,) along and across the object of each pixel for itself, where it has so many photons."""
+        return light + self.surer * self.weight, light + self.weight
+
+    def divided(self, slopes: Tensor, light: Tensor) -> Tensor:
+        """Divide slopes (…, pixels) by the curvature of each pixel for itself."""
+        along, across = self.curvatures(light)
+        return self._parted(slopes, 1.0 / along, 1.0 / across)
+
+    def _weighed(self, away: Tensor) -> Tensor:
+        return self._parted(away, self.surer * self.weight, self.weight)
+
+    def _parted(self, away: Tensor, along: Tensor, across: Tensor) -> Tensor:
+        """Multiply the parts of (…, pixels) along and across the object; across alone where it is opaque."""
+        if self.surer == 1.0:
+            return across * away
+        unit = torch.sgn(self.object)
+        return across * away + (along - across) * (unit.conj() * away).real * unit
 
 
 class SlowError:
@@ -53,17 +74,21 @@ class SlowError:
     Args:
         tents: what they are made of.
         object_: (pixels,) complex64 that they are on.
-        weight: (pixels,) float32, of the error that each pixel has beside them.
+        weight: (pixels,) float32, of the error of phase that each pixel has beside them.
+        surer: how many times that the weight of the amplitude is.
         amplitude: variance of the heights of their amplitude.
         phase: variance of the heights of their phase, rad².
     """
 
-    def __init__(self, tents: Tents, object_: Tensor, weight: Tensor, *, amplitude: float, phase: float) -> None:
+    def __init__(  # noqa: PLR0913 - values and what they are of
+        self, tents: Tents, object_: Tensor, weight: Tensor, *, surer: float = 1.0, amplitude: float, phase: float
+    ) -> None:
         self._tents, self._object = tents, object_
         products = tents.products(weight * (object_ * object_.conj()).real)
         own = torch.eye(tents.nodes, dtype=torch.float64, device=object_.device)
         self._amplitude, self._phase = (
-            torch.linalg.cholesky(products + own / (2.0 * variance)) for variance in (amplitude, phase)
+            torch.linalg.cholesky(times * products + own / (2.0 * variance))
+            for times, variance in ((surer, amplitude), (1.0, phase))
         )
         self.stiffness = (1.0 / amplitude, 1.0 / phase)
 
@@ -96,5 +121,5 @@ def around(object_: Tensor, light: Tensor, typical: float, tents: Tents) -> Prio
     weight = _FINE * light.sqrt() / (1.0 + typical / _BRIGHT) + _LEAST
     amplitude = _AMPLITUDE + _AMPLITUDE_OF_LIGHT / typical
     phase = _PHASE + _PHASE_OF_LIGHT / typical
-    slow = SlowError(tents, object_, weight, amplitude=amplitude, phase=phase)
-    return Prior(object=object_, weight=weight, slow=slow)
+    slow = SlowError(tents, object_, weight, surer=_SURER, amplitude=amplitude, phase=phase)
+    return Prior(object=object_, weight=weight, surer=_SURER, slow=slow)

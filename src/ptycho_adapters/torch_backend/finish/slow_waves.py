@@ -96,8 +96,9 @@ class SlowWaves:
         weight = (prior.weight * (self._object * self._object.conj()).real).reshape(canvas.height, canvas.width)
         stiff = 2.0 * (self._tents.rows.square() @ weight @ self._tents.columns.square().T).reshape(-1).double()
         if prior.slow is None:
-            return stiff.repeat(2)
-        return torch.cat([stiff * slow / (stiff + slow) for slow in prior.slow.stiffness])
+            return torch.cat([prior.surer * stiff, stiff])
+        fine, slow = (prior.surer * stiff, stiff), prior.slow.stiffness
+        return torch.cat([one * other / (one + other) for one, other in zip(fine, slow, strict=True)])
 
 
 class SlowSteps:
