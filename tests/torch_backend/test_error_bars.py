@@ -14,7 +14,7 @@ from ptycho_adapters.torch_backend.data.resident import Canvas, ResidentScan
 from ptycho_adapters.torch_backend.finish.error_bars import error_bars, sampled_variances
 from ptycho_adapters.torch_backend.finish.point import Point
 from ptycho_adapters.torch_backend.finish.posterior import Measured, Posterior
-from ptycho_adapters.torch_backend.finish.prior import Prior, SlowError
+from ptycho_adapters.torch_backend.finish.prior import Prior, SlowError, Weights
 from ptycho_adapters.torch_backend.finish.tents import Tents
 from ptycho_adapters.torch_backend.physics.optics import BACKGROUND_COUNTS
 from ptycho_core.config import PyTorchExecutionConfig, TorchInferenceConfig
@@ -42,6 +42,7 @@ def posterior(small: Scan) -> Posterior:
     height, width = small.object.shape
     canvas, object_ = Canvas(height=height, width=width), torch.tensor(small.object).reshape(-1)
     weight = torch.linspace(20.0, 60.0, height * width)
+    weights = Weights(along=_SURER * weight, across=weight)
     tents = Tents(canvas, small.N, torch.device("cpu"))
     measured = Measured(
         scan=ResidentScan(small),
@@ -51,8 +52,8 @@ def posterior(small: Scan) -> Posterior:
         batch_size=8,
         background=0.2,
     )
-    slow = SlowError(tents, object_, weight, surer=_SURER, amplitude=_AMPLITUDE, phase=_PHASE)
-    prior = Prior(object=object_, weight=weight, surer=_SURER, slow=slow)
+    slow = SlowError(tents, object_, weights, amplitude=_AMPLITUDE, phase=_PHASE)
+    prior = Prior(object=object_, weights=weights, slow=slow)
     return Posterior(measured=measured, prior=prior, refine_probe=False, held_out=False)
 
 
@@ -81,7 +82,7 @@ def _fisher(scan: Scan) -> Real:
 
 
 def _prior_covariance(posterior: Posterior) -> Real:
-    weight, object_ = (each.numpy() for each in (posterior.prior.weight, posterior.prior.object))
+    weight, object_ = (each.numpy() for each in (posterior.prior.weights.across, posterior.prior.object))
     canvas = posterior.measured.canvas
     tents = Tents(canvas, posterior.measured.scan.size, torch.device("cpu"))
     shapes = np.einsum("ay,bx->yxab", tents.rows, tents.columns).reshape(canvas.pixels, tents.nodes)

@@ -16,7 +16,7 @@ from ptycho_adapters.torch_backend.finish.descent import Descent, Place
 from ptycho_adapters.torch_backend.finish.finish import Finished, Wish, finish
 from ptycho_adapters.torch_backend.finish.point import Point
 from ptycho_adapters.torch_backend.finish.posterior import Look, Measured, Posterior
-from ptycho_adapters.torch_backend.finish.prior import Prior, SlowError
+from ptycho_adapters.torch_backend.finish.prior import Prior, SlowError, Weights
 from ptycho_adapters.torch_backend.finish.slow_waves import SlowWaves
 from ptycho_adapters.torch_backend.finish.tents import Tents
 from ptycho_adapters.torch_backend.physics.optics import BACKGROUND_COUNTS
@@ -45,7 +45,7 @@ def _posterior(scan: Scan, *, held_out: bool = False, weight: float = 3.0, backg
             batch_size=8,
             background=background,
         ),
-        prior=Prior(object=around, weight=torch.full((height * width,), weight)),
+        prior=Prior(object=around, weights=Weights.same(torch.full((height * width,), weight))),
         refine_probe=True,
         held_out=held_out,
     )
@@ -96,8 +96,9 @@ def test_a_prior_weighs_as_its_errors_do() -> None:
         for _ in range(2)
     )
     weight = torch.tensor(rng.uniform(5.0, 50.0, canvas.pixels)).float()
-    slow = SlowError(tents, object_, weight, surer=3.0, amplitude=1e-3, phase=0.2)
-    pull = Prior(object=object_, weight=weight, surer=3.0, slow=slow).pull(away).numpy().astype(np.complex128)
+    weights = Weights(along=3.0 * weight, across=weight)
+    slow = SlowError(tents, object_, weights, amplitude=1e-3, phase=0.2)
+    pull = Prior(object=object_, weights=weights, slow=slow).pull(away).numpy().astype(np.complex128)
 
     on, by_node = object_.numpy().astype(np.complex128), np.einsum("ay,bx->abyx", tents.rows, tents.columns)
     shapes = by_node.reshape(tents.nodes, canvas.pixels)

@@ -66,15 +66,15 @@ def error_bars(posterior: Posterior, point: Point, *, show_progress: bool = Fals
     curvature = Curvature(posterior, point)
     errors = _Errors(curvature, show_progress=show_progress)
     off = errors.variances(posterior.look(point).slope.object[None])
-    canvas, (along, across) = posterior.measured.canvas, curvature.by_pixel
+    canvas, by_pixel = posterior.measured.canvas, curvature.by_pixel
     still = errors.drawn(SAMPLES)
     brightness = curvature.brightness
     # What one pixel alone would leave open takes the edges of the light; the ratio to it is smooth.
-    guesses = torch.stack([0.5 / (across * brightness), 0.5 / along])
+    guesses = torch.stack([0.5 / (by_pixel.across * brightness), 0.5 / by_pixel.along])
     ratio = ((off + still) / guesses).reshape(2, canvas.height, canvas.width)
     smooth = avg_pool2d(ratio, _SMOOTHED_PX, stride=1, padding=_SMOOTHED_PX // 2, count_include_pad=False)
     phase, amplitude = (smooth.reshape(2, -1) * guesses).sqrt()
-    share = 1.0 - curvature.light * (1.0 / along + 1.0 / across) / 2.0
+    share = 1.0 - curvature.light * (1.0 / by_pixel.along + 1.0 / by_pixel.across) / 2.0
     return ErrorBars(phase=phase, amplitude=amplitude, prior_share=share)
 
 
@@ -87,7 +87,7 @@ class Curvature:
 
     Attributes:
         light: (pixels,) float32, photons on each pixel.
-        by_pixel: (pixels,) float32 each, what a pixel alone would have along and across the object.
+        by_pixel: what a pixel alone would have.
         brightness: (pixels,) float32, squared amplitude of the object.
         lit: (pixels,) bool, pixels with much light.
     """
@@ -95,7 +95,7 @@ class Curvature:
     def __init__(self, posterior: Posterior, point: Point) -> None:
         self.posterior, self.point = posterior, point
         light = self.light = posterior.light(point.probe)
-        self.by_pixel = posterior.prior.curvatures(light)
+        self.by_pixel = posterior.prior.weights.plus(light)
         self.brightness = point.object.abs().square().clamp_min(_OPAQUE**2)
         self.lit = light > _LIT * light.max()
         self._slow = SlowWaves(posterior, point).solver(_RIDGE)

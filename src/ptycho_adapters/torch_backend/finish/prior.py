@@ -7,18 +7,53 @@ from typing import TYPE_CHECKING
 import attrs
 import torch
 from torch import Tensor
+from torch.nn.functional import avg_pool2d, pad
 
 if TYPE_CHECKING:
     from ptycho_adapters.torch_backend.finish.tents import Tents
 
 
-# The network's error on simulations that it never saw, of eleven kinds and doses (5 to 186,000 photons per pixel):
-# pixel by pixel a variance of 0.1 over the root of the photons, and slow waves beside it, of which the phase does not
-# get better with more light.
-_FINE, _SURER, _BRIGHT = 8.0, 4.0, 500.0
+# The network's error on simulations that it never saw, of six kinds and five doses (5 to 100,000 photons per pixel): pixel
+# by pixel it is the larger the less even the object is around it, and slow waves lie beside it, of which the phase does
+# not get better with more light.
+_EVEN_PX, _LEAST_UNEVEN = 5, 1e-4
+_POWER_OF_UNEVEN = 0.57
+_BRIGHT = 500.0  # photons per pixel beyond which errors lie together, more than their size by pixel says
+_FINE_PHASE, _POWER_OF_LIGHT_IN_PHASE = 1.6, 0.57
+_FINE_AMPLITUDE, _POWER_OF_LIGHT_IN_AMPLITUDE = 0.1, 0.32
 _PHASE, _PHASE_OF_LIGHT = 3e-3, 0.15
 _AMPLITUDE, _AMPLITUDE_OF_LIGHT = 2e-5, 2e-2
-_LEAST = 0.01
+
+
+@attrs.frozen(kw_only=True, eq=False)
+class Weights:
+    """One over the variance of the error that each pixel has for itself.
+
+    Attributes:
+        along: (pixels,) float32, of its part along the object: the amplitude.
+        across: (pixels,) float32, of the part across it: the phase.
+    """
+
+    along: Tensor
+    across: Tensor
+
+    @classmethod
+    def same(cls, weight: Tensor) -> Weights:
+        """Weigh both alike."""
+        return cls(along=weight, across=weight)
+
+    def plus(self, light: Tensor) -> Weights:
+        """Return the curvatures of pixels that so many photons (pixels,) say something of too."""
+        return Weights(along=light + self.along, across=light + self.across)
+
+    def times(self, away: Tensor, object_: Tensor) -> Tensor:
+        """Multiply the parts of (…, pixels) along and across an object; where it is opaque, as across."""
+        unit = torch.sgn(object_)
+        return self.across * away + (self.along - self.across) * (unit.conj() * away).real * unit
+
+    def inverse(self) -> Weights:
+        """Divide instead of multiplying."""
+        return Weights(along=1.0 / self.along, across=1.0 / self.across)
 
 
 @attrs.frozen(kw_only=True, eq=False)
@@ -27,45 +62,29 @@ class Prior:
 
     Attributes:
         object: (pixels,) complex64.
-        weight: (pixels,) float32, one over the variance of the error that each pixel has for itself across the object.
-        surer: how many times that the weight along the object is: of the amplitude beside the phase.
+        weights: of the error that each pixel has for itself.
         slow: the error that many share; None if there is none.
     """
 
     object: Tensor
-    weight: Tensor
-    surer: float = 1.0
+    weights: Weights
     slow: SlowError | None = None
 
     def pull(self, away: Tensor) -> Tensor:
         """Weigh a distance (pixels,) from the object: the slope of half its square in errors, linear in it."""
-        unexplained = away if self.slow is None else away - self.slow.explains(self._weighed(away))
-        return self._weighed(unexplained)
+        unexplained = away if self.slow is None else away - self.slow.explains(self.weights.times(away, self.object))
+        return self.weights.times(unexplained, self.object)
 
     def error(self, generator: torch.Generator) -> Tensor:
         """Draw an error (pixels,) of the object, as they are expected to be; the generator is of the CPU."""
         white = torch.randn(self.object.shape, dtype=self.object.dtype, generator=generator).to(self.object.device)
-        by_pixel = self._parted(white, (self.surer * self.weight).rsqrt(), self.weight.rsqrt())
+        deviations = Weights(along=self.weights.along.rsqrt(), across=self.weights.across.rsqrt())
+        by_pixel = deviations.times(white, self.object)
         return by_pixel if self.slow is None else by_pixel + self.slow.error(generator)
 
-    def curvatures(self, light: Tensor) -> tuple[Tensor, Tensor]:
-        """Return those (pixels,) along and across the object of each pixel for itself, where it has so many photons."""
-        return light + self.surer * self.weight, light + self.weight
-
     def divided(self, slopes: Tensor, light: Tensor) -> Tensor:
-        """Divide slopes (…, pixels) by the curvature of each pixel for itself."""
-        along, across = self.curvatures(light)
-        return self._parted(slopes, 1.0 / along, 1.0 / across)
-
-    def _weighed(self, away: Tensor) -> Tensor:
-        return self._parted(away, self.surer * self.weight, self.weight)
-
-    def _parted(self, away: Tensor, along: Tensor, across: Tensor) -> Tensor:
-        """Multiply the parts of (…, pixels) along and across the object; across alone where it is opaque."""
-        if self.surer == 1.0:
-            return across * away
-        unit = torch.sgn(self.object)
-        return across * away + (along - across) * (unit.conj() * away).real * unit
+        """Divide slopes (…, pixels) by the curvature of each pixel for itself, with so many photons (pixels,) on it."""
+        return self.weights.plus(light).inverse().times(slopes, self.object)
 
 
 class SlowError:
@@ -74,21 +93,18 @@ class SlowError:
     Args:
         tents: what they are made of.
         object_: (pixels,) complex64 that they are on.
-        weight: (pixels,) float32, of the error of phase that each pixel has beside them.
-        surer: how many times that the weight of the amplitude is.
+        weights: of the error that each pixel has beside them.
         amplitude: variance of the heights of their amplitude.
         phase: variance of the heights of their phase, rad².
     """
 
-    def __init__(  # noqa: PLR0913 - values and what they are of
-        self, tents: Tents, object_: Tensor, weight: Tensor, *, surer: float = 1.0, amplitude: float, phase: float
-    ) -> None:
+    def __init__(self, tents: Tents, object_: Tensor, weights: Weights, *, amplitude: float, phase: float) -> None:
         self._tents, self._object = tents, object_
-        products = tents.products(weight * (object_ * object_.conj()).real)
+        brightness = (object_ * object_.conj()).real
         own = torch.eye(tents.nodes, dtype=torch.float64, device=object_.device)
         self._amplitude, self._phase = (
-            torch.linalg.cholesky(times * products + own / (2.0 * variance))
-            for times, variance in ((surer, amplitude), (1.0, phase))
+            torch.linalg.cholesky(tents.products(weight * brightness) + own / (2.0 * variance))
+            for weight, variance in ((weights.along, amplitude), (weights.across, phase))
         )
         self.stiffness = (1.0 / amplitude, 1.0 / phase)
 
@@ -118,8 +134,23 @@ def around(object_: Tensor, light: Tensor, typical: float, tents: Tents) -> Prio
         typical: photons per pixel where the scan is lit.
         tents: of its slow waves.
     """
-    weight = _FINE * light.sqrt() / (1.0 + typical / _BRIGHT) + _LEAST
+    weights = _fine(_unevenness(object_.reshape(tents.rows.shape[1], tents.columns.shape[1])), light / (1.0 + typical / _BRIGHT) ** 2)
     amplitude = _AMPLITUDE + _AMPLITUDE_OF_LIGHT / typical
     phase = _PHASE + _PHASE_OF_LIGHT / typical
-    slow = SlowError(tents, object_, weight, surer=_SURER, amplitude=amplitude, phase=phase)
-    return Prior(object=object_, weight=weight, surer=_SURER, slow=slow)
+    slow = SlowError(tents, object_, weights, amplitude=amplitude, phase=phase)
+    return Prior(object=object_, weights=weights, slow=slow)
+
+
+def _fine(unevenness: Tensor, light: Tensor) -> Weights:
+    uneven = (unevenness + _LEAST_UNEVEN) ** _POWER_OF_UNEVEN
+    return Weights(
+        along=light**_POWER_OF_LIGHT_IN_AMPLITUDE / (_FINE_AMPLITUDE * uneven),
+        across=light**_POWER_OF_LIGHT_IN_PHASE / (_FINE_PHASE * uneven),
+    )
+
+
+def _unevenness(object_: Tensor) -> Tensor:
+    """Mean square of the steps from pixel to pixel around each one: (pixels,)."""
+    down, right = (torch.diff(object_, dim=axis).abs().square() for axis in (0, 1))
+    steps = pad(down, (0, 0, 0, 1)) + pad(right, (0, 1))
+    return avg_pool2d(steps[None], _EVEN_PX, stride=1, padding=_EVEN_PX // 2, count_include_pad=False).reshape(-1)
