@@ -7,20 +7,20 @@ from typing import TYPE_CHECKING
 import attrs
 import torch
 from torch import Tensor
-from torch.nn.functional import avg_pool2d, pad
+from torch.nn.functional import avg_pool2d
 
 if TYPE_CHECKING:
     from ptycho_adapters.torch_backend.finish.tents import Tents
 
 
 # The network's error on simulations that it never saw, of six kinds and five doses (5 to 100,000 photons per pixel): pixel
-# by pixel it is the larger the less even the object is around it, and slow waves lie beside it, of which the phase does
-# not get better with more light.
-_EVEN_PX, _LEAST_UNEVEN = 5, 1e-4
-_POWER_OF_UNEVEN = 0.57
-_BRIGHT = 500.0  # photons per pixel beyond which errors lie together, more than their size by pixel says
-_FINE_PHASE, _POWER_OF_LIGHT_IN_PHASE = 1.6, 0.57
-_FINE_AMPLITUDE, _POWER_OF_LIGHT_IN_AMPLITUDE = 0.1, 0.32
+# by pixel it is the larger the more the object bends around it, and slow waves lie beside it, of which the phase does not
+# get better with more light. Errors of neighbours lie together, in the phase above all and in bright light, so that each
+# says less than its size by itself.
+_AROUND_PX, _LEAST_BENT = 5, 1e-4
+_FINE_PHASE, _PHASE_BY_BENT, _PHASE_BY_LIGHT = 1.3, 0.53, 0.57
+_FINE_AMPLITUDE, _AMPLITUDE_BY_BENT, _AMPLITUDE_BY_LIGHT = 0.14, 0.63, 0.45
+_BRIGHT = 500.0
 _PHASE, _PHASE_OF_LIGHT = 3e-3, 0.15
 _AMPLITUDE, _AMPLITUDE_OF_LIGHT = 2e-5, 2e-2
 
@@ -134,23 +134,26 @@ def around(object_: Tensor, light: Tensor, typical: float, tents: Tents) -> Prio
         typical: photons per pixel where the scan is lit.
         tents: of its slow waves.
     """
-    weights = _fine(_unevenness(object_.reshape(tents.rows.shape[1], tents.columns.shape[1])), light / (1.0 + typical / _BRIGHT) ** 2)
+    bent = _bent(object_.reshape(tents.rows.shape[1], tents.columns.shape[1]))
+    weights = _fine(bent, light, 1.0 + typical / _BRIGHT)
     amplitude = _AMPLITUDE + _AMPLITUDE_OF_LIGHT / typical
     phase = _PHASE + _PHASE_OF_LIGHT / typical
     slow = SlowError(tents, object_, weights, amplitude=amplitude, phase=phase)
     return Prior(object=object_, weights=weights, slow=slow)
 
 
-def _fine(unevenness: Tensor, light: Tensor) -> Weights:
-    uneven = (unevenness + _LEAST_UNEVEN) ** _POWER_OF_UNEVEN
+def _fine(bent: Tensor, light: Tensor, together: float) -> Weights:
     return Weights(
-        along=light**_POWER_OF_LIGHT_IN_AMPLITUDE / (_FINE_AMPLITUDE * uneven),
-        across=light**_POWER_OF_LIGHT_IN_PHASE / (_FINE_PHASE * uneven),
+        along=light**_AMPLITUDE_BY_LIGHT / (_FINE_AMPLITUDE * bent**_AMPLITUDE_BY_BENT * together),
+        across=light**_PHASE_BY_LIGHT / (_FINE_PHASE * bent**_PHASE_BY_BENT * together),
     )
 
 
-def _unevenness(object_: Tensor) -> Tensor:
-    """Mean square of the steps from pixel to pixel around each one: (pixels,)."""
-    down, right = (torch.diff(object_, dim=axis).abs().square() for axis in (0, 1))
-    steps = pad(down, (0, 0, 0, 1)) + pad(right, (0, 1))
-    return avg_pool2d(steps[None], _EVEN_PX, stride=1, padding=_EVEN_PX // 2, count_include_pad=False).reshape(-1)
+def _bent(object_: Tensor) -> Tensor:
+    """Mean square of second differences around each pixel: (pixels,)."""
+    padded = torch.cat([object_[:1], object_, object_[-1:]])
+    down = torch.diff(padded, n=2, dim=0).abs().square()
+    padded = torch.cat([object_[:, :1], object_, object_[:, -1:]], dim=1)
+    right = torch.diff(padded, n=2, dim=1).abs().square()
+    around = avg_pool2d((down + right)[None], _AROUND_PX, stride=1, padding=_AROUND_PX // 2, count_include_pad=False)
+    return around.reshape(-1) + _LEAST_BENT
