@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 _AROUND_PX, _LEAST_BENT = 5, 1e-4
 _FINE_PHASE, _PHASE_BY_BENT, _PHASE_BY_LIGHT = 1.3, 0.53, 0.57
 _FINE_AMPLITUDE, _AMPLITUDE_BY_BENT, _AMPLITUDE_BY_LIGHT = 0.14, 0.63, 0.45
-_BRIGHT = 500.0
+_BRIGHT, _TOGETHER = 700.0, 1.5
 _PHASE, _PHASE_OF_LIGHT = 3e-3, 0.15
 _AMPLITUDE, _AMPLITUDE_OF_LIGHT = 2e-5, 2e-2
 
@@ -135,7 +135,7 @@ def around(object_: Tensor, light: Tensor, typical: float, tents: Tents) -> Prio
         tents: of its slow waves.
     """
     bent = _bent(object_.reshape(tents.rows.shape[1], tents.columns.shape[1]))
-    weights = _fine(bent, light, 1.0 + typical / _BRIGHT)
+    weights = _fine(bent, light, 1.0 + (typical / _BRIGHT) ** _TOGETHER)
     amplitude = _AMPLITUDE + _AMPLITUDE_OF_LIGHT / typical
     phase = _PHASE + _PHASE_OF_LIGHT / typical
     slow = SlowError(tents, object_, weights, amplitude=amplitude, phase=phase)
