@@ -16,7 +16,7 @@ from ptycho_adapters.torch_backend.finish.descent import Descent, Place
 from ptycho_adapters.torch_backend.finish.finish import Finished, Wish, finish
 from ptycho_adapters.torch_backend.finish.point import Point
 from ptycho_adapters.torch_backend.finish.posterior import Look, Measured, Posterior
-from ptycho_adapters.torch_backend.finish.prior import Prior, SlowError, Weights
+from ptycho_adapters.torch_backend.finish.prior import Prior, SlowError, Weights, around
 from ptycho_adapters.torch_backend.finish.slow_waves import SlowWaves
 from ptycho_adapters.torch_backend.finish.tents import Tents
 from ptycho_adapters.torch_backend.physics.optics import BACKGROUND_COUNTS
@@ -108,6 +108,23 @@ def test_a_prior_weighs_as_its_errors_do() -> None:
     turned = pull * unit.conj()
     by_pixel = unit * (turned.real / 3.0 + 1j * turned.imag) / weight.numpy()
     np.testing.assert_allclose(by_pixel + waves, away.numpy(), rtol=1e-3, atol=1e-3)
+
+
+def test_a_network_is_trusted_less_where_its_object_bends_and_more_in_the_light() -> None:
+    """Beside an edge an error weighs less than a tenth of one on even ground; one of the amplitude weighs most."""
+    canvas, size = Canvas(height=48, width=48), 16
+    object_ = torch.ones(canvas.height, canvas.width, dtype=torch.complex64)
+    object_[:, 24:] = torch.polar(torch.tensor(0.8), torch.tensor(1.0))
+    tents = Tents(canvas, size, torch.device("cpu"))
+    dim, bright = (
+        around(object_.reshape(-1), torch.full((canvas.pixels,), photons), photons, tents).weights
+        for photons in (10.0, 100.0)
+    )
+    edge, even = 24 * canvas.width + 24, 24 * canvas.width + 8
+    assert dim.across[edge] < 0.1 * dim.across[even]
+    assert dim.along[edge] < 0.1 * dim.along[even]
+    assert (dim.along > dim.across).all()
+    assert (bright.across > 2.0 * dim.across).all()
 
 
 def test_pixels_left_out_have_no_say_and_all_others_have_one() -> None:

@@ -167,9 +167,7 @@ class _Course:
         prior, light = self._posterior.prior, self._light
         # Each pattern lights the probe with an object of about 1.
         patterns = len(self._posterior.measured.indices)
-        return lambda slope: Point(
-            prior.divided(slope.object, light) + slow(slope.object), slope.probe / patterns
-        )
+        return lambda slope: Point(prior.divided(slope.object, light) + slow(slope.object), slope.probe / patterns)
 
 
 def _left_out(place: Place) -> float:

@@ -13,10 +13,10 @@ if TYPE_CHECKING:
     from ptycho_adapters.torch_backend.finish.tents import Tents
 
 
-# The network's error on simulations that it never saw, of six kinds and five doses (5 to 100,000 photons per pixel): pixel
-# by pixel it is the larger the more the object bends around it, and slow waves lie beside it, of which the phase does not
-# get better with more light. Errors of neighbours lie together, in the phase above all and in bright light, so that each
-# says less than its size by itself.
+# The network's error on simulations that it never saw, of six kinds and five doses (5 to 100,000 photons per pixel):
+# pixel by pixel it is the larger the more the object bends around it, and slow waves lie beside it, of which the phase
+# does not get better with more light. Errors of neighbours lie together, in the phase above all and in bright light, so
+# that each says less than its size by itself.
 _AROUND_PX, _LEAST_BENT = 5, 1e-4
 _FINE_PHASE, _PHASE_BY_BENT, _PHASE_BY_LIGHT = 1.3, 0.53, 0.57
 _FINE_AMPLITUDE, _AMPLITUDE_BY_BENT, _AMPLITUDE_BY_LIGHT = 0.14, 0.63, 0.45
