@@ -13,7 +13,7 @@ from ptycho_adapters.torch_backend.finish.descent import Descent, Place, line_se
 from ptycho_adapters.torch_backend.finish.error_bars import ErrorBars, error_bars
 from ptycho_adapters.torch_backend.finish.point import Point
 from ptycho_adapters.torch_backend.finish.posterior import LEFT_OUT, Measured, Posterior
-from ptycho_adapters.torch_backend.finish.prior import Prior, around
+from ptycho_adapters.torch_backend.finish.prior import Prior, Weights, around
 from ptycho_adapters.torch_backend.finish.slow_waves import SlowWaves
 from ptycho_adapters.torch_backend.finish.tents import Tents
 
@@ -119,7 +119,8 @@ class _Course:
         self._light = posterior.light(start.point.probe)
         lit = self._light > _LIT * self._light.max()
         # What the prior knows is not free to follow the noise.
-        self._unknowns = 2.0 * float((self._light / (self._light + posterior.prior.weight))[lit].sum())
+        free = posterior.prior.weights.plus(self._light)
+        self._unknowns = sum(float((self._light / each)[lit].sum()) for each in (free.along, free.across))
         self._descent: Descent | None = None
 
     def step(self, *, judged: bool) -> bool:
@@ -163,10 +164,10 @@ class _Course:
         return Descent(self._posterior.look, lower, self._curved(beside))
 
     def _curved(self, slow: Callable[[Tensor], Tensor]) -> Callable[[Point], Point]:
-        by_pixel = 1.0 / (self._light + self._posterior.prior.weight)
+        prior, light = self._posterior.prior, self._light
         # Each pattern lights the probe with an object of about 1.
         patterns = len(self._posterior.measured.indices)
-        return lambda slope: Point(by_pixel * slope.object + slow(slope.object), slope.probe / patterns)
+        return lambda slope: Point(prior.divided(slope.object, light) + slow(slope.object), slope.probe / patterns)
 
 
 def _left_out(place: Place) -> float:
@@ -174,7 +175,7 @@ def _left_out(place: Place) -> float:
 
 
 def _posterior(measured: Measured, object_: Tensor, probe: Tensor, wish: Wish) -> Posterior:
-    unknown = Prior(object=object_, weight=torch.zeros_like(object_.real))
+    unknown = Prior(object=object_, weights=Weights.same(torch.zeros_like(object_.real)))
     held_out = wish.steps == "auto"
     posterior = Posterior(measured=measured, prior=unknown, refine_probe=wish.refine_probe, held_out=held_out)
     light = posterior.light(probe).clamp_min(_DARK)
