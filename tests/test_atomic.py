@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from ptycho_adapters.atomic import PARTIAL_SUFFIX, atomic_path, commit_files, write_bytes
+from ptycho_adapters.atomic import atomic_path, commit_files, write_bytes
+from ptycho_adapters.partials import PARTIAL_SUFFIX
 
 if TYPE_CHECKING:
     from collections.abc import Callable

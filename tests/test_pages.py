@@ -22,12 +22,13 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 DOCS = Path(__file__).parents[1] / "docs"
-PAGES = ("first_look", "beamline", "electrons", "models", "python", "return_path")
+PAGES = ("first_look", "beamline", "electrons", "models", "survival", "python", "return_path")
 WRITTEN = {
     "first_look": ("scan.npz",),
     "beamline": ("scan.npz", "both.png", "ready.npz"),
     "electrons": ("scan4d.npz", "virus/object.h5"),
     "models": ("model/wts.h5.zip",),
+    "survival": ("model/wts.h5.zip", "model/checkpoints/last.ckpt"),
     "return_path": ("known/b.npz", "model/wts.h5.zip"),
     "python": ("products/tuesday.h5", "from_ours.npz"),
 }

@@ -1,7 +1,8 @@
 """Files that are either the old one or the new one, complete, whatever happens in between.
 
 New content goes to a hidden file in the same directory, reaches the disk, and only then takes the name. A process that
-is killed leaves at most such a hidden file, `.NAME.XXXXXXXX.partial`, which nothing reads.
+is killed leaves at most such a hidden file, which nothing reads and which the next process that writes into the
+directory removes.
 """
 
 from __future__ import annotations
@@ -9,13 +10,12 @@ from __future__ import annotations
 import errno
 import os
 import re
-import secrets
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-PARTIAL_SUFFIX = ".partial"
-_LONGEST_STEM = 200
+from ptycho_adapters.partials import partial_path, remove_abandoned_once
+
 _NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 _IN_TEXT = re.compile(r"\b(?:errno = |os error )(\d+)")  # as HDF5 and Rust libraries pass it on
 _SHORT = re.compile(r"\d+ requested and \d+ written")  # as NumPy says it of tofile
@@ -83,16 +83,12 @@ def write_bytes(path: str | Path, content: bytes) -> None:
         partial.write_bytes(content)
 
 
-def partial_path(target: Path) -> Path:
-    """Give an unused hidden name beside `target`, recognisable by its suffix."""
-    return target.with_name(f".{target.name[:_LONGEST_STEM]}.{secrets.token_hex(4)}{PARTIAL_SUFFIX}")
-
-
 def _target(path: str | Path) -> Path:
-    """Follow links to the file itself; its folder has to be there."""
+    """Follow links to the file itself; its folder has to be there, and is rid of what killed processes left."""
     target = Path(os.path.realpath(path))
     if not target.parent.is_dir():
         raise FileNotFoundError(errno.ENOENT, "No such folder to write to", str(target.parent))
+    remove_abandoned_once(target.parent)
     return target
 
 

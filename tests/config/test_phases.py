@@ -46,6 +46,7 @@ OF_A_TRAINING: dict[str, object] = {
     "devices": 2,
     "deterministic": False,
     "pin_memory": True,
+    "checkpoint_every_s": 5.0,
     "checkpoint_save_top_k": 3,
     "checkpoint_monitor_metric": "train_loss",
     "checkpoint_mode": "max",

@@ -73,6 +73,7 @@ SHOWN: dict[str, tuple[str, ...]] = {
     "test_knobs.py::test_determinism_is_switched_on_if_asked": ("deterministic",),
     "test_knobs.py::test_another_number_of_threads_than_the_process_has_is_refused": ("num_threads",),
     "test_checkpoints.py::test_a_run_is_taken_up_where_it_stopped": ("resume",),
+    "test_survival.py::test_a_killed_run_goes_on_as_if_nothing_had_happened": ("resume", "checkpoint_every_s"),
     "test_checkpoints.py::test_checkpoints_are_written_when_asked_for": ("enable_checkpointing", "output_dir"),
     "test_checkpoints.py::test_the_best_checkpoints_are_kept": ("checkpoint_save_top_k",),
     "test_checkpoints.py::test_checkpoints_are_ranked_by_the_metric_asked_for": ("checkpoint_monitor_metric",),

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from ptycho_adapters import tensorflow_backend
+from ptycho_adapters.common.checkpoint_files import BEFORE_LAST
 from ptycho_adapters.tensorflow_backend.training.checkpoints import read_checkpoint
 from ptycho_core.errors import ConfigError
 from tensorflow_training import FakeClock, minute_payload, observed, small_scan
@@ -21,7 +22,8 @@ LONG: dict[str, object] = {"epochs": 40, "scheduler": "CosineAnnealing", "lr_min
 
 
 def checkpoints(folder: Path) -> list[str]:
-    return sorted(file.name for file in (folder / "checkpoints").iterdir())
+    """All but the one before the last."""
+    return sorted(file.name for file in (folder / "checkpoints").iterdir() if file.name != BEFORE_LAST)
 
 
 def last(folder: Path) -> Path:

@@ -181,6 +181,9 @@ SHOWN: dict[str, tuple[str, ...]] = {
     ),
     "torch_backend/test_time_limit.py::test_a_time_limit_ends_the_run_cleanly": ("max_time",),
     "torch_backend/test_time_limit.py::test_a_run_is_taken_up_where_it_stopped": ("resume",),
+    "torch_backend/test_survival.py::test_checkpoints_within_an_epoch_are_as_often_as_asked_for": (
+        "checkpoint_every_s",
+    ),
     "torch_backend/test_reconstruct.py::test_batches_do_not_matter": ("inference_batch_size",),
     "torch_backend/test_reconstruct.py::test_weights_are_the_light_or_even": ("patch_weighting",),
     "torch_backend/test_reconstruct.py::test_the_probe_is_the_one_asked_for": ("probe_source",),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from contextlib import contextmanager
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
@@ -16,6 +17,7 @@ from ptycho_adapters.command_line.run_request import RunRequest, add_run_options
 from ptycho_adapters.command_line.scan_input import existing, naming, say_findings
 from ptycho_adapters.command_line.show_config import show_settings
 from ptycho_adapters.command_line.training_scans import read_training_scans, read_validation_scan, training_files
+from ptycho_adapters.common.checkpoint_files import AUTO, checkpoints_of, last_checkpoint
 from ptycho_adapters.common.groups import held_out_fraction, training_set_for
 from ptycho_adapters.common.model import ModelRecord
 from ptycho_adapters.factory import plan_training
@@ -27,7 +29,7 @@ from ptycho_core.config.table import TRAINING
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -74,6 +76,8 @@ def run(typed: Mapping[str, object]) -> None:
     scans = read_training_scans(files, request, payload)
     found = _findings(files, scans)
     data = _grouped(request, payload, files, scans)
+    if payload.execution_config.resume == AUTO:
+        console.note(f"--resume auto: {_goes_on_from(payload)}")
     with naming(*files.train):
         model, seconds = _train(request, payload, data)
     _report(model, seconds, files, scans, found)
@@ -134,12 +138,31 @@ def _train(request: RunRequest, payload: TrainingPayload, data: TrainingSet) -> 
         several = f" in {len(data.scans)} scans" if len(data.scans) > 1 else ""
         console.note(f"training on {_size(data.scans)}{several}{_suited(payload, data)}")
     started = time.perf_counter()
-    with request.resolving():
+    with request.resolving(), _stop_said(payload):
         _, _, results = run_on_backend(payload, data)
     model = results["model"]
     if not isinstance(model, ModelRecord):
         raise TypeError(f"expected a trained model, found a {type(model).__name__}")
     return model, time.perf_counter() - started
+
+
+def _goes_on_from(payload: TrainingPayload) -> str:
+    folder = last_checkpoint(payload).parent
+    if checkpoints_of(payload):
+        return f"going on from the newest whole checkpoint in {folder}"
+    return f"no checkpoint in {folder}: starting from the beginning"
+
+
+@contextmanager
+def _stop_said(payload: TrainingPayload) -> Iterator[None]:
+    """Say what a training that is told to stop leaves."""
+    try:
+        yield
+    except SystemExit:
+        last = last_checkpoint(payload)
+        if payload.execution_config.enable_checkpointing and last.is_file():
+            console.note(f"stopped: {last} holds what was done; --resume auto goes on from there")
+        raise
 
 
 def _suited(payload: TrainingPayload, data: TrainingSet) -> str:

@@ -206,7 +206,9 @@ def _read_members(source: Path) -> dict[str, bytes]:
             return {name: archive.read(name) for name in wanted}
     # zipfile reports damage in many ways; a password as a bare RuntimeError.
     except (zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError, RuntimeError) as error:
-        raise ArchiveError(str(source), _one("file", "a complete zip archive", str(error))) from error
+        fix = "write it anew: ptycho train with the same flags and --resume auto takes the last checkpoint"
+        problem = Problem(path="file", expected="a complete zip archive", found=str(error), fix=fix)
+        raise ArchiveError(str(source), [problem]) from error
 
 
 def _read_manifest(source: Path, content: bytes) -> Mapping[str, Any]:

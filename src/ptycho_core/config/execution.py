@@ -72,6 +72,10 @@ class PyTorchExecutionConfig(Explicit, Loop, Steps, Bottleneck, Evaluation):
     prefetch_factor: int | None = _of_training("batches loaded ahead per process", above(0)).field(None)
     enable_progress_bar: bool = Knob("show progress on stderr").field(True)
     enable_checkpointing: bool = _of_training("write checkpoints to resume from", idle=(False,)).field(True)
+    checkpoint_every_s: float | None = _of_training(
+        "seconds between checkpoints within an epoch, beside the one at its end; 0 is after every step, none never",
+        at_least(0),
+    ).field(60.0)
     checkpoint_save_top_k: int = _of_training("checkpoints kept; -1 keeps all", at_least(-1)).field(1)
     checkpoint_monitor_metric: str = _of_training("figure that ranks checkpoints", NOT_EMPTY).field("val_loss")
     checkpoint_mode: Literal["min", "max"] = _of_training("whether low or high is good").field("min")
@@ -100,7 +104,9 @@ class PyTorchExecutionConfig(Explicit, Loop, Steps, Bottleneck, Evaluation):
         "longest training, DD:HH:MM:SS, probe rounds included; ends with a finished schedule and a saved archive",
         DURATION,
     ).field(None)
-    resume: Path | None = _of_training("checkpoint to continue from").field(None)
+    resume: Literal["auto"] | Path | None = _of_training(
+        "checkpoint to continue from; auto takes the newest whole one of the output folder, or starts if there is none"
+    ).field(None)
 
     def _contradictions(self) -> Iterator[Problem]:
         if self.num_workers == 0 and self.persistent_workers:

@@ -7,18 +7,29 @@ from __future__ import annotations
 
 import json
 import math
+import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import attrs
 import cattrs
+import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors import numpy as safetensors_numpy
 
-from ptycho_adapters.atomic import write_bytes
-from ptycho_adapters.common.checkpoint_files import check_epochs, last_checkpoint
+from ptycho_adapters.atomic import atomic_path, write_bytes
+from ptycho_adapters.common.checkpoint_files import (
+    AUTO,
+    DamagedCheckpointError,
+    check_epochs,
+    keep_as_before_last,
+    last_checkpoint,
+    newest_whole,
+    unreadable,
+)
 from ptycho_adapters.common.course import Memory
+from ptycho_adapters.common.identity import check_identity
 from ptycho_core.callers import warn_caller
 from ptycho_core.config.main_term import main_term_name
 from ptycho_core.errors import ConfigError, Problem, raise_if_any
@@ -31,7 +42,7 @@ if TYPE_CHECKING:
 
 Arrays = dict[str, NDArray[Any]]
 WEIGHTS = "generator."
-_KEY = "training"
+_KEY, _CHECKSUM = "training", "crc32"
 _LISTED_ARRAYS = 5
 
 
@@ -54,23 +65,26 @@ class Ranked:
 class _Progress:
     memory: Memory
     best: tuple[Ranked, ...]
+    identity: dict[str, str] = attrs.field(factory=dict)
 
 
 @attrs.frozen(kw_only=True, eq=False)
 class Checkpoint:
-    """A training after an epoch.
+    """A training after a step.
 
     Attributes:
         path: of the file.
         memory: all but the arrays.
         best: checkpoints that were among the best ones then.
         arrays: weights, in torch's layout behind `generator.`, and the state of the optimiser, by name.
+        identity: of the training.
     """
 
     path: Path
     memory: Memory
     best: tuple[Ranked, ...]
     arrays: Arrays
+    identity: dict[str, str]
 
 
 class Checkpoints:
@@ -79,10 +93,11 @@ class Checkpoints:
     Args:
         payload: says where and how many.
         course: of the training.
+        identity: the same.
     """
 
-    def __init__(self, payload: TrainingPayload, course: Course) -> None:
-        execution = payload.execution_config
+    def __init__(self, payload: TrainingPayload, course: Course, identity: Mapping[str, str]) -> None:
+        execution, self._identity = payload.execution_config, dict(identity)
         self._last, self._course = last_checkpoint(payload), course
         self._writes, self._most = execution.enable_checkpointing, execution.checkpoint_save_top_k
         self._sign = 1.0 if execution.checkpoint_mode == "min" else -1.0
@@ -114,27 +129,50 @@ class Checkpoints:
         loss, epoch = self._course.watched_loss, self._course.history[-1].epoch
         new = Ranked(name=f"epoch={epoch}-{self._figure}={loss:.4f}.ckpt", loss=loss, epoch=epoch)
         kept = self._best_of(*self._places, new)
-        progress = _Progress(memory=self._course.remembered(), best=kept)
-        content = safetensors_numpy.save(arrays, metadata={_KEY: json.dumps(cattrs.unstructure(progress))})
+        content = self._content(arrays, kept)
         if new in kept:
             self._places[new] = self._last.with_name(new.name)
             write_bytes(self._places[new], content)
-        write_bytes(self._last, content)
+        self._write_last(content)
         for each in [each for each in self._places if each not in kept]:
             place = self._places.pop(each)
             if place.parent.resolve() == self._last.parent.resolve():
                 place.unlink(missing_ok=True)
 
+    def write_within(self, arrays: Arrays) -> None:
+        """Write the last checkpoint anew between the steps of an epoch, if checkpoints are wanted.
+
+        Raises:
+            OSError: from the file system; older checkpoints are then as they were.
+        """
+        if self._writes:
+            self._last.parent.mkdir(parents=True, exist_ok=True)
+            self._write_last(self._content(arrays, self._best_of(*self._places)))
+
+    def _content(self, arrays: Arrays, best: tuple[Ranked, ...]) -> bytes:
+        progress = _Progress(memory=self._course.remembered(), best=best, identity=self._identity)
+        text = json.dumps(cattrs.unstructure(progress))
+        return safetensors_numpy.save(arrays, metadata={_KEY: text, _CHECKSUM: _checksum(text, arrays)})
+
+    def _write_last(self, content: bytes) -> None:
+        with atomic_path(self._last) as partial:
+            partial.write_bytes(content)
+            keep_as_before_last(self._last)
+
     def better_than_last(self) -> tuple[Arrays, int] | None:
         """Give weights and epoch of the best checkpoint, if it is better than the last epoch; else None.
 
-        Raises:
-            ConfigError: its file is not one any more.
+        Warns:
+            UserWarning: its file is damaged, and cannot be what the training ends with.
         """
         best = min(self._places, key=self._rank, default=None)
         if best is None or not self._sign * best.loss < self._sign * self._course.watched_loss:
             return None
-        return weights_in(read_checkpoint(self._places[best]).arrays), best.epoch
+        try:
+            return weights_in(read_checkpoint(self._places[best]).arrays), best.epoch
+        except DamagedCheckpointError as error:
+            warn_caller(f"{error.problems[0].found}: the last epoch is kept instead of the best one", UserWarning)
+            return None
 
     def _best_of(self, *ranked: Ranked) -> tuple[Ranked, ...]:
         in_order = sorted(ranked, key=self._rank)
@@ -145,41 +183,65 @@ class Checkpoints:
 
 
 def read_checkpoint(path: Path) -> Checkpoint:
-    """Read a checkpoint.
+    """Read a checkpoint, and hold it against its checksum.
 
     Raises:
-        ConfigError: there is no such file, or it is not a checkpoint that a training with TensorFlow wrote.
+        DamagedCheckpointError: there is no such file, it is damaged, or it is no checkpoint.
+        ConfigError: another backend wrote it.
     """
     try:
         with safe_open(str(path), framework="np") as file:
             arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - the file is no mapping
-            progress = cattrs.structure(json.loads((file.metadata() or {})[_KEY]), _Progress)
+            metadata = file.metadata() or {}
+        text = metadata[_KEY]
+        if metadata[_CHECKSUM] != _checksum(text, arrays):
+            raise unreadable(path, "damaged: it does not match its checksum", "tensorflow")
+        progress = cattrs.structure(json.loads(text), _Progress)
+    except ConfigError:
+        raise
     except (OSError, SafetensorError, KeyError, ValueError, TypeError, cattrs.BaseValidationError) as error:
-        expected = "a checkpoint that a training with backend tensorflow wrote"
-        problem = Problem(path="resume", expected=expected, found=f"{path}: {error}")
-        raise ConfigError("training", [problem]) from error
-    return Checkpoint(path=path, memory=progress.memory, best=progress.best, arrays=arrays)
+        raise unreadable(path, error, "tensorflow") from error
+    return Checkpoint(path=path, memory=progress.memory, best=progress.best, arrays=arrays, identity=progress.identity)
 
 
-def resumable(path: Path, wanted: Mapping[str, NDArray[Any]], epochs: int) -> Checkpoint:
-    """Read the checkpoint that a run is to be taken up from.
+def _checksum(text: str, arrays: Arrays) -> str:
+    value = zlib.crc32(text.encode())
+    for name in sorted(arrays):
+        array = np.ascontiguousarray(arrays[name])
+        value = zlib.crc32(f"{name} {array.dtype} {array.shape}".encode(), value)
+        value = zlib.crc32(array.tobytes(), value)
+    return f"{value:08x}"
+
+
+def resumable(
+    payload: TrainingPayload, wanted: Mapping[str, NDArray[Any]], identity: Mapping[str, str]
+) -> Checkpoint | None:
+    """Read the checkpoint that a run is to be taken up from; None for a run from the beginning.
 
     Args:
-        path: the checkpoint.
+        payload: names the checkpoint, or leaves it to the folder.
         wanted: arrays that the run has, by name.
-        epochs: that the run is to have in all.
+        identity: of the training.
 
     Raises:
-        ConfigError: the file is missing, is no checkpoint, has more epochs behind it than the run is to have, or holds
-            other weights than the run, or those of another optimiser.
+        ConfigError: the file is missing, is damaged or no checkpoint, has more epochs behind it than the run is to
+            have, holds other weights than the run or those of another optimiser, or was found in the folder and is of
+            another training.
     """
-    found = read_checkpoint(path)
-    check_epochs(path, len(found.memory.history), epochs)
+    asked = payload.execution_config.resume
+    if asked is None:
+        return None
+    found = newest_whole(payload, read_checkpoint) if asked == AUTO else read_checkpoint(asked)
+    if found is None:
+        return None
+    if asked == AUTO:
+        check_identity(found.path, found.identity, identity)
+    check_epochs(found.path, len(found.memory.history), payload.pt_training_config.epochs)
     has, wants = ({name: tuple(value.shape) for name, value in each.items()} for each in (found.arrays, wanted))
     differing = sorted(name for name in wants.keys() | has.keys() if wants.get(name) != has.get(name))
     raise_if_any(
         ConfigError,
-        f"training: {path} does not fit the settings",
+        f"training: {found.path} does not fit the settings",
         [
             Problem(path=f"resume.{name}", expected=str(wants.get(name)), found=str(has.get(name)))
             for name in differing[:_LISTED_ARRAYS]

@@ -11,10 +11,12 @@ from ptycho_adapters.common.bars import fraction_bar
 from ptycho_adapters.common.checkpoint_files import forget_last
 from ptycho_adapters.common.course import Course
 from ptycho_adapters.common.groups import batches_of_epoch, random_of_epoch, training_set_for
+from ptycho_adapters.common.identity import identity_of
 from ptycho_adapters.common.model import EpochLosses, ScanProbe, Selection
 from ptycho_adapters.common.monitoring import start_is_kept, watched_loss
 from ptycho_adapters.common.pace import Pace
 from ptycho_adapters.common.schedule import Clock, TimeLimit
+from ptycho_adapters.common.stopping import StopRequest
 from ptycho_adapters.tensorflow_backend.execution import device_of, prepare_process
 from ptycho_adapters.tensorflow_backend.generators.build import build_generator
 from ptycho_adapters.tensorflow_backend.trained_model import TrainedModel
@@ -29,13 +31,10 @@ from ptycho_core.errors import ConfigError, Problem, ScanError, raise_if_any
 from ptycho_core.version import VERSION
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from numpy.typing import NDArray
     from tqdm import tqdm
 
     from ptycho_adapters.common.groups import TrainingSet
-    from ptycho_adapters.tensorflow_backend.training.checkpoints import Checkpoint
     from ptycho_adapters.tensorflow_backend.training.start import Arms
     from ptycho_core.config.payload import TrainingPayload
     from ptycho_core.measurement.scan import Scan
@@ -107,17 +106,21 @@ class _Run:
         check_training(payload, start, data, self._arms)
         self._learner = Learner(start, self._config)
         self._start_weights = start.weights
-        self._before = None if execution.resume is None else self._stopped(execution.resume)
+        identity = identity_of(payload, data)
+        self._before = resumable(payload, self._learner.state(), identity)
         self._held_out = data.validates
         self._start_loss = self._look() if data.validates else None
         steps = math.ceil(len(self._groups.train) / self._config.batch_size)
         pace = Pace(self._config, limit, steps_per_epoch=steps, tail_s=self._look_s(limit))
         self._course = Course(payload, pace, watched)
-        self._checkpoints = Checkpoints(payload, self._course)
+        self._checkpoints = Checkpoints(payload, self._course, identity)
+        self._every_s, self._clock, self._stop = execution.checkpoint_every_s, Clock(limit.now), StopRequest()
 
     def model(self) -> TrainedModel:
         """Run the epochs, from the start or from a checkpoint, and give what they leave."""
         self._begin()
+        if self._payload.execution_config.enable_checkpointing:
+            self._stop.listen()
         shown = self._payload.execution_config.enable_progress_bar
         bar = fraction_bar("training", self._course.pace.fraction) if shown else None
         try:
@@ -125,6 +128,7 @@ class _Run:
                 losses = self._epoch(epoch, bar)
                 ends = self._course.end_epoch(losses)
                 self._checkpoints.write(self._learner.state())
+                self._end_if_asked()
                 if bar is not None:
                     bar.set_postfix(_told(losses), refresh=False)
                 if ends:
@@ -132,10 +136,20 @@ class _Run:
         finally:
             if bar is not None:
                 bar.close()
+            self._stop.pass_on()
         return self._trained()
 
-    def _stopped(self, path: Path) -> Checkpoint:
-        return resumable(path, self._learner.state(), self._config.epochs)
+    def _end_if_asked(self) -> None:
+        self._clock.set(0.0)
+        if self._stop.asked:
+            self._stop.pass_on()
+
+    def _write_if_due(self) -> None:
+        """Write a checkpoint between two steps, if it is time or a stop is asked for."""
+        due = self._every_s is not None and self._clock.elapsed_s >= self._every_s
+        if due or self._stop.asked:
+            self._checkpoints.write_within(self._learner.state())
+            self._end_if_asked()
 
     def _begin(self) -> None:
         """Take up the run that is to be gone on with, if any."""
@@ -143,7 +157,9 @@ class _Run:
             self._learner.take_up(self._before.arrays)
             self._course.take_up(self._before.memory)
             self._checkpoints.take_up(self._before)
-        forget_last(self._payload)
+        else:
+            forget_last(self._payload)
+        self._clock.set(0.0)
 
     @property
     def _batch_size(self) -> int:
@@ -151,20 +167,20 @@ class _Run:
 
     def _epoch(self, epoch: int, bar: tqdm[Any] | None) -> EpochLosses:
         seed = None if self._config.sequential_sampling else self._config.seed
-        pace, losses, sizes = self._course.pace, list[float](), list[int]()
-        for _, rows in batches_of_epoch([len(self._groups.train)], self._batch_size, random_of_epoch(seed, epoch)):
+        pace, course = self._course.pace, self._course
+        batches = list(batches_of_epoch([len(self._groups.train)], self._batch_size, random_of_epoch(seed, epoch)))
+        for _, rows in batches[len(course.begun) :]:
             with pace.step() as factor:
-                rate = self._course.rate(factor)
-                losses.append(self._learner.learn(self._arms.training, self._groups.train[rows], rate))
-            sizes.append(len(rows))
-            self._course.steps.append((pace.steps, losses[-1], 1))
+                loss = self._learner.learn(self._arms.training, self._groups.train[rows], course.rate(factor))
+            course.end_batch(loss, len(rows))
             if bar is not None:
                 bar.update(pace.fraction - bar.n)
             if pace.out_of_time:
                 break
+            if len(course.begun) < len(batches):  # the end of the epoch has its own
+                self._write_if_due()
         held_out = self._look() if self._held_out else None
-        train = float(np.average(losses, weights=sizes))
-        return EpochLosses(epoch=epoch, train=train, validation=held_out, steps=pace.steps)
+        return EpochLosses(epoch=epoch, train=course.mean_loss, validation=held_out, steps=pace.steps)
 
     def _look(self) -> float:
         """Mean main term of the groups that are held out."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
@@ -56,13 +57,15 @@ class EpochBatches(Sampler[tuple[int, list[int]]]):
         counts: number of groups of each scan.
         batch_size: groups in a batch; the last one of a scan has what is left.
         seed: seed of the run; None keeps all in order, scan after scan.
+        done: batches that the first epoch has behind it already.
     """
 
-    def __init__(self, counts: Iterable[int], *, batch_size: int, seed: int | None) -> None:
+    def __init__(self, counts: Iterable[int], *, batch_size: int, seed: int | None, done: int = 0) -> None:
         self._counts = tuple(counts)
         self._batch_size = batch_size
         self._seed = seed
         self._epoch = 0
+        self._done = done
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the order; Lightning calls it before each epoch."""
@@ -73,20 +76,36 @@ class EpochBatches(Sampler[tuple[int, list[int]]]):
 
     def __iter__(self) -> Iterator[tuple[int, list[int]]]:
         # Not before the first batch is asked for: Lightning sets the epoch of a resumed run in between.
-        yield from batches_of_epoch(self._counts, self._batch_size, random_of_epoch(self._seed, self._epoch))
+        batches = batches_of_epoch(self._counts, self._batch_size, random_of_epoch(self._seed, self._epoch))
+        done, self._done = self._done, 0
+        yield from islice(batches, done, None)
+
+
+class _Loader(DataLoader[GroupBatch]):
+    """Asks for no batch before one is wanted: loader processes would ask for those of the epoch before."""
+
+    def __iter__(self) -> Iterator[GroupBatch]:  # type: ignore[override]  # torch's own return is an undocumented class
+        yield from super().__iter__()
 
 
 def group_loader(
-    groups: Sequence[NDArray[np.int32]], payload: TrainingPayload, *, shuffle: bool
+    groups: Sequence[NDArray[np.int32]], payload: TrainingPayload, *, shuffle: bool, done: int = 0
 ) -> DataLoader[GroupBatch]:
-    """Batches of groups (G, C) of each scan; the patterns themselves are on the device already."""
+    """Batches of groups (G, C) of each scan; the patterns themselves are on the device already.
+
+    Args:
+        groups: of each scan.
+        payload: resolved settings.
+        shuffle: whether every epoch has an order of its own.
+        done: batches that the first epoch has behind it already.
+    """
     execution, config = payload.execution_config, payload.pt_training_config
     seed = config.seed if shuffle else None
-    return DataLoader(
+    return _Loader(
         GroupsOfScans(groups),
         # The sampler gives whole batches, so nothing is left to collate.
         batch_size=None,
-        sampler=EpochBatches(map(len, groups), batch_size=config.batch_size, seed=seed),
+        sampler=EpochBatches(map(len, groups), batch_size=config.batch_size, seed=seed, done=done),
         num_workers=execution.num_workers,
         pin_memory=execution.pin_memory,
         persistent_workers=execution.persistent_workers,

@@ -227,6 +227,7 @@ class LossHistory(Callback):
 
     def state_dict(self) -> dict[str, Any]:
         """Keep the rows, for resuming."""
+        self.steps.fetch()
         return {"rows": self.rows, "steps": self.steps.rows}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:

@@ -2,27 +2,38 @@
 
 from __future__ import annotations
 
-import pickle
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
+import attrs
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 
-from ptycho_adapters.common.checkpoint_files import check_epochs, last_checkpoint
+from ptycho_adapters.common.checkpoint_files import (
+    AUTO,
+    DamagedCheckpointError,
+    check_epochs,
+    last_checkpoint,
+    newest_whole,
+)
+from ptycho_adapters.common.identity import check_identity
 from ptycho_adapters.common.model import Selection
 from ptycho_adapters.common.monitoring import watched_loss
+from ptycho_adapters.torch_backend.training.checkpoint_io import read_checkpoint
+from ptycho_core.callers import warn_caller
 from ptycho_core.config.main_term import main_term_name
 from ptycho_core.errors import ConfigError, Problem, raise_if_any
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from pathlib import Path
 
     from lightning import Callback, Trainer
 
     from ptycho_adapters.torch_backend.training.held_out import Start
     from ptycho_adapters.torch_backend.training.module import PtychoModule
     from ptycho_core.config.payload import TrainingPayload
+
+TOLD = "ptycho_core"
+"""Where a checkpoint tells of the training that it is of, and how far the epoch is."""
 
 _LISTED_WEIGHTS = 5
 _PROBES = "illumination."
@@ -93,7 +104,11 @@ def keep_best(trainer: Trainer, module: PtychoModule, start: Start, losses: Mapp
 
 
 def _better_checkpoint(trainer: Trainer) -> dict[str, Any] | None:
-    """Read the best checkpoint if it is better than the last epoch, by the metric that ranks checkpoints."""
+    """Read the best checkpoint if it is better than the last epoch, by the metric that ranks checkpoints.
+
+    Warns:
+        UserWarning: it is damaged, and cannot be what the training ends with.
+    """
     checkpoint = trainer.checkpoint_callback
     if not isinstance(checkpoint, ModelCheckpoint) or not checkpoint.best_model_path or not trainer.val_dataloaders:
         return None
@@ -104,37 +119,76 @@ def _better_checkpoint(trainer: Trainer) -> dict[str, Any] | None:
     better = best < last if checkpoint.mode == "min" else best > last
     if not bool(better):
         return None
-    content: dict[str, Any] = torch.load(checkpoint.best_model_path, map_location="cpu", weights_only=True)
-    return content
+    try:
+        return read_checkpoint(Path(checkpoint.best_model_path))
+    except DamagedCheckpointError as error:
+        warn_caller(f"{error.problems[0].found}: the last epoch is kept instead of the best one", UserWarning)
+        return None
 
 
-def check_resumable(path: Path, module: PtychoModule, epochs: int) -> None:
-    """Look into a checkpoint before a run is taken up from it; nothing in it is executed.
+@attrs.frozen(kw_only=True)
+class Resumed:
+    """The checkpoint that a run is taken up from.
+
+    Attributes:
+        path: of the file.
+        batches: that the epoch which was going on has behind it; 0 where an epoch had ended.
+    """
+
+    path: Path
+    batches: int
+
+
+def resumed(
+    payload: TrainingPayload, module: PtychoModule, identity: Mapping[str, str], *, processes: int
+) -> Resumed | None:
+    """Find the checkpoint that a run is to be taken up from, and look into it; nothing in it is executed.
 
     Args:
-        path: the checkpoint.
+        payload: names the checkpoint, or leaves it to the folder.
         module: what it is to be loaded into.
-        epochs: that the run is to have in all.
+        identity: of the training.
+        processes: that train together.
+
+    Returns:
+        The checkpoint; None for a run from the beginning.
 
     Raises:
-        ConfigError: the file is missing, is no checkpoint, is of another number of scans, has more epochs behind it
-            than the run is to have, or holds other weights than the module.
+        ConfigError: the file is missing, is damaged or no checkpoint, is of another number of scans, has more epochs
+            behind it than the run is to have, was written within an epoch and several processes are to go on with it,
+            holds other weights than the module, or was found in the folder and is of another training.
     """
-    try:
-        content: object = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, OSError) as error:
-        problem = Problem(path="resume", expected="a checkpoint that a training wrote", found=f"{path}: {error}")
-        raise ConfigError("training", [problem]) from error
-    stored = content.get("state_dict") if isinstance(content, dict) else None
-    # A checkpoint is written at the end of the epoch that it names, counted from 0.
-    done = int(content.get("epoch", -1)) + 1 if isinstance(content, dict) else 0
-    check_epochs(path, done, epochs)
-    held = sum(name.startswith(_PROBES) and name.endswith(".pixels") for name in stored or ())
+    asked = payload.execution_config.resume
+    if asked is None:
+        return None
+    if asked != AUTO:
+        path, content = asked, read_checkpoint(asked)
+    else:
+        found = newest_whole(payload, lambda path: (path, read_checkpoint(path)))
+        if found is None:
+            return None
+        path, content = found
+    told = content.get(TOLD, {})
+    if asked == AUTO:
+        check_identity(path, told.get("identity", {}), identity)
+    batches = int(told.get("batches", 0))
+    if batches and processes > 1:
+        expected, fix = "one from the end of an epoch, for several devices", "go on with --devices 1"
+        problem = Problem(path="resume", expected=expected, found=f"{path}: one within an epoch", fix=fix)
+        raise ConfigError("training", [problem])
+    # The epoch is counted from 0: at its end it is done, within it it is not.
+    check_epochs(path, int(content.get("epoch", -1)) + (0 if batches else 1), payload.pt_training_config.epochs)
+    _check_weights(path, content["state_dict"], module)
+    return Resumed(path=path, batches=batches)
+
+
+def _check_weights(path: Path, stored: Mapping[str, Any], module: PtychoModule) -> None:
+    held = sum(name.startswith(_PROBES) and name.endswith(".pixels") for name in stored)
     if held not in (0, len(module.probes)):
         scans = len(module.probes)
         expected, found = f"a checkpoint of a training on {scans} scan{'s' * (scans > 1)}", f"{path}: one on {held}"
         raise ConfigError("training", [Problem(path="resume", expected=expected, found=found)])
-    shapes = {name: tuple(value.shape) for name, value in stored.items()} if isinstance(stored, dict) else {}
+    shapes = {name: tuple(value.shape) for name, value in stored.items()}
     wanted = {name: tuple(value.shape) for name, value in module.state_dict().items()}
     differing = sorted(name for name in wanted.keys() | shapes.keys() if wanted.get(name) != shapes.get(name))
     raise_if_any(

@@ -103,8 +103,6 @@ class PtychoModule(LightningModule):
         prediction = self.predict_groups(batch.indices, self.arms.training[batch.scan])
         with torch.autocast(self.device.type, enabled=False):
             loss, main = self.objective.total(prediction)
-        groups = len(batch.indices)
-        self.log(f"{self.loss_name}_train_loss", main.detach(), on_step=False, on_epoch=True, batch_size=groups)
         return {"loss": loss, MAIN: main.detach()}
 
     def held_out_loss(self, indices: Tensor, scan: int) -> Tensor:

@@ -18,6 +18,7 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 
 from ptycho_adapters.common.checkpoint_files import forget_last
 from ptycho_adapters.common.groups import training_set_for
+from ptycho_adapters.common.identity import identity_of
 from ptycho_adapters.common.model import EpochLosses, ScanProbe
 from ptycho_adapters.common.schedule import TimeLimit
 from ptycho_adapters.torch_backend.data.arms import arms_of, as_found_out
@@ -31,16 +32,14 @@ from ptycho_adapters.torch_backend.execution import (
 )
 from ptycho_adapters.torch_backend.trained_model import TrainedModel
 from ptycho_adapters.torch_backend.training.callbacks import GradientNorm, LossHistory, ProgressBar, Schedule, TimeUp
-from ptycho_adapters.torch_backend.training.checkpoints import (
-    check_resumable,
-    checkpoint_callbacks,
-    keep_best,
-)
+from ptycho_adapters.torch_backend.training.checkpoint_io import CheckpointFiles
+from ptycho_adapters.torch_backend.training.checkpoints import checkpoint_callbacks, keep_best, resumed
 from ptycho_adapters.torch_backend.training.collapse import PATTERNS_OF_A_LOOK, CollapseDetector
 from ptycho_adapters.torch_backend.training.held_out import look_at_start
 from ptycho_adapters.torch_backend.training.memory import check_patterns, check_training
 from ptycho_adapters.torch_backend.training.module import PtychoModule
 from ptycho_adapters.torch_backend.training.starting_point import ProbeTime, starting_network, starting_scan
+from ptycho_adapters.torch_backend.training.within_epochs import EpochLoss, StepCheckpoints
 from ptycho_core.config.main_term import main_term_name
 from ptycho_core.errors import ConfigError, Problem
 from ptycho_core.version import VERSION
@@ -55,12 +54,13 @@ if TYPE_CHECKING:
 
 _MOST_FOR_PROBES = 0.5  # of the time that a run may take
 # Warnings that ask nothing of the caller: group indices need no loader processes, a rerun into a folder and a run that
-# holds nothing out are meant so, and the last one is between Lightning and torch.
+# holds nothing out are meant so, one is between Lightning and torch, and the sampler knows what an epoch has had.
 _ABOUT_ITSELF = (
     r"The '(train|val)_dataloader' does not have many workers",
     r"Checkpoint directory .* exists and is not empty",
     r"You defined a `validation_step` but have no `val_dataloader`",
     r".*isinstance\(treespec, LeafSpec\)",
+    r"You're resuming from a checkpoint that ended before the epoch ended",
 )
 
 
@@ -121,9 +121,10 @@ def train_on(payload: TrainingPayload, data: TrainingSet, *, callbacks: Sequence
         module = build_module(payload, data, limit)
         check_training(payload, module, data)
         history, start = LossHistory(), look_at_start(module, payload, data.groups, limit)
-        tail_s = _tail_s(start, len(data.scans))
-        trainer = build_trainer(payload, history, limit, validates=data.validates, tail_s=tail_s, callbacks=callbacks)
-        _fit(trainer, module, payload, data, start)
+        tail_s, steps = _tail_s(start, len(data.scans)), StepCheckpoints(payload, identity_of(payload, data), limit.now)
+        around = [steps, *callbacks] if payload.execution_config.enable_checkpointing else callbacks
+        trainer = build_trainer(payload, history, limit, validates=data.validates, tail_s=tail_s, callbacks=around)
+        _fit(trainer, module, payload, data, start, steps)
         selection = keep_best(trainer, module, start, history.held_out(module.loss_name))
     return attrs.evolve(_trained(payload, data.scans, module, history), selection=selection)
 
@@ -165,19 +166,29 @@ def build_module(payload: TrainingPayload, data: TrainingSet, limit: TimeLimit |
     )
 
 
-def _fit(trainer: Trainer, module: PtychoModule, payload: TrainingPayload, data: TrainingSet, start: Start) -> None:
+def _fit(
+    trainer: Trainer,
+    module: PtychoModule,
+    payload: TrainingPayload,
+    data: TrainingSet,
+    start: Start,
+    steps: StepCheckpoints,
+) -> None:
     """Run the epochs, from the start or from a checkpoint."""
-    resume = payload.execution_config.resume
-    if resume is not None:
-        check_resumable(resume, module, payload.pt_training_config.epochs)
-    forget_last(payload)
+    before = resumed(payload, module, steps.identity, processes=trainer.world_size)
+    if before is None:
+        forget_last(payload)
     in_order = payload.pt_training_config.sequential_sampling
-    trainer.fit(
-        module,
-        group_loader([groups.train for groups in data.groups], payload, shuffle=not in_order),
-        group_loader(start.groups, payload, shuffle=False) if data.validates else None,
-        ckpt_path=None if resume is None else str(resume),
-    )
+    groups, done = [groups.train for groups in data.groups], 0 if before is None else before.batches
+    try:
+        trainer.fit(
+            module,
+            group_loader(groups, payload, shuffle=not in_order, done=done),
+            group_loader(start.groups, payload, shuffle=False) if data.validates else None,
+            ckpt_path=None if before is None else str(before.path),
+        )
+    finally:
+        steps.stop.pass_on()
     if trainer.interrupted:
         raise KeyboardInterrupt
 
@@ -207,7 +218,7 @@ def build_trainer(
     """
     execution, config = payload.execution_config, payload.pt_training_config
     schedule = Schedule(config, limit, tail_s)
-    own: list[Callback] = [schedule, history, CollapseDetector()]
+    own: list[Callback] = [EpochLoss(f"{main_term_name(payload)}_train_loss"), schedule, history, CollapseDetector()]
     if execution.max_time is not None:
         own.append(TimeUp(schedule))
     if execution.enable_progress_bar:
@@ -220,7 +231,9 @@ def build_trainer(
     # One device is one process, whatever else a job of SLURM was given.
     alone = [LightningEnvironment()] if execution.devices == 1 and SLURMEnvironment.detect() else []
     try:
-        return Trainer(max_epochs=config.epochs, callbacks=own, logger=logger, plugins=[*alone], **arguments)
+        return Trainer(
+            max_epochs=config.epochs, callbacks=own, logger=logger, plugins=[CheckpointFiles(), *alone], **arguments
+        )
     except (MisconfigurationException, ValueError) as error:
         asked = ", ".join(f"{key}={arguments[key]!r}" for key in ("accelerator", "devices", "strategy", "precision"))
         problem = Problem(path="execution_config", expected="what this machine can do", found=f"{asked}: {error}")

@@ -1,0 +1,126 @@
+"""What lets a training stop within an epoch and go on there: checkpoints between the steps, and the epoch's loss."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from lightning import Callback
+from lightning.pytorch.callbacks import Checkpoint
+from lightning.pytorch.utilities.exceptions import SIGTERMException
+
+from ptycho_adapters.common.checkpoint_files import last_checkpoint
+from ptycho_adapters.common.schedule import Clock
+from ptycho_adapters.common.stopping import StopRequest
+from ptycho_adapters.torch_backend.training.checkpoints import TOLD
+from ptycho_adapters.torch_backend.training.module import MAIN
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from lightning import LightningModule, Trainer
+    from torch import Tensor
+
+    from ptycho_adapters.torch_backend.data.groups import GroupBatch
+    from ptycho_core.config.payload import TrainingPayload
+
+
+class EpochLoss(Callback):
+    """Logs the mean training loss of an epoch, over all of its batches: those before a checkpoint within it too.
+
+    Args:
+        name: that it is logged under.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._sum: Tensor | float = 0.0
+        self._groups = 0
+
+    def state_dict(self) -> dict[str, Any]:
+        """Keep what the batches so far came to."""
+        return {"sum": float(self._sum), "groups": self._groups}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take up where a checkpoint stopped."""
+        self._sum, self._groups = float(state_dict["sum"]), int(state_dict["groups"])
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: object, batch: GroupBatch, batch_idx: int
+    ) -> None:
+        """Add the loss of a batch where it is; no value is read from the device."""
+        del trainer, pl_module, batch_idx
+        if isinstance(outputs, Mapping):
+            groups = len(batch.indices)
+            self._sum = outputs[MAIN] * groups + self._sum
+            self._groups += groups
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Log the mean, and begin anew."""
+        del trainer
+        if self._groups:
+            pl_module.log(self._name, self._sum / self._groups)
+        self._sum, self._groups = 0.0, 0
+
+
+class StepCheckpoints(Checkpoint):
+    """Writes the last checkpoint anew between the steps of an epoch, when some time has passed or a stop is asked for.
+
+    Several processes that train together have checkpoints at the ends of epochs alone, and leave signals to Lightning.
+
+    Args:
+        payload: says where and how often.
+        identity: of the training, for its checkpoints.
+        now: seconds of any clock that never goes back.
+
+    Attributes:
+        identity: the same.
+        stop: whether a stop was asked for.
+    """
+
+    def __init__(self, payload: TrainingPayload, identity: Mapping[str, str], now: Callable[[], float]) -> None:
+        self._last, self._every_s = last_checkpoint(payload), payload.execution_config.checkpoint_every_s
+        self.identity, self._clock = dict(identity), Clock(now)
+        self._batches, self._step = 0, 0
+        self.stop = StopRequest()
+
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Tell in every checkpoint what it is of, and how far the epoch is."""
+        del trainer, pl_module
+        checkpoint[TOLD] = {"identity": self.identity, "batches": self._batches}
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Count from here, and listen to signals."""
+        del pl_module
+        self._step = trainer.global_step
+        self._clock.set(0.0)
+        if trainer.world_size == 1:
+            self.stop.listen()
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: object, batch: GroupBatch, batch_idx: int
+    ) -> None:
+        """Write a checkpoint if one is due. The last batch of an epoch is followed by its end, which has its own."""
+        del pl_module, outputs, batch
+        stepped, self._step = trainer.global_step != self._step, trainer.global_step
+        # Gradients that wait for more batches are in no checkpoint.
+        if not stepped or trainer.is_last_batch or trainer.should_stop or trainer.world_size > 1:
+            return
+        due = self._every_s is not None and self._clock.elapsed_s >= self._every_s
+        if due or self.stop.asked:
+            self._batches = batch_idx + 1
+            trainer.save_checkpoint(self._last)
+            self._batches = 0
+            self._clock.set(0.0)
+        self._end_if_asked()
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Count from here; the checkpoint of the epoch has been written."""
+        del trainer, pl_module
+        self._clock.set(0.0)
+        self._end_if_asked()
+
+    def _end_if_asked(self) -> None:
+        if self.stop.asked:
+            raise SIGTERMException(128 + signal.SIGTERM)
