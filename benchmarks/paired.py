@@ -53,6 +53,7 @@ def _case(part: str, rows: Sequence[Sequence[Figures]]) -> Figures:
     seconds = np.array([[float(side[part]) for side in pair] for pair in rows])
     ratios = seconds[:, 1] / seconds[:, 0]
     before, after = np.median(seconds, axis=0).tolist()
+    apart = [abs(float(after["deviance"]) - float(before["deviance"])) for before, after in rows]
     quartiles = np.percentile(ratios, [25, 75]).tolist()
     return {
         "part": part,
@@ -60,9 +61,7 @@ def _case(part: str, rows: Sequence[Sequence[Figures]]) -> Figures:
         "processor_s_after": after,
         "median_ratio": float(np.median(ratios)),
         "quartiles_of_ratio": quartiles,
-        "largest_difference_of_deviance": max(
-            abs(float(pair[1]["deviance"]) - float(pair[0]["deviance"])) for pair in rows
-        ),
+        "largest_difference_of_deviance": max(apart),
     }
 
 

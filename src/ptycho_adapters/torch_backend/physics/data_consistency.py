@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING
 
 import attrs
 import torch
+from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from ptycho_adapters.torch_backend.physics.optics import exit_waves, sum_of_modes
 
 if TYPE_CHECKING:
-    from torch import Tensor
     from torch.autograd.function import FunctionCtx
 
 _OFFSET = 0.375  # photons per pixel: Anscombe's, the root of counts with it has nearly even variance and little bias
