@@ -11,6 +11,7 @@ import attrs
 import torch
 from torch import Tensor, nn
 
+from ptycho_adapters.torch_backend.parts import part
 from ptycho_adapters.torch_backend.physics.canvas import add_patches, extract
 from ptycho_adapters.torch_backend.physics.data_consistency import Asking
 from ptycho_adapters.torch_backend.physics.optics import visible_amplitude
@@ -127,6 +128,7 @@ class AveragedPatches:
 
     generator: Generator
 
+    @part("network")
     def contribution(self, view: View, patches: Tensor) -> Tensor:
         """Give weighted patches, (B, C, N, N)."""
         del patches

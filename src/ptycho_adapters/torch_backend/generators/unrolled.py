@@ -19,6 +19,7 @@ from torch import nn
 from ptycho_adapters.torch_backend.generators.base import Generator, View, register_generator, run_steps
 from ptycho_adapters.torch_backend.generators.canvas_unet import REACH_PX, CanvasUNet, without_checkerboard
 from ptycho_adapters.torch_backend.generators.tiles import in_tiles
+from ptycho_adapters.torch_backend.parts import part
 from ptycho_adapters.torch_backend.physics.optics import detector_order, light_of
 
 if TYPE_CHECKING:
@@ -55,8 +56,10 @@ class Refinement(nn.Module):
 
     def contribution(self, view: View, patches: Tensor) -> Tensor:
         """Give the change that each pattern asks for, times the light on it, (B, C, N, N)."""
-        return view.asking.change(patches)
+        with part("fields"):
+            return view.asking.change(patches)
 
+    @part("network")
     def combine(self, total: Tensor, draft: Draft) -> Draft:
         """Correct the object (B, H, W) by the change asked for and by the network; a large canvas tile by tile."""
         brightest = draft.weight.amax(dim=(-2, -1), keepdim=True)

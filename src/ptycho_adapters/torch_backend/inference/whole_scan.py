@@ -16,6 +16,7 @@ from ptycho_adapters.common.candidates import Judgement
 from ptycho_adapters.torch_backend.data.resident import Canvas, ResidentScan
 from ptycho_adapters.torch_backend.execution import network_precision
 from ptycho_adapters.torch_backend.generators import Generator, View, run_steps
+from ptycho_adapters.torch_backend.parts import part
 from ptycho_adapters.torch_backend.physics.canvas import add_patches, extract
 from ptycho_adapters.torch_backend.physics.optics import (
     BACKGROUND_COUNTS,
@@ -88,6 +89,7 @@ class WholeScan:
                 object_ = draft.object
         return object_.reshape(-1), coverage.reshape(-1)
 
+    @part("misfit")
     def judge(self, object_: Tensor) -> Judgement:
         """Compare the counts that an object (pixels,) implies with the measured ones, without a truth."""
         deviance, difference, measured, floors = [], [], [], []
@@ -166,20 +168,25 @@ class WholeScan:
         return tuple(self._made_views())
 
     def _made_views(self) -> Iterator[View]:
-        company = self._company
-        for number, batch in enumerate(self.indices.split(self.batch_size)):
-            group = self.scan.gather(batch[None])
-            probes = group.probes(self.probe)
-            light = light_of(probes)
-            yield View(
-                amplitude=group.counts.sqrt(),
-                probes=probes,
-                weight=_lit(light) if self.uniform else light,
-                where=self.canvas.indices(group.starts, self.origin, self.scan.size),
-                good_pixels=self.scan.good_pixels,
-                background=self.background,
-                company=None if company is None else self._beside(company.split(self.batch_size)[number]),
-            )
+        batches = self.indices.split(self.batch_size)
+        company = [None] * len(batches) if self._company is None else self._company.split(self.batch_size)
+        for batch, beside in zip(batches, company, strict=True):
+            yield self._view(batch, beside)
+
+    @part("data")
+    def _view(self, batch: Tensor, company: Tensor | None) -> View:
+        group = self.scan.gather(batch[None])
+        probes = group.probes(self.probe)
+        light = light_of(probes)
+        return View(
+            amplitude=group.counts.sqrt(),
+            probes=probes,
+            weight=_lit(light) if self.uniform else light,
+            where=self.canvas.indices(group.starts, self.origin, self.scan.size),
+            good_pixels=self.scan.good_pixels,
+            background=self.background,
+            company=None if company is None else self._beside(company),
+        )
 
     @cached_property
     def _company(self) -> Tensor | None:

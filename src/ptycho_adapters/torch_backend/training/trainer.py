@@ -20,6 +20,7 @@ from ptycho_adapters.common.checkpoint_files import forget_last
 from ptycho_adapters.common.groups import training_set_for
 from ptycho_adapters.common.model import EpochLosses, ScanProbe
 from ptycho_adapters.common.schedule import TimeLimit
+from ptycho_adapters.stages import stage
 from ptycho_adapters.torch_backend.data.arms import arms_of, as_found_out
 from ptycho_adapters.torch_backend.data.groups import group_loader
 from ptycho_adapters.torch_backend.execution import (
@@ -30,7 +31,14 @@ from ptycho_adapters.torch_backend.execution import (
     trainer_arguments,
 )
 from ptycho_adapters.torch_backend.trained_model import TrainedModel
-from ptycho_adapters.torch_backend.training.callbacks import GradientNorm, LossHistory, ProgressBar, Schedule, TimeUp
+from ptycho_adapters.torch_backend.training.callbacks import (
+    EpochLines,
+    GradientNorm,
+    LossHistory,
+    ProgressBar,
+    Schedule,
+    TimeUp,
+)
 from ptycho_adapters.torch_backend.training.checkpoints import (
     check_resumable,
     checkpoint_callbacks,
@@ -123,7 +131,9 @@ def train_on(payload: TrainingPayload, data: TrainingSet, *, callbacks: Sequence
         history, start = LossHistory(), look_at_start(module, payload, data.groups, limit)
         tail_s = _tail_s(start, len(data.scans))
         trainer = build_trainer(payload, history, limit, validates=data.validates, tail_s=tail_s, callbacks=callbacks)
-        _fit(trainer, module, payload, data, start)
+        with stage("training", scans=len(data.scans), epochs=payload.pt_training_config.epochs) as course:
+            _fit(trainer, module, payload, data, start)
+            course.count(steps=trainer.global_step, device=str(trainer.strategy.root_device))
         selection = keep_best(trainer, module, start, history.held_out(module.loss_name))
     return attrs.evolve(_trained(payload, data.scans, module, history), selection=selection)
 
@@ -207,7 +217,7 @@ def build_trainer(
     """
     execution, config = payload.execution_config, payload.pt_training_config
     schedule = Schedule(config, limit, tail_s)
-    own: list[Callback] = [schedule, history, CollapseDetector()]
+    own: list[Callback] = [schedule, history, CollapseDetector(), EpochLines()]
     if execution.max_time is not None:
         own.append(TimeUp(schedule))
     if execution.enable_progress_bar:
