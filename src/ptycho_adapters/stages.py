@@ -58,10 +58,10 @@ def stage(name: str, **found: Value) -> Iterator[Stage]:
         raise
     finally:
         _OPEN.reset(token)
-        say(name, seconds=time.perf_counter() - started, **course.found, **failed)
+        say(name, {"seconds": time.perf_counter() - started, **course.found, **failed})
 
 
-def say(name: str, *, level: int = logging.INFO, **found: Value) -> None:
+def say(name: str, found: Mapping[str, Value], *, level: int = logging.INFO) -> None:
     """Say what there is to say about a stage that has ended, with the stage around it."""
     if not _LOG.isEnabledFor(level):
         return

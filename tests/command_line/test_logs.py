@@ -78,7 +78,7 @@ def test_pairs_can_be_told_apart() -> None:
 def test_nobody_listens_nothing_is_made(caplog: pytest.LogCaptureFixture) -> None:
     """Without a flag a run says what it always said."""
     caplog.set_level(logging.WARNING)
-    say("work", seconds=1.0)
+    say("work", {"seconds": 1.0})
 
     assert not caplog.records
 

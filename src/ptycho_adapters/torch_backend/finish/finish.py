@@ -91,7 +91,7 @@ def finish(measured: Measured, object_: Tensor, probe: Tensor, wish: Wish) -> Fi
     for number in counted(most, "finish", shown=wish.show_progress):
         if not course.step(judged=held_out):
             break
-        say("finish step", level=logging.DEBUG, number=number + 1)
+        say("finish step", {"number": number + 1}, level=logging.DEBUG)
     place, made = course.result()
     gain = _left_out(start) - _left_out(place)
     bars = None

@@ -106,7 +106,7 @@ def _in_turns(start: WholeScan, turns: Turns, *, settled: WholeScan | None = Non
             run = _round(run, turns, course, number, unsettled)
             rounds += 1
             said.count(rounds=rounds)
-            say("round", level=logging.DEBUG, number=number + 1)
+            say("round", {"number": number + 1}, level=logging.DEBUG)
     return course.result(run)
 
 

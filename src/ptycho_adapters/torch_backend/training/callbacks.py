@@ -209,14 +209,15 @@ class EpochLines(Callback):
     ) -> None:
         """Say that a step is done; no value is read from the device."""
         del pl_module, outputs, batch, batch_idx
-        say("step", level=logging.DEBUG, number=trainer.global_step)
+        say("step", {"number": trainer.global_step}, level=logging.DEBUG)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Say it."""
         del pl_module
         losses = {f"{k.split('_')[1]}_loss": float(v) for k, v in trainer.callback_metrics.items() if "loss" in k}
         seconds = time.perf_counter() - self._began_s
-        say("epoch", seconds=seconds, number=trainer.current_epoch + 1, steps=trainer.global_step, **losses)
+        counts = {"number": trainer.current_epoch + 1, "steps": trainer.global_step}
+        say("epoch", {"seconds": seconds, **counts, **losses})
 
 
 class GradientNorm(Callback):
