@@ -128,7 +128,8 @@ def rates(trip: Trip, limit_s: float, *, size: int) -> Figures:
     from machine import rates as measured  # noqa: PLC0415
 
     del limit_s
-    return measured(device=trip.device, threads=1, fft_px=size)
+    formats = ("float32",) if trip.quick else ("float32", "bf16")
+    return measured(device=trip.device, threads=1, fft_px=size, formats=formats)
 
 
 def tests(trip: Trip, limit_s: float, *, name: str) -> Figures:
@@ -155,7 +156,7 @@ def reconstruction(trip: Trip, limit_s: float, *, size: int, batch: int, precisi
         archive=None,
         batch_size=batch,
         repeats=1 if trip.quick else 3,
-        object_factor=1.5 if trip.quick else 6.0,
+        object_factor=1.3 if trip.quick else 6.0,
     )
     return measure(case=case)
 
@@ -216,7 +217,7 @@ def bandwidth(trip: Trip, limit_s: float, *, size: int) -> Figures:
     with Traffic() as traffic:
         run.stitch()
     seconds = least_seconds(run.stitch, trip.device)
-    copied = float(measured(device=trip.device, threads=1, fft_px=size)["copy_gb_per_s"])
+    copied = float(measured(device=trip.device, threads=1, fft_px=size, formats=())["copy_gb_per_s"])
     moved = 1e-9 * traffic.bytes / seconds
     return {
         "patterns": len(run.indices),
@@ -317,7 +318,7 @@ def _pass(trip: Trip, size: int, precision: str) -> tuple[object, TrainedModel]:
     from ptycho_core.config import PyTorchExecutionConfig, TorchInferenceConfig  # noqa: PLC0415
     from ptycho_core.simulation.simulate import SimulationConfig, simulate  # noqa: PLC0415
 
-    side = int((1.5 if trip.quick else 4.0) * size)
+    side = int((1.3 if trip.quick else 4.0) * size)
     scan = simulate(SimulationConfig(N=size, object_size_px=side, step_px=size / 16, photons=1e6))
     model = framework("pytorch").generalist_for(scan)
     chosen = np.arange(scan.n_patterns)
