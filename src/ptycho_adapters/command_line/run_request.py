@@ -13,7 +13,9 @@ import attrs
 from ptycho_adapters.command_line import console
 from ptycho_adapters.command_line.experiment_options import read_stated
 from ptycho_adapters.command_line.flags import add_flags, can_be_chosen, read_flags
+from ptycho_adapters.command_line.logs import add_log_options
 from ptycho_adapters.command_line.probe_options import probe_source
+from ptycho_adapters.command_line.profile_option import add_profile_option
 from ptycho_adapters.command_line.scan_source import add_scan_options, detector_check
 from ptycho_adapters.command_line.settings_file import read_settings
 from ptycho_adapters.command_line.usage import UsageError, in_flags, kebab
@@ -52,6 +54,7 @@ class RunRequest:
         stated: lengths and positions that outrank those of the file.
         print_config: show the settings instead of running.
         as_json: show them for machines.
+        profile: say where the time went.
     """
 
     table: Table
@@ -68,6 +71,7 @@ class RunRequest:
     stated: Stated
     print_config: bool
     as_json: bool
+    profile: bool
 
     @classmethod
     def read(cls, typed: Mapping[str, object], table: Table, *, required: frozenset[str]) -> RunRequest:
@@ -101,6 +105,7 @@ class RunRequest:
             stated=read_stated(typed),
             print_config=bool(typed.get("print_config")),
             as_json=bool(typed.get("json")),
+            profile=bool(typed.get("profile")),
         )
 
     def of_other_scan(self) -> RunRequest:
@@ -214,6 +219,8 @@ def add_run_options(
         "batch by batch; the file stays",
     )
     options.add_argument("--quiet", action="store_true", help="no progress on stderr")
+    add_log_options(options)
+    add_profile_option(options)
     options.add_argument(
         "--print-config", action="store_true", help="print every setting with its source and stop; nothing is written"
     )

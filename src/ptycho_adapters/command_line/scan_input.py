@@ -13,6 +13,7 @@ from ptycho_adapters.command_line.view_options import as_seen
 from ptycho_adapters.files.reading import ReadRequest
 from ptycho_adapters.files.scans import read_requested
 from ptycho_adapters.files.stacks.folder import frame_names
+from ptycho_adapters.stages import stage
 from ptycho_core.errors import Problem, ProblemsError, ScanFileError
 from ptycho_core.measurement.frames import frame_slices
 from ptycho_core.measurement.inspection import inspect_scan
@@ -76,8 +77,9 @@ def read_measured(path: Path, request: RunRequest, payload: TrainingPayload | In
         detector_check=request.detector_check,
         stated=request.stated,
     )
-    scan = read_requested(path, asked, request.memory_map)
-    scan = as_seen(scan, request.view, path)
+    with stage("reading", file=str(path)) as course:
+        scan = as_seen(read_requested(path, asked, request.memory_map), request.view, path)
+        course.count(patterns=scan.n_patterns, size_px=scan.N, megabytes=scan.patterns.nbytes / 1e6)
     size, source = payload.pt_data_config.N, payload.provenance["N"]
     if size != scan.N:
         expected = f"{size} px, as {'--N' if source.chosen else f'the {source}'} says"
@@ -89,7 +91,9 @@ def read_measured(path: Path, request: RunRequest, payload: TrainingPayload | In
 
 def say_findings(path: Path, scan: Scan) -> tuple[Finding, ...]:
     """Warn of everything that is suspicious about a scan, and return it."""
-    found = findings(inspect_scan(scan))
+    with stage("inspection") as course:
+        found = findings(inspect_scan(scan))
+        course.count(findings=len(found))
     warn_of(found, path)
     return found
 

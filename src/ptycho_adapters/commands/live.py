@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from ptycho_adapters.archive_facts import find_model
 from ptycho_adapters.command_line import console
+from ptycho_adapters.command_line.profile_option import profile_of
 from ptycho_adapters.command_line.run_request import RunRequest, add_run_options
 from ptycho_adapters.command_line.scan_input import existing, naming, read_measured, warn_of
 from ptycho_adapters.command_line.usage import UsageError
@@ -77,7 +78,8 @@ def run(typed: Mapping[str, object]) -> None:
     payload = _plan(request, source, like_path)
     like = read_measured(like_path, request, payload)
     commit(payload)
-    last = _follow(typed, source, like, payload)
+    with profile_of(request):
+        last = _follow(typed, source, like, payload)
     _finish(request, last, payload, {"source": source, "like": like_path})
 
 

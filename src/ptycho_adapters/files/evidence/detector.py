@@ -11,6 +11,7 @@ import numpy.typing as npt
 from ptycho_adapters.files.evidence.bad_pixels import clear_under_mask
 from ptycho_adapters.files.in_place import keep_frames, sealed, unsealed
 from ptycho_adapters.files.reading import DetectorCheck
+from ptycho_adapters.stages import stage
 from ptycho_core.errors import Problem
 from ptycho_core.measurement.checks import ScanParts
 from ptycho_core.measurement.frames import frame_slices
@@ -63,7 +64,8 @@ def check_detector(
     if check is DetectorCheck.OFF or domain is None or parts.patterns is None:
         return Checked(parts=parts, notes={})
     known = None if mask is None else cast("npt.NDArray[np.bool_]", mask.astype(np.bool_))
-    found = screen_patterns(parts.patterns, known, domain=domain, full_scale=full_scale)
+    with stage("screening", patterns=len(parts.patterns)):
+        found = screen_patterns(parts.patterns, known, domain=domain, full_scale=full_scale)
     if found is None:
         return Checked(parts=parts, notes={})
     if found.problem is not None:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ptycho_adapters.common.patterns import mean_counts
+from ptycho_adapters.torch_backend.parts import part
 from ptycho_adapters.torch_backend.physics.canvas import extract, pixel_indices
 from ptycho_adapters.torch_backend.physics.optics import detector_order, shift_probe, split_positions
 from ptycho_core.errors import Problem, ScanError
@@ -123,6 +124,7 @@ class ResidentScan(nn.Module):
         """Where what is gathered lies."""
         return self.starts.device
 
+    @part("data")
     def gather(self, indices: Tensor) -> Gathered:
         """Take patterns by scan index, (B, C) int64; each has to be one that is kept."""
         starts = self.starts[indices]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, Literal
 
 import attrs
@@ -9,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ptycho_adapters.common.bars import counted
+from ptycho_adapters.stages import say, stage
 from ptycho_adapters.torch_backend.finish.descent import Descent, Place, line_search
 from ptycho_adapters.torch_backend.finish.error_bars import ErrorBars, error_bars
 from ptycho_adapters.torch_backend.finish.point import Point
@@ -86,12 +88,16 @@ def finish(measured: Measured, object_: Tensor, probe: Tensor, wish: Wish) -> Fi
     start = Place(Point(object_, probe), posterior.look(Point(object_, probe)))
     course = _Course(posterior, start)
     most = _MOST_STEPS if wish.steps == "auto" else wish.steps
-    for _ in counted(most, "finish", shown=wish.show_progress):
+    for number in counted(most, "finish", shown=wish.show_progress):
         if not course.step(judged=held_out):
             break
+        say("finish step", {"number": number + 1}, level=logging.DEBUG)
     place, made = course.result()
     gain = _left_out(start) - _left_out(place)
-    bars = error_bars(posterior, place.point, show_progress=wish.show_progress) if wish.error_bars else None
+    bars = None
+    if wish.error_bars:
+        with stage("error bars", patterns=len(measured.indices)):
+            bars = error_bars(posterior, place.point, show_progress=wish.show_progress)
     return Finished(
         object=place.point.object,
         probe=place.point.probe,

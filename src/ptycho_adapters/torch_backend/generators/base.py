@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING, Protocol
 
 import attrs
 import torch
 from torch import Tensor, nn
 
+from ptycho_adapters.torch_backend.parts import part
 from ptycho_adapters.torch_backend.physics.canvas import add_patches, extract
+from ptycho_adapters.torch_backend.physics.data_consistency import Asking
 from ptycho_adapters.torch_backend.physics.optics import visible_amplitude
 from ptycho_core.config.frame_sides import side_problems
 from ptycho_core.errors import ConfigError, Problem, raise_if_any
@@ -41,6 +44,16 @@ class View:
     good_pixels: Tensor | None
     background: float | Tensor = 0.0
     company: Tensor | None = None
+
+    @cached_property
+    def asking(self) -> Asking:
+        """What the patterns ask the object for; kept, as each step asks anew."""
+        return Asking(
+            amplitude=self.amplitude,
+            probes=self.probes,
+            good_pixels=self.good_pixels,
+            background=self.background,
+        )
 
 
 @attrs.frozen(kw_only=True, eq=False)
@@ -115,6 +128,7 @@ class AveragedPatches:
 
     generator: Generator
 
+    @part("network")
     def contribution(self, view: View, patches: Tensor) -> Tensor:
         """Give weighted patches, (B, C, N, N)."""
         del patches

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from ptycho_adapters.torch_backend.parts import part
 from ptycho_adapters.torch_backend.physics.canvas import extract
 from ptycho_adapters.torch_backend.physics.data_consistency import exit_wave_excess
 from ptycho_adapters.torch_backend.physics.optics import (
@@ -30,6 +31,7 @@ _LEAST_RATE = 0.05  # counts per pixel: keeps the weight of a dark pixel finite
 _DARKEST_SHARE = 0.02  # of the pixels show the background at its purest
 
 
+@part("probe steps")
 def probe_step(scan_pass: WholeScan, object_: Tensor) -> Tensor:
     """Least-squares step of the probe for a given object: mean change asked for by all patterns, energy kept.
 

@@ -16,6 +16,7 @@ from ptycho_adapters.common.candidates import Judgement
 from ptycho_adapters.torch_backend.data.resident import Canvas, ResidentScan
 from ptycho_adapters.torch_backend.execution import network_precision
 from ptycho_adapters.torch_backend.generators import Generator, View, run_steps
+from ptycho_adapters.torch_backend.parts import part
 from ptycho_adapters.torch_backend.physics.canvas import add_patches, extract
 from ptycho_adapters.torch_backend.physics.optics import (
     BACKGROUND_COUNTS,
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
 
 _BATCH_ON_CPU = 8  # patterns whose fields stay in the processor's cache
 _BATCH_ON_GPU = 256
-_KEPT_BYTES = 2**30  # views up to this much are made once, not anew for each step
+_KEPT_BYTES = 3 * 2**29  # views up to this much are made once, not anew for each step
 _LIT = 1e-3  # of a probe's peak intensity: darker pixels have no say in an even average
 
 
@@ -88,6 +89,7 @@ class WholeScan:
                 object_ = draft.object
         return object_.reshape(-1), coverage.reshape(-1)
 
+    @part("misfit")
     def judge(self, object_: Tensor) -> Judgement:
         """Compare the counts that an object (pixels,) implies with the measured ones, without a truth."""
         deviance, difference, measured, floors = [], [], [], []
@@ -156,8 +158,8 @@ class WholeScan:
     def _views(self) -> Iterable[View]:
         """Views of all patterns, kept where there is room, else made anew each time."""
         modes, size = self.probe.shape[0], self.scan.size
-        # Probes, amplitudes, weight, canvas indices.
-        bytes_per_pixel = 8 * modes + 4 * self.generator.together + 4 + 8
+        # Probes and what they bring back, amplitudes, measured moduli, weight, canvas indices.
+        bytes_per_pixel = 16 * modes + 4 * self.generator.together + 4 + 4 + 8
         fit = len(self.indices) * size * size * bytes_per_pixel <= _KEPT_BYTES
         return self._kept_views if fit else self._made_views()
 
@@ -166,21 +168,25 @@ class WholeScan:
         return tuple(self._made_views())
 
     def _made_views(self) -> Iterator[View]:
-        company = self._company
-        for number, batch in enumerate(self.indices.split(self.batch_size)):
-            group = self.scan.gather(batch[None])
-            probes = group.probes(self.probe)
-            light = light_of(probes)
-            lit = light > _LIT * light.amax(dim=(-2, -1), keepdim=True)
-            yield View(
-                amplitude=group.counts.sqrt(),
-                probes=probes,
-                weight=lit.to(light.dtype) if self.uniform else light,
-                where=self.canvas.indices(group.starts, self.origin, self.scan.size),
-                good_pixels=self.scan.good_pixels,
-                background=self.background,
-                company=None if company is None else self._beside(company.split(self.batch_size)[number]),
-            )
+        batches = self.indices.split(self.batch_size)
+        company = [None] * len(batches) if self._company is None else self._company.split(self.batch_size)
+        for batch, beside in zip(batches, company, strict=True):
+            yield self._view(batch, beside)
+
+    @part("data")
+    def _view(self, batch: Tensor, company: Tensor | None) -> View:
+        group = self.scan.gather(batch[None])
+        probes = group.probes(self.probe)
+        light = light_of(probes)
+        return View(
+            amplitude=group.counts.sqrt(),
+            probes=probes,
+            weight=_lit(light) if self.uniform else light,
+            where=self.canvas.indices(group.starts, self.origin, self.scan.size),
+            good_pixels=self.scan.good_pixels,
+            background=self.background,
+            company=None if company is None else self._beside(company),
+        )
 
     @cached_property
     def _company(self) -> Tensor | None:
@@ -216,6 +222,11 @@ def _on_its_canvas(run: WholeScan) -> WholeScan:
     lowest, highest = starts.amin(dim=0), starts.amax(dim=0)
     height, width = (highest - lowest + run.scan.size).tolist()
     return attrs.evolve(run, canvas=Canvas(height=int(height), width=int(width)), origin=lowest)
+
+
+def _lit(light: Tensor) -> Tensor:
+    """1 where a pixel (..., N, N) is lit, else 0."""
+    return (light > _LIT * light.amax(dim=(-2, -1), keepdim=True)).to(light.dtype)
 
 
 def _good_sum(values: Tensor, good: Tensor | None) -> Tensor:
