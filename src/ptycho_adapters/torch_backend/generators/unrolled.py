@@ -16,8 +16,9 @@ import attrs
 import torch
 from torch import nn
 
-from ptycho_adapters.torch_backend.generators.base import Generator, View, register_generator, run_steps
+from ptycho_adapters.torch_backend.generators.base import Generator, View, run_steps
 from ptycho_adapters.torch_backend.generators.canvas_unet import REACH_PX, CanvasUNet, without_checkerboard
+from ptycho_adapters.torch_backend.generators.registry import register_generator
 from ptycho_adapters.torch_backend.generators.tiles import in_tiles
 from ptycho_adapters.torch_backend.parts import part
 from ptycho_adapters.torch_backend.physics.optics import detector_order, light_of
