@@ -12,6 +12,7 @@ import numpy.typing as npt
 from ptycho_core.any_array import AnyArray, describe
 from ptycho_core.errors import Problem
 from ptycho_core.measurement.frames import frame_slices
+from ptycho_core.measurement.stored import stored
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -104,13 +105,13 @@ def _fix_of_shape(shape: tuple[int, ...]) -> str:
 
 
 def _value_problems(parts: ScanParts, patterns: _Real, largest: float) -> Iterator[Problem]:
-    lowest, highest, finite = [], [], 0
-    stack = np.atleast_1d(patterns)  # a lone number is no stack, and has a value all the same
-    for some in frame_slices(stack):
-        lowest.append(np.min(stack[some]))
-        highest.append(np.max(stack[some]))
-        finite += int(np.count_nonzero(np.isfinite(stack[some])))
-    low, high = float(np.min(lowest)), float(np.max(highest))
+    left = stored(patterns)
+    if left is None:
+        low, high, finite = _extremes(
+            np.atleast_1d(patterns)
+        )  # a lone number is no stack, and has a value all the same
+    else:
+        low, high, finite = left.remembered("extremes", lambda: _extremes(patterns))
     if finite < patterns.size:
         bad = patterns.size - finite
         yield Problem(path="patterns", expected="finite values", found=f"{bad} NaN or infinite values")
@@ -123,14 +124,35 @@ def _value_problems(parts: ScanParts, patterns: _Real, largest: float) -> Iterat
         yield from _dark_problems(parts, patterns)
 
 
-def _dark_problems(parts: ScanParts, patterns: _Real) -> Iterator[Problem]:
+def _extremes(stack: _Real) -> tuple[float, float, int]:
+    """Give the smallest and the largest value, and the number of finite ones."""
+    lowest, highest, finite = [], [], 0
+    for some in frame_slices(stack):
+        frames = stack[some]
+        lowest.append(np.min(frames))
+        highest.append(np.max(frames))
+        finite += int(np.count_nonzero(np.isfinite(frames)))
+    return float(np.min(lowest)), float(np.max(highest)), finite
+
+
+def _lit(patterns: _Real, good: _Mask | None) -> _Mask:
+    """Tell which frames hold light at good pixels, (n,)."""
     lit = np.zeros(len(patterns), dtype=bool)
-    good = None if parts.bad_pixels is None or not _mask_fits(parts) else ~cast("_Mask", parts.bad_pixels)
     for some in frame_slices(patterns):
         pixels = patterns[some] > 0.0
         if good is not None:
             pixels &= good
         lit[some] = pixels.any(axis=(1, 2))
+    return lit
+
+
+def _dark_problems(parts: ScanParts, patterns: _Real) -> Iterator[Problem]:
+    good = None if parts.bad_pixels is None or not _mask_fits(parts) else ~cast("_Mask", parts.bad_pixels)
+    left = stored(patterns)
+    if left is None:
+        lit = _lit(patterns, good)
+    else:
+        lit = left.remembered(("lit", None if good is None else good.tobytes()), lambda: _lit(patterns, good))
     dark = np.flatnonzero(~lit)
     if dark.size:
         listed = ", ".join(map(str, dark[:_LISTED_FRAMES])) + (", …" if dark.size > _LISTED_FRAMES else "")

@@ -8,6 +8,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from ptycho_adapters.common.groups import batches_of_epoch, random_of_epoch, scan_of_batches
+from ptycho_adapters.torch_backend.data.ahead import read_ahead
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
+    from ptycho_adapters.torch_backend.data.resident import ResidentScan
     from ptycho_core.config.payload import TrainingPayload
 
 
@@ -25,10 +27,12 @@ class GroupBatch(NamedTuple):
     Attributes:
         indices: (B, C) int64 scan indices.
         scan: number of the scan in the training.
+        counts: (B, C, N, N) float32 of the patterns, where they were read ahead.
     """
 
     indices: Tensor
     scan: int
+    counts: Tensor | None = None
 
 
 class GroupsOfScans(Dataset[GroupBatch]):
@@ -76,13 +80,42 @@ class EpochBatches(Sampler[tuple[int, list[int]]]):
         yield from batches_of_epoch(self._counts, self._batch_size, random_of_epoch(self._seed, self._epoch))
 
 
+class ReadAheadLoader(DataLoader[GroupBatch]):
+    """A loader whose batches bring the counts of patterns that stay in files, read while others are trained on.
+
+    Attributes:
+        scans: the patterns of each scan.
+    """
+
+    scans: Sequence[ResidentScan] = ()
+
+    def __iter__(self) -> Iterator[GroupBatch]:  # type: ignore[override]
+        batches = super().__iter__()
+        if not any(scan.reads for scan in self.scans):
+            yield from batches
+            return
+        for batch, counts in read_ahead(self._read, batches):
+            yield batch._replace(counts=counts)
+
+    def _read(self, batch: GroupBatch) -> Tensor | None:
+        scan = self.scans[batch.scan]
+        return scan.read(batch.indices) if scan.reads else None
+
+
 def group_loader(
-    groups: Sequence[NDArray[np.int32]], payload: TrainingPayload, *, shuffle: bool
+    groups: Sequence[NDArray[np.int32]], payload: TrainingPayload, scans: Sequence[ResidentScan] = (), *, shuffle: bool
 ) -> DataLoader[GroupBatch]:
-    """Batches of groups (G, C) of each scan; the patterns themselves are on the device already."""
+    """Batches of groups (G, C) of each scan; the patterns themselves are on the device already, or are read ahead.
+
+    Args:
+        groups: of each scan.
+        payload: resolved settings.
+        scans: the patterns of each scan, for those that are to be read ahead.
+        shuffle: whether the order is drawn anew in each epoch.
+    """
     execution, config = payload.execution_config, payload.pt_training_config
     seed = config.seed if shuffle else None
-    return DataLoader(
+    loader = ReadAheadLoader(
         GroupsOfScans(groups),
         # The sampler gives whole batches, so nothing is left to collate.
         batch_size=None,
@@ -93,3 +126,5 @@ def group_loader(
         prefetch_factor=execution.prefetch_factor,
         generator=torch.Generator().manual_seed(config.seed),
     )
+    loader.scans = scans
+    return loader

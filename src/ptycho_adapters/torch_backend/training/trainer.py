@@ -172,10 +172,13 @@ def _fit(trainer: Trainer, module: PtychoModule, payload: TrainingPayload, data:
         check_resumable(resume, module, payload.pt_training_config.epochs)
     forget_last(payload)
     in_order = payload.pt_training_config.sequential_sampling
+    of_training, of_validation = (
+        [arm.patterns for arm in arms] for arms in (module.arms.training, module.arms.validation)
+    )
     trainer.fit(
         module,
-        group_loader([groups.train for groups in data.groups], payload, shuffle=not in_order),
-        group_loader(start.groups, payload, shuffle=False) if data.validates else None,
+        group_loader([groups.train for groups in data.groups], payload, of_training, shuffle=not in_order),
+        group_loader(start.groups, payload, of_validation, shuffle=False) if data.validates else None,
         ckpt_path=None if resume is None else str(resume),
     )
     if trainer.interrupted:

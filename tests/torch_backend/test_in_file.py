@@ -1,0 +1,106 @@
+"""Training and reconstruction on patterns that stay in their HDF5 file: the same numbers, read ahead."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import TYPE_CHECKING
+
+import attrs
+import numpy as np
+import pytest
+import torch
+
+import torch_sample
+from ptycho_adapters.files import open_scan, read_scan, write_scan
+from ptycho_adapters.torch_backend import reconstruct, train
+from ptycho_adapters.torch_backend.data.ahead import read_ahead
+from ptycho_adapters.torch_backend.data.resident import ResidentScan
+from ptycho_adapters.torch_backend.inference import whole_scan
+from ptycho_core.config import PyTorchExecutionConfig, TorchInferenceConfig
+from ptycho_core.measurement.scan import ScanMetadata
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from ptycho_core.measurement.scan import Scan
+
+
+@cache
+def known_scan() -> Scan:
+    """The tiny scan with the lengths that an HDF5 file wants, and a bad column."""
+    bad = np.zeros((64, 64), dtype=bool)
+    bad[:, 5] = True
+    lengths = ScanMetadata(pixel_size_m=1e-8, wavelength_m=1e-10, distance_m=1.0)
+    return attrs.evolve(torch_sample.tiny_scan(), bad_pixels=bad, metadata=lengths)
+
+
+def both(folder: Path) -> tuple[Scan, Scan]:
+    write_scan(known_scan(), folder / "scan.h5")
+    return read_scan(folder / "scan.h5"), open_scan(folder / "scan.h5")
+
+
+def test_gathered_patterns_are_the_same_to_the_last_bit(tmp_path: Path) -> None:
+    """Counts, places, flux and batches are those of a scan in memory; nothing is kept."""
+    resident, streamed = map(ResidentScan, both(tmp_path))
+    indices = torch.tensor([[3, 0, 35], [3, 17, 3]])
+
+    one, other = resident.gather(indices), streamed.gather(indices)
+
+    assert torch.equal(one.counts, other.counts)
+    assert torch.equal(one.starts, other.starts)
+    assert resident.flux == streamed.flux
+    assert streamed.counts.numel() == 0
+    every = torch.arange(36)
+    for (at, first), (place, second) in zip(resident.gathered(every, 5), streamed.gathered(every, 5), strict=True):
+        assert torch.equal(at, place)
+        assert torch.equal(first.counts, second.counts)
+
+
+def test_a_scan_in_its_file_trains_and_reconstructs_alike(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Losses, probe, object, positions and figures are those of a scan in memory, finish and probe rounds among them."""
+    payload = torch_sample.payload_for(tmp_path, {"epochs": 2})
+    in_memory, in_file = both(tmp_path)
+
+    one, other = train(payload, in_memory), train(payload, in_file)
+
+    assert one.history == other.history
+    np.testing.assert_array_equal(one.probe, other.probe)
+    settings = TorchInferenceConfig(probe_rounds=1, finish=3, patch_weighting="uniform")
+    execution = PyTorchExecutionConfig(accelerator="cpu")
+    kept = reconstruct(one, in_memory, execution_config=execution, inference_config=settings)
+    monkeypatch.setattr(whole_scan, "_KEPT_BYTES", 0)
+    read = reconstruct(one, in_file, execution_config=execution, inference_config=settings)
+    np.testing.assert_array_equal(kept.object, read.object)
+    np.testing.assert_array_equal(kept.positions_px, read.positions_px)
+    assert kept.metrics == read.metrics
+
+
+def test_two_files_train_together_as_two_scans_in_memory(tmp_path: Path) -> None:
+    """Patterns of several files are read ahead, each from its own."""
+    payload = torch_sample.payload_for(tmp_path, {"epochs": 1})
+    in_memory, in_file = both(tmp_path)
+
+    one, other = train(payload, [in_memory, in_memory]), train(payload, [in_file, in_file])
+
+    assert one.history == other.history
+
+
+def test_what_reading_raises_comes_in_order_and_stops_the_thread() -> None:
+    """Pieces before a damaged one are given; a loop that is left early leaves nothing behind."""
+    asked: list[int] = []
+
+    def read(number: int) -> int:
+        asked.append(number)
+        if number == 3:
+            raise OSError("damaged")
+        return number**2
+
+    pieces = read_ahead(read, range(10))
+
+    assert [next(pieces) for _ in range(3)] == [(0, 0), (1, 1), (2, 4)]
+    with pytest.raises(OSError, match="damaged"):
+        next(pieces)
+    assert max(asked) <= 3 + 3
+    early = read_ahead(read, range(3))
+    assert next(early) == (0, 0)
+    early.close()
