@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from functools import cache
 from typing import TYPE_CHECKING
 
@@ -57,18 +58,18 @@ def test_gathered_patterns_are_the_same_to_the_last_bit(tmp_path: Path) -> None:
 
 
 def test_a_scan_in_its_file_trains_and_reconstructs_alike(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Losses, probe, object, positions and figures are those of a scan in memory, finish and probe rounds among them."""
-    payload = torch_sample.payload_for(tmp_path, {"epochs": 2})
+    """Losses, probe, object and figures are those of a scan in memory, after probe rounds and a finish, too."""
+    payload = torch_sample.payload_for(tmp_path, {"epochs": 1})
     in_memory, in_file = both(tmp_path)
 
     one, other = train(payload, in_memory), train(payload, in_file)
 
     assert one.history == other.history
     np.testing.assert_array_equal(one.probe, other.probe)
-    settings = TorchInferenceConfig(probe_rounds=1, finish=3, patch_weighting="uniform")
+    settings = TorchInferenceConfig(probe_rounds=1, finish=1, patch_weighting="uniform")
     execution = PyTorchExecutionConfig(accelerator="cpu")
     kept = reconstruct(one, in_memory, execution_config=execution, inference_config=settings)
-    monkeypatch.setattr(whole_scan, "_KEPT_BYTES", 0)
+    monkeypatch.setattr(whole_scan, "_KEPT_OF_A_FILE_BYTES", 0)
     read = reconstruct(one, in_file, execution_config=execution, inference_config=settings)
     np.testing.assert_array_equal(kept.object, read.object)
     np.testing.assert_array_equal(kept.positions_px, read.positions_px)
@@ -103,4 +104,5 @@ def test_what_reading_raises_comes_in_order_and_stops_the_thread() -> None:
     assert max(asked) <= 3 + 3
     early = read_ahead(read, range(3))
     assert next(early) == (0, 0)
-    early.close()
+    del early
+    assert not [each for each in threading.enumerate() if each.name.startswith("ptycho-read-ahead")]

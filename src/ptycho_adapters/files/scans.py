@@ -85,8 +85,8 @@ def open_scan(
     """Read a scan as `read_scan` does, but leave the patterns in their HDF5 file.
 
     They may be chunked and compressed, and lie in other files that this one links or is put together from. They are
-    gone through once or twice to be checked, and later read some at a time when they are looked at; the values are those
-    that `read_scan` gives. The files have to stay as they are.
+    gone through a few times to be checked, and later read some at a time when they are looked at; the values are
+    those that `read_scan` gives. The files have to stay as they are.
 
     Args:
         path: the file.

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 _BATCH_ON_CPU = 8  # patterns whose fields stay in the processor's cache
 _BATCH_ON_GPU = 256
 _KEPT_BYTES = 2**30  # views up to this much are made once, not anew for each step
+_KEPT_OF_A_FILE_BYTES = 2**28  # the same where patterns stay in their file, to spare memory
 _LIT = 1e-3  # of a probe's peak intensity: darker pixels have no say in an even average
 
 
@@ -169,7 +170,8 @@ class WholeScan:
         modes, size = self.probe.shape[0], self.scan.size
         # Probes, amplitudes, weight, canvas indices.
         bytes_per_pixel = 8 * modes + 4 * self.generator.together + 4 + 8
-        return len(self.indices) * size * size * bytes_per_pixel <= _KEPT_BYTES
+        most = _KEPT_OF_A_FILE_BYTES if self.scan.reads else _KEPT_BYTES
+        return len(self.indices) * size * size * bytes_per_pixel <= most
 
     def _lights(self) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield the light (1, b, N, N) on batches of patches with where they lie; no pattern is looked at."""
