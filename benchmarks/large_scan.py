@@ -1,4 +1,4 @@
-"""Scans larger than memory: `python benchmarks/large_scan.py make|infer|train [--help]`.
+"""Scans larger than memory: `python benchmarks/large_scan.py make|stages|infer|train [--help]`.
 
 `make` writes an HDF5 scan of any size. Its object repeats itself, so that the expected counts of one period of
 positions are those of all; every frame has Poisson noise of its own, or one of some draws for its place (`--draws`).
@@ -137,6 +137,53 @@ sys.exit(code)
 """
 
 
+_STAGES = """
+import json, sys, threading, time
+from pathlib import Path
+import torch, lightning, h5py, scipy.ndimage, scipy.spatial
+import ptycho_adapters.torch_backend as backend
+from ptycho_adapters.factory import create_training_payload
+from ptycho_adapters.files import open_scan
+from ptycho_core.config import PyTorchExecutionConfig, TorchInferenceConfig
+path, folder, groups, patterns = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4])
+def anonymous():
+    return next(int(line.split()[1]) / 1e6 for line in open("/proc/self/status") if line.startswith("RssAnon"))
+start, peak, over, stages = anonymous(), [0.0], threading.Event(), {}
+def watch():
+    while not over.wait(0.05):
+        peak[0] = max(peak[0], anonymous())
+threading.Thread(target=watch, daemon=True).start()
+def stage(name, work):
+    peak[0], wall, used = 0.0, time.perf_counter(), time.process_time()
+    result = work()
+    took = {"anonymous_beyond_import_gb": max(peak[0], anonymous()) - start,
+            "processor_s": time.process_time() - used, "wall_s": time.perf_counter() - wall}
+    stages[name] = took
+    print(name, took, file=sys.stderr, flush=True)
+    return result
+execution = PyTorchExecutionConfig(accelerator="cpu", num_threads=1, enable_progress_bar=False)
+scan = stage("open and check", lambda: open_scan(path, detector_check="off"))
+wanted = dict(n_groups=groups, gridsize=1, batch_size=1, epochs=1, validation_fraction=0.0, probe_rounds=0,
+              probe_autofocus=False)
+payload = create_training_payload(path, folder, wanted, execution)
+model = stage("train", lambda: backend.train(payload, scan))
+settings = TorchInferenceConfig(n_subsample=patterns or None, probe_rounds=0, beam_search=False)
+result = stage("infer", lambda: backend.reconstruct(model, scan, execution_config=execution, inference_config=settings))
+over.set()
+print(json.dumps({"patterns": scan.n_patterns, "side_px": scan.N, "gigabytes": scan.patterns.nbytes / 1e9,
+    "canvas_px": list(result.object.shape), "after_import_gb": start, "stages": stages,
+    "training_steps": model.history[-1].steps, "inferred_patterns": len(result.pattern_indices)}))
+"""
+
+
+def staged(asked: argparse.Namespace) -> dict[str, object]:
+    """Open a scan where it lies, train for some steps, reconstruct some of its patterns; say what each of it took."""
+    command = [sys.executable, "-c", _STAGES, str(asked.file), asked.output_dir, str(asked.groups), str(asked.infer)]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+    figures: dict[str, object] = json.loads(done.stdout.splitlines()[-1])
+    return figures
+
+
 def main() -> None:
     """Parse and run."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -156,9 +203,17 @@ def main() -> None:
         running.add_argument("file", type=Path)
         running.add_argument("--log", type=Path)
         running.add_argument("--output-dir", required=True)
+    stages = verbs.add_parser("stages", help="open, train for some steps and reconstruct from Python, each measured")
+    stages.add_argument("file", type=Path)
+    stages.add_argument("--output-dir", required=True)
+    stages.add_argument("--groups", type=int, default=24, help="patterns to train on, one in a step")
+    stages.add_argument("--infer", type=int, default=0, help="patterns to reconstruct; 0 for all")
     asked, further = parser.parse_known_args()
     if asked.verb == "make":
         make(asked.file, asked)
+        return
+    if asked.verb == "stages":
+        print(json.dumps(staged(asked) | {"load": os.getloadavg()}, indent=2))
         return
     source = "--test-data" if asked.verb == "infer" else "--train-data-file"
     command = [asked.verb, source, str(asked.file), "--output-dir", asked.output_dir, "--accelerator", "cpu", *further]

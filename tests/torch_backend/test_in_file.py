@@ -12,7 +12,8 @@ import pytest
 import torch
 
 import torch_sample
-from ptycho_adapters.files import open_scan, read_scan, write_scan
+from ptycho_adapters.cli import main
+from ptycho_adapters.files import in_file, open_scan, read_scan, write_scan
 from ptycho_adapters.torch_backend import reconstruct, train
 from ptycho_adapters.torch_backend.data.ahead import read_ahead
 from ptycho_adapters.torch_backend.data.resident import ResidentScan
@@ -84,6 +85,25 @@ def test_two_files_train_together_as_two_scans_in_memory(tmp_path: Path) -> None
     one, other = train(payload, [in_memory, in_memory]), train(payload, [in_file, in_file])
 
     assert one.history == other.history
+
+
+def test_commands_read_patterns_where_they_lie(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without a flag, what does not fit stays in its file, which is said; two places and one-way files are refused."""
+    write_scan(known_scan(), tmp_path / "scan.h5")
+    quick = ["--probe-rounds", "0", "--no-beam-search", "--background-counts", "0", "--accelerator", "cpu"]
+    line = ["infer", "--test-data", str(tmp_path / "scan.h5"), "--output-dir", str(tmp_path / "out"), *quick]
+    monkeypatch.setattr(in_file, "_SMALL_BYTES", 0)
+    monkeypatch.setattr(in_file, "available_memory", lambda: 1)
+
+    assert main(line) == 0
+
+    assert "295 kB of patterns stay in the file" in capsys.readouterr().err
+    assert main([*line, "--patterns-in", "file", "--memory-map", str(tmp_path)]) == 2
+    write_scan(known_scan(), tmp_path / "scan.npz")
+    assert main([*line, "--test-data", str(tmp_path / "scan.npz"), "--patterns-in", "file"]) == 2
+    assert "--memory-map FOLDER" in capsys.readouterr().err
 
 
 def test_what_reading_raises_comes_in_order_and_stops_the_thread() -> None:
