@@ -114,7 +114,7 @@ def test_what_a_page_says_to_type_works(page: str, folder: Path, capsys: pytest.
 
 def test_every_page_for_users_is_run() -> None:
     """Pages that say what to type are above, but for those that have tests beside what they are about."""
-    other = {"gallery", "formats", "live", "refine"}
+    other = {"gallery", "formats", "large_scans", "live", "refine"}
 
     saying = {path.stem for path in DOCS.glob("*.md") if steps_of(text_of(path.stem)) or code_of(text_of(path.stem))}
 

@@ -17,6 +17,7 @@ from ptycho_adapters.command_line.scan_input import existing, naming, read_measu
 from ptycho_adapters.command_line.usage import UsageError
 from ptycho_adapters.factory import commit, plan_inference
 from ptycho_adapters.files import DetectorCheck
+from ptycho_adapters.files.in_file import PatternsIn
 from ptycho_adapters.shipped_weights import weights_path
 from ptycho_core.config.knob import Effect
 from ptycho_core.config.overrides import Layer
@@ -87,8 +88,10 @@ def _plan(request: RunRequest, source: Path, like: Path) -> InferencePayload:
     folder = request.required_path("output_dir")
     existing(source, "Stream")
     said = [name for name in ("flip", "transpose") if request.view.get(name)]
-    if said or request.print_config or request.memory_map is not None:
-        raise UsageError("live: --flip, --transpose, --print-config and --memory-map are not for streams")
+    in_file = request.memory_map is not None or request.patterns_in is PatternsIn.FILE
+    if said or request.print_config or in_file:
+        named = "--flip, --transpose, --print-config, --memory-map and --patterns-in file"
+        raise UsageError(f"live: {named} are not for streams")
     if request.detector_check is not DetectorCheck.OFF:
         # Frames left out would move the numbers of all that follow.
         raise UsageError(f"live: --detector-check {request.detector_check}: expected off; --mask names bad pixels")

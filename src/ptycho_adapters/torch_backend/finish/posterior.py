@@ -151,11 +151,10 @@ class Posterior:
         return total[0]
 
     def parts(self, batch_size: int) -> Iterator[Part]:
-        """Go through the patterns in batches; each is gathered when it is asked for."""
+        """Go through the patterns in batches; each is gathered when it is asked for, or read ahead."""
         measured, pool = self.measured, self._pool()
         size, good = measured.scan.size, measured.scan.good_pixels
-        for batch in measured.indices.split(batch_size):
-            group = measured.scan.gather(batch[None])
+        for batch, group in measured.scan.gathered(measured.indices, batch_size):
             left_out = pool[(batch * _STRIDE) % _PERIOD].reshape(1, len(batch), size, size)
             fitted = 1.0 - left_out
             yield Part(

@@ -190,11 +190,14 @@ def _fit(
         forget_last(payload)
     in_order = payload.pt_training_config.sequential_sampling
     groups, done = [groups.train for groups in data.groups], 0 if before is None else before.batches
+    of_training, of_validation = (
+        [arm.patterns for arm in arms] for arms in (module.arms.training, module.arms.validation)
+    )
     try:
         trainer.fit(
             module,
-            group_loader(groups, payload, shuffle=not in_order, done=done),
-            group_loader(start.groups, payload, shuffle=False) if data.validates else None,
+            group_loader(groups, payload, of_training, shuffle=not in_order, done=done),
+            group_loader(start.groups, payload, of_validation, shuffle=False) if data.validates else None,
             ckpt_path=None if before is None else str(before.path),
         )
     finally:
