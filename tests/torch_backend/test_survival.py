@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 import shutil
 import signal
 import warnings
@@ -154,17 +156,22 @@ def test_a_run_that_is_told_to_stop_finishes_its_step(tmp_path: Path, number: in
     assert _equal(model, quick_training(tmp_path / "whole", SETTINGS))
 
 
+def _damaged(path: Path, content: bytes) -> None:
+    """Give a file another content, at no time of its own: a disk leaves no note of what it loses."""
+    times = path.stat()
+    path.write_bytes(content)
+    os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+
+
 def _torn(path: Path) -> None:
-    """Leave half of a file, as a disk that loses its cache does."""
     content = path.read_bytes()
-    path.write_bytes(content[: len(content) // 2])
+    _damaged(path, content[: len(content) // 2])
 
 
 def _flipped(path: Path) -> None:
-    """Turn one bit in the middle of a file."""
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
-    path.write_bytes(content)
+    _damaged(path, content)
 
 
 def test_a_damaged_checkpoint_gives_way_to_the_one_before(tmp_path: Path) -> None:
@@ -172,13 +179,18 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before(tmp_path: Path) -> Non
     whole = quick_training(tmp_path / "whole", SETTINGS, **OFTEN)
     folder = tmp_path / "whole" / "checkpoints"
     _flipped(folder / "last.ckpt")
+    (best,) = folder.glob("epoch=*")
+    _torn(best)
 
-    with pytest.warns(UserWarning, match=r"last\.ckpt: damaged: .* does not match .*; going on from .*before-last"):
+    with pytest.warns(UserWarning, match="it is now") as told:
         model, trained = _resumed(tmp_path / "whole")
 
+    assert re.search(
+        r"last\.ckpt: damaged: \S+ does not match its checksum: it is .*on from .*epoch=", str(told[0].message)
+    )
+    assert str(told[1].message).endswith(f"{best.name}.damaged; going on from {folder / 'before-last.ckpt'}")
     assert _equal(model, whole)
     assert trained == 1
-    assert (folder / "last.ckpt.damaged").exists()
     read_checkpoint(folder / "last.ckpt")
     for path in folder.glob("*.ckpt"):
         _torn(path)

@@ -18,6 +18,18 @@ from ptycho_adapters.common.checkpoint_files import LAST, keep_as_before_last, u
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+# zipfile and torch report damage in many ways.
+_DAMAGE = (
+    zipfile.BadZipFile,
+    zlib.error,
+    pickle.UnpicklingError,
+    RuntimeError,
+    EOFError,
+    ValueError,
+    KeyError,
+    OSError,
+)
+
 
 class CheckpointFiles(TorchCheckpointIO):
     """How Lightning writes and reads checkpoints. The one before the last one is kept.
@@ -62,27 +74,18 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         DamagedCheckpointError: there is none, it is damaged, or it is no checkpoint.
         ConfigError: another backend wrote it.
     """
+    wrong, content = None, None
     try:
         with zipfile.ZipFile(path) as members:
             wrong = members.testzip()
-        if wrong is not None:
-            raise unreadable(path, f"damaged: {wrong} does not match its checksum", "pytorch")
-        content: object = torch.load(path, map_location="cpu", weights_only=True)
-    # zipfile and torch report damage in many ways.
-    except (
-        zipfile.BadZipFile,
-        zlib.error,
-        pickle.UnpicklingError,
-        RuntimeError,
-        EOFError,
-        ValueError,
-        KeyError,
-        OSError,
-        NotImplementedError,
-    ) as error:
-        if isinstance(error, FileNotFoundError):
-            raise unreadable(path, "no such file", "pytorch") from error
+        if wrong is None:
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError as error:
+        raise unreadable(path, "no such file", "pytorch") from error
+    except _DAMAGE as error:
         raise unreadable(path, error, "pytorch") from error
+    if wrong is not None:
+        raise unreadable(path, f"damaged: {wrong} does not match its checksum", "pytorch")
     if not isinstance(content, dict) or not isinstance(content.get("state_dict"), dict):
         raise unreadable(path, "something else", "pytorch")
     return content
