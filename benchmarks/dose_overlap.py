@@ -40,16 +40,17 @@ def diameter_px(config: SimulationConfig) -> float:
     return float(2 * radius[order][np.searchsorted(inside, _LIT_SHARE)])
 
 
-def measure(*, config: SimulationConfig, overlap: float, archive: Path, epochs: int, refine_probe: bool) -> Figures:
+def measure(*, config: SimulationConfig, overlap: float, archive: Path | None, epochs: int, refine_probe: bool) -> Figures:
     """Simulate a scan, reconstruct it in one pass, and let the solver try."""
     import torch  # noqa: PLC0415 - in the fresh process only
 
     lsqml.mend_torchvision()
-    from ptycho_adapters.torch_backend import load_archive  # noqa: PLC0415
+    from ptycho_adapters.torch_backend import generalist_for, load_archive  # noqa: PLC0415
 
     scan = simulate(config)
     judge = truth_judge(scan)
-    result, seconds = one_pass(load_archive(archive), scan, repeats=2)
+    model = generalist_for(scan) if archive is None else load_archive(archive)
+    result, seconds = one_pass(model, scan, repeats=2)
     case: Figures = {
         "photons": config.photons,
         "overlap": overlap,
@@ -124,7 +125,7 @@ def panels(cases: Sequence[Figures], asked: argparse.Namespace) -> list[Panel]:
 def main() -> None:
     """Measure every scan in a process of its own and write figures and picture."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--archive", type=Path, required=True, help="our trained model")
+    parser.add_argument("--archive", type=Path, help="our trained model (default: the weights in the package)")
     parser.add_argument("--size", type=int, default=64, help="side of a pattern, as the model was trained [px]")
     parser.add_argument("--doses", type=float, nargs="+", default=[1e3, 1e4, 1e5, 1e6, 1e7], help="photons per frame")
     parser.add_argument("--overlaps", type=float, nargs="+", default=[0.0, 0.2, 0.4, 0.6, 0.8])

@@ -42,7 +42,7 @@ def machine() -> Figures:
         "load_average": os.getloadavg(),
         "system": platform.platform(),
         "python": platform.python_version(),
-        "versions": {name: importlib.metadata.version(name) for name in _PACKAGES},
+        "versions": {name: _version(name) for name in _PACKAGES},
     }
 
 
@@ -60,6 +60,13 @@ def write(name: str, cases: list[Figures]) -> Path:
     print(json.dumps(cases, indent=2))
     print(f"written to {target}", file=sys.stderr)
     return target
+
+
+def _version(name: str) -> str | None:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:  # as where the source is used in its place
+        return None
 
 
 def _processor() -> str:

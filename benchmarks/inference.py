@@ -85,7 +85,8 @@ def measure(*, case: Case) -> Figures:
     calls = [_network_calls(model, scan, execution) for _ in range(case.repeats)]
     network_s = min(sum(call.seconds for call in one) for one in calls)
     operations = sum(call.operations() for call in calls[0])
-    best = rates(device=case.device, threads=case.threads, fft_px=case.size)
+    formats = ("bf16" if case.precision == "bf16-mixed" else "float32",)
+    best = rates(device=case.device, threads=case.threads, fft_px=case.size, formats=formats)
     rate = 1e-9 * operations / convolution_rate(best, case.precision)
     return {
         "size_px": case.size,

@@ -16,7 +16,7 @@ from charts import Panel, draw
 from harness import Figures, in_fresh_process, write
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     import torch
 
@@ -29,16 +29,17 @@ _COPY_MB = {"cpu": 256, "cuda": 2048}
 _LEAST_S, _LEAST_REPEATS = 0.4, 5
 
 
-def rates(*, device: str, threads: int, fft_px: int = 128) -> Figures:
+def rates(*, device: str, threads: int, fft_px: int = 128, formats: Sequence[str] = ("float32", "bf16")) -> Figures:
     """Measure a device.
 
     Args:
         device: `cpu` or `cuda`.
         threads: CPU threads.
         fft_px: side of the transforms.
+        formats: of numbers in convolutions and matrix products; a processor without instructions for one takes long.
 
     Returns:
-        GFLOP/s of convolutions and matrix products in float32 and bf16, transforms per second, GB/s of copies (read and
+        GFLOP/s of convolutions and matrix products, transforms per second, GB/s of copies (read and
         written bytes together within memory; moved bytes to the device).
     """
     import torch  # noqa: PLC0415 - in the fresh process only
@@ -47,7 +48,8 @@ def rates(*, device: str, threads: int, fft_px: int = 128) -> Figures:
     torch.backends.cudnn.benchmark = True
     found: Figures = {"device": name_of(device), "threads": threads}
     with torch.inference_mode():
-        for word, dtype in (("float32", torch.float32), ("bf16", torch.bfloat16)):
+        kinds = {"float32": torch.float32, "bf16": torch.bfloat16}
+        for word, dtype in ((word, kinds[word]) for word in formats):
             found[f"convolution_{word}_gflop_per_s"] = _convolution(device, dtype)
             found[f"matrix_{word}_gflop_per_s"] = _matrix(device, dtype)
         waves = torch.randn(_TRANSFORMS[device], fft_px, fft_px, dtype=torch.complex64, device=device)

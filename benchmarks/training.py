@@ -87,7 +87,8 @@ def measure(*, case: Case) -> Figures:
     calls = _network_calls(scan, case)
     operations = sum(call.operations() for call in calls)
     network_s = sum(call.training_seconds(case.precision) for call in calls)
-    best = rates(device=case.device, threads=case.threads, fft_px=case.size)
+    formats = ("bf16" if case.precision == "bf16-mixed" else "float32",)
+    best = rates(device=case.device, threads=case.threads, fft_px=case.size, formats=formats)
     share = 1e-9 * FORWARD_PASSES_PER_STEP * operations / convolution_rate(best, case.precision)
     return {
         "size_px": case.size,

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from ptycho_core.config.canonical import InferenceConfig, ModelConfig, TrainingConfig
 from ptycho_core.config.knob import DURATION, POWER_OF_TWO, RISING, Knob, entry_of
+from ptycho_core.config.package_generator import PackageGenerator
 from ptycho_core.config.record import Record
 from ptycho_core.config.serialize import read_setting
 from ptycho_core.config.table import ALL, EVERY, INFERENCE, TRAINING, FieldInfo, Table
@@ -69,6 +70,7 @@ def of_annotation(annotation: object) -> st.SearchStrategy[object]:
         str: TEXT,
         Path: TEXT.map(Path),
         NoneType: st.none(),
+        PackageGenerator: st.from_regex(r"[a-z0-9]{1,4}(-[a-z]{1,3})?:[A-Za-z]{1,5}", fullmatch=True),
     }
     return simple[annotation]
 

@@ -7,6 +7,7 @@ very flags of one in the README, which is run there, is only parsed.
 from __future__ import annotations
 
 import re
+import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,7 @@ import beamtime
 from page_commands import ONE_PASS, code_of, lay_out, lines_of, short, steps_of
 from ptycho_adapters import legacy, read_scan
 from ptycho_adapters.cli import main, parse
+from ptycho_adapters.torch_backend.generators import registry
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -30,7 +32,7 @@ WRITTEN = {
     "models": ("model/wts.h5.zip",),
     "survival": ("model/wts.h5.zip", "model/checkpoints/last.ckpt"),
     "return_path": ("known/b.npz", "model/wts.h5.zip"),
-    "python": ("products/tuesday.h5", "from_ours.npz"),
+    "python": ("products/tuesday.h5", "from_ours.npz", "corrected/wts.h5.zip"),
 }
 QUICK = (
     *("--probe-rounds", "0", "--no-probe-autofocus", "--no-beam-search", "--background-counts", "0"),
@@ -62,8 +64,32 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     y, x = (scan.positions_px * 1e-8).T
     np.savez(tmp_path / "ours.npz", frames=scan.patterns, motor_y=y, motor_x=x, energy_ev=8000.0, beam=scan.probe)
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(registry, "_FACTORIES", dict(registry._FACTORIES))
     with legacy.legacy_scope():
         yield tmp_path
+
+
+@pytest.fixture(autouse=True)
+def package(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The package with a generator that `python.md` describes, installed: its module, and what its project declares."""
+    text = text_of("python")
+    declared = re.search(r"^```toml\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+    (block,) = (block for block in code_of(text) if "@register_generator" in block)
+    assert declared is not None
+    project = tomllib.loads(declared[1])["project"]
+    folder = tmp_path_factory.mktemp("site")
+    module = re.sub(r"^@register_generator.*\n", "", block.partition("\nscan = ")[0], flags=re.MULTILINE)
+    (folder / "my_networks.py").write_text(module, encoding="utf-8")
+    facts = folder / "my_networks-1.0.dist-info"
+    facts.mkdir()
+    named = f"Metadata-Version: 2.1\nName: {project['name']}\nVersion: {project['version']}\n"
+    (facts / "METADATA").write_text(named, encoding="utf-8")
+    points = "".join(
+        f"[{group}]\n" + "".join(f"{name} = {value}\n" for name, value in entries.items())
+        for group, entries in project["entry-points"].items()
+    )
+    (facts / "entry_points.txt").write_text(points, encoding="utf-8")
+    monkeypatch.syspath_prepend(str(folder))
 
 
 @pytest.mark.parametrize("page", PAGES)
@@ -88,7 +114,7 @@ def test_what_a_page_says_to_type_works(page: str, folder: Path, capsys: pytest.
 
 def test_every_page_for_users_is_run() -> None:
     """Pages that say what to type are above, but for those that have tests beside what they are about."""
-    other = {"gallery", "formats", "live", "refine"}
+    other = {"gallery", "formats", "large_scans", "live", "refine"}
 
     saying = {path.stem for path in DOCS.glob("*.md") if steps_of(text_of(path.stem)) or code_of(text_of(path.stem))}
 

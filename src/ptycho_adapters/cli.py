@@ -18,6 +18,7 @@ import attrs
 
 from ptycho_adapters.command_line import console
 from ptycho_adapters.command_line.links import links_of
+from ptycho_adapters.command_line.logs import logs_of
 from ptycho_adapters.command_line.parser import Parser, rewritten, unknown_flags
 from ptycho_adapters.command_line.streams import any_text
 from ptycho_adapters.command_line.usage import UsageError, kebab
@@ -174,7 +175,7 @@ def _elsewhere(wanted: str) -> dict[str, str]:
 
 def _run(arguments: Sequence[str]) -> None:
     command, typed = parse(arguments)
-    with links_of(typed):
+    with logs_of(command, typed, arguments), links_of(typed):
         _COMMANDS[command].run(typed)
 
 

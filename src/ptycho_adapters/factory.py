@@ -16,6 +16,7 @@ from ptycho_adapters.shipped_weights import generalist_payload, weights_path
 from ptycho_core.config.bridge import legacy_dict
 from ptycho_core.config.canonical import InferenceConfig, TrainingConfig
 from ptycho_core.config.overrides import Layer
+from ptycho_core.config.package_generator import PackageGenerator
 from ptycho_core.config.payload import (
     ArchiveFacts,
     InferenceFacts,
@@ -25,6 +26,7 @@ from ptycho_core.config.payload import (
     resolve_training,
 )
 from ptycho_core.config.record import evolve
+from ptycho_core.errors import ArchiveError, ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -59,7 +61,9 @@ def plan_training(
         ConfigError: settings are missing, unknown, not valid or cannot be honoured.
     """
     facts = read_scan_facts(_scan_file(train_data_file, "Training data"))
-    return resolve_training(facts, overrides, execution_config, cli, output_dir=Path(output_dir), file=file)
+    payload = resolve_training(facts, overrides, execution_config, cli, output_dir=Path(output_dir), file=file)
+    _look_for_generator(payload)
+    return payload
 
 
 def plan_inference(  # noqa: PLR0913 - five of the legacy signature, three layers and a fact
@@ -107,9 +111,14 @@ def plan_inference(  # noqa: PLR0913 - five of the legacy signature, three layer
         known = ArchiveFacts(path=model, training=read_archive_config(archive))
     counted = (scan.n_patterns or 1) if all_patterns == "as stored" else all_patterns
     facts = InferenceFacts(scan=scan, archive=known, all_patterns=counted)
-    return resolve_inference(
+    payload = resolve_inference(
         facts, overrides, execution_config, cli, output_dir=Path(output_dir), file=file, command=command
     )
+    try:
+        _look_for_generator(payload)
+    except ConfigError as error:
+        raise ArchiveError(str(archive), error.problems) from error
+    return payload
 
 
 def with_all_patterns(payload: InferencePayload, n_patterns: int) -> InferencePayload:
@@ -228,6 +237,15 @@ def populate_legacy_params(config: TrainingConfig | InferenceConfig, force: bool
     if not force and not untouched and any(legacy.cfg.get(k) != v for k, v in legacy_dict(config).items()):
         warnings.warn("the legacy parameters are already populated and are overwritten", UserWarning, stacklevel=2)
     legacy.update_legacy_dict(legacy.cfg, config)
+
+
+def _look_for_generator(payload: TrainingPayload | InferencePayload) -> None:
+    """Refuse a generator of a package that is not there; nothing is imported for one of ours."""
+    architecture = payload.pt_model_config.architecture
+    if isinstance(architecture, PackageGenerator):
+        from ptycho_adapters.torch_backend.generators import find_generator  # noqa: PLC0415 - torch takes seconds
+
+        find_generator(architecture)
 
 
 def _scan_file(path: StrPath, what: str) -> Path:

@@ -27,7 +27,7 @@ _COPIES_OF_WEIGHTS = 5
 # Without a gradient, what a layer has used is free for the next one.
 _FORWARD_SHARE = 0.5
 # Views up to this much are kept; what is freed in between is not all used again.
-_KEPT_VIEWS, _LOOSENESS = 2**30, 1.5
+_KEPT_VIEWS, _LOOSENESS = 3 * 2**29, 1.5
 # Beside what a descent remembers: where it is, was and starts, with the slopes there, a direction, and a dot product.
 _VECTORS_OF_A_DESCENT = 26
 # A matrix, a diagonal, their sum, its factor, and the factor of the one before.
@@ -195,7 +195,7 @@ def finish_demand(scan: ScanSize, finish: FinishSize) -> MemoryDemand:
 
 
 def _kept_fields(scan: ScanSize) -> int:
-    views = scan.pixels * (_COMPLEX64 * scan.modes + 2 * _FLOAT32 + _INT64)
+    views = scan.pixels * (2 * _COMPLEX64 * scan.modes + 3 * _FLOAT32 + _INT64)
     return round(_LOOSENESS * min(views, _KEPT_VIEWS))
 
 

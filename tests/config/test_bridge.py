@@ -25,7 +25,7 @@ from ptycho_core import (
     to_model_config,
     to_training_config,
 )
-from ptycho_core.config import InferenceConfig, evolve
+from ptycho_core.config import InferenceConfig, PackageGenerator, evolve
 from ptycho_core.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -219,7 +219,8 @@ def test_canonical_records_hold_plain_values_and_paths(record: type[Record]) -> 
     """Everything in them can be a legacy parameter without losing its meaning."""
     kinds = {kind for field in attrs.fields(record) if field.name != "model" for kind in leaves(field.type)}
 
-    assert kinds <= {bool, int, float, str, NoneType, Path}
+    assert kinds <= {bool, int, float, str, NoneType, Path, PackageGenerator}
+    assert issubclass(PackageGenerator, str)
 
 
 def leaves(annotation: object) -> set[object]:

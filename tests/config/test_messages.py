@@ -113,8 +113,8 @@ MESSAGES: dict[str, tuple[Callable[[], object], str]] = {
         lambda: train(architecture="fno"),
         text(
             "settings",
-            "explicit.architecture: expected 'unrolled' or 'unet' or 'cnn' or 'ffno', found 'fno'; "
-            "no run can honour this: not built",
+            "explicit.architecture: expected 'unrolled' or 'unet' or 'cnn' or 'ffno' or 'package:name' for the "
+            "generator of an installed package (lower case, hyphens), found 'fno'; no run can honour this: not built",
         ),
     ),
     "a mask without its switch": (

@@ -14,7 +14,7 @@ from ptycho_adapters.torch_backend.data.resident import Canvas, ResidentScan
 from ptycho_adapters.torch_backend.finish.error_bars import error_bars, sampled_variances
 from ptycho_adapters.torch_backend.finish.point import Point
 from ptycho_adapters.torch_backend.finish.posterior import Measured, Posterior
-from ptycho_adapters.torch_backend.finish.prior import Prior, SlowError
+from ptycho_adapters.torch_backend.finish.prior import Prior, SlowError, Weights
 from ptycho_adapters.torch_backend.finish.tents import Tents
 from ptycho_adapters.torch_backend.physics.optics import BACKGROUND_COUNTS
 from ptycho_core.config import PyTorchExecutionConfig, TorchInferenceConfig
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from ptycho_core.results.reconstruction import Reconstruction
 
 Real = np.typing.NDArray[np.float64]
-_AMPLITUDE, _PHASE = 2e-3, 2e-2
+_AMPLITUDE, _PHASE, _SURER = 2e-3, 2e-2, 3.0
 
 
 @pytest.fixture(scope="module")
@@ -42,6 +42,7 @@ def posterior(small: Scan) -> Posterior:
     height, width = small.object.shape
     canvas, object_ = Canvas(height=height, width=width), torch.tensor(small.object).reshape(-1)
     weight = torch.linspace(20.0, 60.0, height * width)
+    weights = Weights(along=_SURER * weight, across=weight)
     tents = Tents(canvas, small.N, torch.device("cpu"))
     measured = Measured(
         scan=ResidentScan(small),
@@ -51,8 +52,8 @@ def posterior(small: Scan) -> Posterior:
         batch_size=8,
         background=0.2,
     )
-    slow = SlowError(tents, object_, weight, amplitude=_AMPLITUDE, phase=_PHASE)
-    prior = Prior(object=object_, weight=weight, slow=slow)
+    slow = SlowError(tents, object_, weights, amplitude=_AMPLITUDE, phase=_PHASE)
+    prior = Prior(object=object_, weights=weights, slow=slow)
     return Posterior(measured=measured, prior=prior, refine_probe=False, held_out=False)
 
 
@@ -81,11 +82,15 @@ def _fisher(scan: Scan) -> Real:
 
 
 def _prior_covariance(posterior: Posterior) -> Real:
-    weight, object_ = (each.numpy() for each in (posterior.prior.weight, posterior.prior.object))
+    weight, object_ = (each.numpy() for each in (posterior.prior.weights.across, posterior.prior.object))
     canvas = posterior.measured.canvas
     tents = Tents(canvas, posterior.measured.scan.size, torch.device("cpu"))
     shapes = np.einsum("ay,bx->yxab", tents.rows, tents.columns).reshape(canvas.pixels, tents.nodes)
-    covariance = np.diag(np.tile(0.5 / weight, 2)).astype(np.float64)
+    along = np.exp(1j * np.angle(object_))
+    covariance = np.zeros((2 * len(object_), 2 * len(object_)))
+    for turn, times in ((along, _SURER), (1j * along, 1.0)):
+        both = np.concatenate([np.diag(turn.real), np.diag(turn.imag)])
+        covariance += both @ np.diag(0.5 / (times * weight)) @ both.T
     for turn, variance in ((1.0, _AMPLITUDE), (1.0j, _PHASE)):
         waves = turn * object_[:, None] * shapes
         both = np.concatenate([waves.real, waves.imag]).astype(np.float64)

@@ -16,7 +16,7 @@ from ptycho_adapters.torch_backend.finish.descent import Descent, Place
 from ptycho_adapters.torch_backend.finish.finish import Finished, Wish, finish
 from ptycho_adapters.torch_backend.finish.point import Point
 from ptycho_adapters.torch_backend.finish.posterior import Look, Measured, Posterior
-from ptycho_adapters.torch_backend.finish.prior import Prior, SlowError
+from ptycho_adapters.torch_backend.finish.prior import Prior, SlowError, Weights, around
 from ptycho_adapters.torch_backend.finish.slow_waves import SlowWaves
 from ptycho_adapters.torch_backend.finish.tents import Tents
 from ptycho_adapters.torch_backend.physics.optics import BACKGROUND_COUNTS
@@ -45,7 +45,7 @@ def _posterior(scan: Scan, *, held_out: bool = False, weight: float = 3.0, backg
             batch_size=8,
             background=background,
         ),
-        prior=Prior(object=around, weight=torch.full((height * width,), weight)),
+        prior=Prior(object=around, weights=Weights.same(torch.full((height * width,), weight))),
         refine_probe=True,
         held_out=held_out,
     )
@@ -96,14 +96,35 @@ def test_a_prior_weighs_as_its_errors_do() -> None:
         for _ in range(2)
     )
     weight = torch.tensor(rng.uniform(5.0, 50.0, canvas.pixels)).float()
-    slow = SlowError(tents, object_, weight, amplitude=1e-3, phase=0.2)
-    pull = Prior(object=object_, weight=weight, slow=slow).pull(away).numpy().astype(np.complex128)
+    weights = Weights(along=3.0 * weight, across=weight)
+    slow = SlowError(tents, object_, weights, amplitude=1e-3, phase=0.2)
+    pull = Prior(object=object_, weights=weights, slow=slow).pull(away).numpy().astype(np.complex128)
 
     on, by_node = object_.numpy().astype(np.complex128), np.einsum("ay,bx->abyx", tents.rows, tents.columns)
     shapes = by_node.reshape(tents.nodes, canvas.pixels)
     asked = shapes @ (on.conj() * pull)
     waves = on * (shapes.T @ (2e-3 * asked.real + 0.4j * asked.imag))
-    np.testing.assert_allclose(pull / weight.numpy() + waves, away.numpy(), rtol=1e-3, atol=1e-3)
+    unit = on / np.abs(on)
+    turned = pull * unit.conj()
+    by_pixel = unit * (turned.real / 3.0 + 1j * turned.imag) / weight.numpy()
+    np.testing.assert_allclose(by_pixel + waves, away.numpy(), rtol=1e-3, atol=1e-3)
+
+
+def test_a_network_is_trusted_less_where_its_object_bends_and_more_in_the_light() -> None:
+    """Beside an edge an error weighs less than a tenth of one on even ground; one of the amplitude weighs most."""
+    canvas, size = Canvas(height=48, width=48), 16
+    object_ = torch.ones(canvas.height, canvas.width, dtype=torch.complex64)
+    object_[:, 24:] = torch.polar(torch.tensor(0.8), torch.tensor(1.0))
+    tents = Tents(canvas, size, torch.device("cpu"))
+    dim, bright = (
+        around(object_.reshape(-1), torch.full((canvas.pixels,), photons), photons, tents).weights
+        for photons in (10.0, 100.0)
+    )
+    edge, even = 24 * canvas.width + 24, 24 * canvas.width + 8
+    assert dim.across[edge] < 0.1 * dim.across[even]
+    assert dim.along[edge] < 0.1 * dim.along[even]
+    assert (dim.along > dim.across).all()
+    assert (bright.across > 2.0 * dim.across).all()
 
 
 def test_pixels_left_out_have_no_say_and_all_others_have_one() -> None:

@@ -15,12 +15,14 @@ from ptycho_adapters.torch_backend.generators import (
     Draft,
     Generator,
     View,
-    base,
     build_generator,
     generator_names,
     register_generator,
     run_steps,
     unrolled,
+)
+from ptycho_adapters.torch_backend.generators import (
+    registry as registry_of_generators,
 )
 from ptycho_adapters.torch_backend.generators.canvas_unet import REACH_PX, CanvasUNet, without_checkerboard
 from ptycho_adapters.torch_backend.generators.unrolled import Unrolled
@@ -279,7 +281,7 @@ class _Blank(Generator):
 @pytest.fixture
 def registry(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let a test register generators that are gone after it."""
-    monkeypatch.setattr(base, "_FACTORIES", dict(base._FACTORIES))
+    monkeypatch.setattr(registry_of_generators, "_FACTORIES", dict(registry_of_generators._FACTORIES))
 
 
 @pytest.mark.usefixtures("registry")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 import warnings
 from contextlib import contextmanager
@@ -12,6 +13,8 @@ from ptycho_adapters.wording import shown
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
+
+_LOG = logging.getLogger(__name__)
 
 
 def tell(text: str) -> None:
@@ -25,14 +28,20 @@ def tell(text: str) -> None:
 
 
 def note(text: str) -> None:
-    """Say what is going on."""
-    sys.stderr.write(text + "\n")
-    sys.stderr.flush()
+    """Say what is going on; a log has it too, if there is one."""
+    _say(text, logging.INFO)
 
 
 def warn(text: str) -> None:
     """Say what may not be as meant, on one line."""
-    note("warning: " + " ".join(text.split()))
+    _say("warning: " + " ".join(text.split()), logging.WARNING)
+
+
+def _say(text: str, level: int) -> None:
+    if _LOG.isEnabledFor(logging.INFO):  # else a warning would be shown a second time
+        _LOG.log(level, "%s", text)
+    sys.stderr.write(text + "\n")
+    sys.stderr.flush()
 
 
 def summary(title: str, figures: Mapping[str, object], files: Sequence[Path]) -> str:

@@ -17,7 +17,9 @@ if TYPE_CHECKING:
     from ptycho_core.config.payload import InferencePayload
 
 _WITHOUT_SAY = frozenset({"output_dir", "test_data_file", "model_path", "enable_progress_bar"})
-_NO_OPTIONS = frozenset({"scans", "config", "print_config", "json", "quiet", "again", "traceback"})
+_NO_OPTIONS = frozenset(
+    {"scans", "config", "print_config", "json", "quiet", "again", "traceback", "log_level", "log_file", "profile"}
+)
 
 
 def made_from(typed: Mapping[str, object], request: RunRequest, payload: InferencePayload) -> dict[str, object]:

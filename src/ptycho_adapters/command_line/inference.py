@@ -22,6 +22,7 @@ from ptycho_adapters.legacy_archives import LEGACY_NOTICE
 from ptycho_adapters.run import framework
 from ptycho_adapters.run import run as run_on_backend
 from ptycho_adapters.shipped_weights import weights_path
+from ptycho_adapters.stages import stage
 from ptycho_core.config.knob import Effect
 from ptycho_core.config.overrides import Layer
 from ptycho_core.config.payload import ArchiveFacts, InferencePayload
@@ -176,7 +177,8 @@ def read_for(request: RunRequest, payload: InferencePayload, models: Models) -> 
     source, named = request.required_path("test_data_file"), request.path("model_path")
     archive = None if named is None else find_model(named)
     scan = read_measured(source, request, payload)
-    model, path = models.give(payload, archive, scan)
+    with stage("model"):
+        model, path = models.give(payload, archive, scan)
     whole = with_all_patterns(payload, scan.n_patterns)
     return ReadScan(source=source, scan=scan, payload=whole, model=model, model_path=path)
 

@@ -13,11 +13,14 @@ import attrs
 from ptycho_adapters.command_line import console
 from ptycho_adapters.command_line.experiment_options import read_stated
 from ptycho_adapters.command_line.flags import add_flags, can_be_chosen, read_flags
+from ptycho_adapters.command_line.logs import add_log_options
 from ptycho_adapters.command_line.probe_options import probe_source
+from ptycho_adapters.command_line.profile_option import add_profile_option
 from ptycho_adapters.command_line.scan_source import add_scan_options, detector_check
 from ptycho_adapters.command_line.settings_file import read_settings
 from ptycho_adapters.command_line.usage import UsageError, in_flags, kebab
 from ptycho_adapters.files import DetectorCheck, ProbeSource
+from ptycho_adapters.files.in_file import PatternsIn
 from ptycho_adapters.files.stated import Stated
 from ptycho_adapters.setting_sections import SECTIONS
 from ptycho_core.config.knob import Phase
@@ -47,11 +50,13 @@ class RunRequest:
         product: a second file with what the scan's own lacks, if any.
         probe: where the probe comes from, if it is not to be the scan's own.
         memory_map: folder for the patterns of a scan that is larger than the memory, if any.
+        patterns_in: where the patterns are kept otherwise.
         detector_check: what is done about pixels and frames that are no measurement.
         view: the flags of the detector, as typed.
         stated: lengths and positions that outrank those of the file.
         print_config: show the settings instead of running.
         as_json: show them for machines.
+        profile: say where the time went.
     """
 
     table: Table
@@ -63,11 +68,13 @@ class RunRequest:
     product: Path | None
     probe: ProbeSource | None
     memory_map: Path | None
+    patterns_in: PatternsIn
     detector_check: DetectorCheck
     view: Mapping[str, object]
     stated: Stated
     print_config: bool
     as_json: bool
+    profile: bool
 
     @classmethod
     def read(cls, typed: Mapping[str, object], table: Table, *, required: frozenset[str]) -> RunRequest:
@@ -77,7 +84,8 @@ class RunRequest:
             FileNotFoundError: there is no such configuration file or probe.
             ConfigError: the configuration file is not valid.
             ScanFileError: the file that the probe is to come from holds none.
-            UsageError: the flags of the probe or the experiment cannot be understood.
+            UsageError: the flags of the probe or the experiment cannot be understood, or patterns are to be in two
+                places.
         """
         config = typed.get("config")
         path = None if config is None else Path(str(config))
@@ -96,11 +104,13 @@ class RunRequest:
             product=None if product is None else Path(str(product)),
             probe=probe_source(typed),
             memory_map=None if folder is None else Path(str(folder)),
+            patterns_in=_patterns_in(typed),
             detector_check=detector_check(typed),
             view={name: typed.get(name) for name in ("mask", "flip", "transpose")},
             stated=read_stated(typed),
             print_config=bool(typed.get("print_config")),
             as_json=bool(typed.get("json")),
+            profile=bool(typed.get("profile")),
         )
 
     def of_other_scan(self) -> RunRequest:
@@ -169,6 +179,13 @@ class RunRequest:
         return {layer: path for layer, path in known.items() if path is not None}
 
 
+def _patterns_in(typed: Mapping[str, object]) -> PatternsIn:
+    said = typed.get("patterns_in")
+    if said is not None and typed.get("memory_map") is not None:
+        raise UsageError(f"--patterns-in {said}: patterns that are copied with --memory-map are read from the copy")
+    return PatternsIn.AUTO if said is None else PatternsIn(str(said))
+
+
 def _warn_about_old_names(
     table: Table, cli: Mapping[str, object], file: Mapping[str, object], config: Path | None
 ) -> None:
@@ -213,7 +230,15 @@ def add_run_options(
         help="for scans larger than the memory: copy the patterns to a file in this folder and read them from there "
         "batch by batch; the file stays",
     )
+    options.add_argument(
+        "--patterns-in",
+        choices=tuple(PatternsIn),
+        help="where patterns are kept: in memory, in the HDF5 file that has them, read batch by batch, or there where "
+        "they do not fit into memory (default: auto)",
+    )
     options.add_argument("--quiet", action="store_true", help="no progress on stderr")
+    add_log_options(options)
+    add_profile_option(options)
     options.add_argument(
         "--print-config", action="store_true", help="print every setting with its source and stop; nothing is written"
     )

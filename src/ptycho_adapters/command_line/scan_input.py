@@ -10,13 +10,16 @@ import numpy as np
 from ptycho_adapters.command_line import console
 from ptycho_adapters.command_line.usage import kebab
 from ptycho_adapters.command_line.view_options import as_seen
+from ptycho_adapters.files.in_file import PatternsIn, place_of
 from ptycho_adapters.files.reading import ReadRequest
 from ptycho_adapters.files.scans import read_requested
 from ptycho_adapters.files.stacks.folder import frame_names
+from ptycho_adapters.stages import stage
 from ptycho_core.errors import Problem, ProblemsError, ScanFileError
 from ptycho_core.measurement.frames import frame_slices
 from ptycho_core.measurement.inspection import inspect_scan
 from ptycho_core.measurement.suspicions import findings
+from ptycho_core.memory import in_units
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -75,9 +78,16 @@ def read_measured(path: Path, request: RunRequest, payload: TrainingPayload | In
         probe=request.probe,
         detector_check=request.detector_check,
         stated=request.stated,
+        pattern_map=place_of(request.patterns_in),
     )
-    scan = read_requested(path, asked, request.memory_map)
-    scan = as_seen(scan, request.view, path)
+    with stage("reading", file=str(path)) as course:
+        scan = read_requested(path, asked, request.memory_map)
+        if scan.memory_mapped and request.patterns_in is PatternsIn.AUTO and request.memory_map is None:
+            console.note(
+                f"{path}: {in_units(scan.patterns.nbytes)} of patterns stay in the file and are read batch by batch"
+            )
+        scan = as_seen(scan, request.view, path)
+        course.count(patterns=scan.n_patterns, size_px=scan.N, megabytes=scan.patterns.nbytes / 1e6)
     size, source = payload.pt_data_config.N, payload.provenance["N"]
     if size != scan.N:
         expected = f"{size} px, as {'--N' if source.chosen else f'the {source}'} says"
@@ -89,7 +99,9 @@ def read_measured(path: Path, request: RunRequest, payload: TrainingPayload | In
 
 def say_findings(path: Path, scan: Scan) -> tuple[Finding, ...]:
     """Warn of everything that is suspicious about a scan, and return it."""
-    found = findings(inspect_scan(scan))
+    with stage("inspection") as course:
+        found = findings(inspect_scan(scan))
+        course.count(findings=len(found))
     warn_of(found, path)
     return found
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Literal, get_args, get_origin
 import numpy as np
 from numpy.lib import format as npy
 
+from ptycho_core.config.package_generator import PackageGenerator
 from ptycho_core.config.types import choices, members
 from ptycho_core.errors import Problem, ScanFileError
 
@@ -21,7 +22,9 @@ if TYPE_CHECKING:
 _SWITCH: Mapping[str, bool] = MappingProxyType(
     {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
 )
-_KINDS: Mapping[object, str] = MappingProxyType({int: "INTEGER", float: "NUMBER", str: "TEXT", Path: "PATH"})
+_KINDS: Mapping[object, str] = MappingProxyType(
+    {int: "INTEGER", float: "NUMBER", str: "TEXT", Path: "PATH", PackageGenerator: "PACKAGE:NAME"}
+)
 _WHOLE = re.compile(r"[+-]?\d+", re.ASCII)
 _NO_VALUE = object()
 

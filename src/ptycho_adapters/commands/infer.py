@@ -19,8 +19,10 @@ from ptycho_adapters.command_line.inference import (
     silent_on_empty_archives,
     title_of,
 )
+from ptycho_adapters.command_line.profile_option import profile_of
 from ptycho_adapters.command_line.run_request import RunRequest
 from ptycho_adapters.command_line.scan_input import say_findings, warn_of
+from ptycho_adapters.stages import stage
 from ptycho_core.config.table import INFERENCE
 
 if TYPE_CHECKING:
@@ -54,7 +56,8 @@ def run(typed: Mapping[str, object]) -> None:
             show_inference(request, _OWN_DEFAULTS)
             return
         payload = plan(request)
-    _reconstruct(read_for(request, payload, Models()))
+    with profile_of(request):
+        _reconstruct(read_for(request, payload, Models()))
 
 
 def read_request(typed: Mapping[str, object]) -> RunRequest:
@@ -87,6 +90,8 @@ def _reconstruct(ready: ReadScan) -> None:
         settings=dict(ready.payload.overrides_applied),
         findings=(*found, *result.findings),
     )
-    product = product_of(result, ready.model, ready.scan, ready.payload, findings=summary.findings)
-    files = write_reconstruction(product, summary, Path(ready.payload.pt_inference_config.output_dir))
+    with stage("files") as course:
+        product = product_of(result, ready.model, ready.scan, ready.payload, findings=summary.findings)
+        files = write_reconstruction(product, summary, Path(ready.payload.pt_inference_config.output_dir))
+        course.count(files=len(files), megabytes=sum(path.stat().st_size for path in files) / 1e6)
     console.tell(console.summary(summary.title, summary.figures, files))

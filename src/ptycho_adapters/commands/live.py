@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING, Final
 
 from ptycho_adapters.archive_facts import find_model
 from ptycho_adapters.command_line import console
+from ptycho_adapters.command_line.profile_option import profile_of
 from ptycho_adapters.command_line.run_request import RunRequest, add_run_options
 from ptycho_adapters.command_line.scan_input import existing, naming, read_measured, warn_of
 from ptycho_adapters.command_line.usage import UsageError
 from ptycho_adapters.factory import commit, plan_inference
 from ptycho_adapters.files import DetectorCheck
+from ptycho_adapters.files.in_file import PatternsIn
 from ptycho_adapters.shipped_weights import weights_path
 from ptycho_core.config.knob import Effect
 from ptycho_core.config.overrides import Layer
@@ -77,7 +79,8 @@ def run(typed: Mapping[str, object]) -> None:
     payload = _plan(request, source, like_path)
     like = read_measured(like_path, request, payload)
     commit(payload)
-    last = _follow(typed, source, like, payload)
+    with profile_of(request):
+        last = _follow(typed, source, like, payload)
     _finish(request, last, payload, {"source": source, "like": like_path})
 
 
@@ -85,8 +88,10 @@ def _plan(request: RunRequest, source: Path, like: Path) -> InferencePayload:
     folder = request.required_path("output_dir")
     existing(source, "Stream")
     said = [name for name in ("flip", "transpose") if request.view.get(name)]
-    if said or request.print_config or request.memory_map is not None:
-        raise UsageError("live: --flip, --transpose, --print-config and --memory-map are not for streams")
+    in_file = request.memory_map is not None or request.patterns_in is PatternsIn.FILE
+    if said or request.print_config or in_file:
+        named = "--flip, --transpose, --print-config, --memory-map and --patterns-in file"
+        raise UsageError(f"live: {named} are not for streams")
     if request.detector_check is not DetectorCheck.OFF:
         # Frames left out would move the numbers of all that follow.
         raise UsageError(f"live: --detector-check {request.detector_check}: expected off; --mask names bad pixels")

@@ -26,12 +26,14 @@ from ptycho_adapters.command_line.inference import (
     silent_on_empty_archives,
     title_of,
 )
+from ptycho_adapters.command_line.profile_option import profile_of
 from ptycho_adapters.command_line.run_request import RunRequest
 from ptycho_adapters.command_line.scan_input import existing, say_findings, warn_of
 from ptycho_adapters.command_line.scan_list import folders_of
 from ptycho_adapters.command_line.usage import UsageError
 from ptycho_adapters.evaluation.area import Area, judge
 from ptycho_adapters.evaluation.objects import PlacedObject, read_object
+from ptycho_adapters.stages import stage
 from ptycho_adapters.wording import shown_value
 from ptycho_core.config.payload import InferencePayload
 from ptycho_core.config.table import INFERENCE
@@ -146,12 +148,14 @@ def run(typed: Mapping[str, object]) -> None:
     if list(folders.values()) == [folder]:
         with silent_on_empty_archives():
             task = _task(typed, _of_scan(request, *next(iter(folders.items()))), reference)
-        said = _reconstruct(task, Models())
+        with profile_of(request):
+            said = _reconstruct(task, Models())
         console.tell(said)
         return
     if reference is not None:
         raise UsageError("--reference: expected none beside several scans, of which each has one of its own")
-    _reconstruct_all(typed, request, folders, folder)
+    with profile_of(request):
+        _reconstruct_all(typed, request, folders, folder)
 
 
 def _listed(value: object) -> Iterable[object]:
@@ -229,7 +233,8 @@ def _row(source: Path, folder: Path, task: _Task | ScanFileError, models: Models
             state = State.SKIPPED
         else:
             try:
-                _reconstruct(task, models)
+                with stage("scan", file=str(source)):
+                    _reconstruct(task, models)
             except Exception as failure:  # noqa: BLE001 - whatever it is, the other scans have their turn
                 error = failure
     if error is not None:
@@ -282,8 +287,10 @@ def _reconstruct(task: _Task, models: Models) -> str:
         decisions=(*before, *after),
         made_from=task.made_from,
     )
-    product = product_of(result, ready.model, ready.scan, ready.payload, findings=summary.findings)
-    files = write_reconstruction(product, summary, task.folder, comparison=comparison, first=first)
+    with stage("files") as course:
+        product = product_of(result, ready.model, ready.scan, ready.payload, findings=summary.findings)
+        files = write_reconstruction(product, summary, task.folder, comparison=comparison, first=first)
+        course.count(files=len(files), megabytes=sum(path.stat().st_size for path in files) / 1e6)
     said = console.summary(summary.title, summary.figures, files)
     if compared.failure is not None:
         # The work is not lost to a reference that fits nowhere.

@@ -13,6 +13,7 @@ import attrs
 import numpy as np
 
 from ptycho_adapters.command_line import console
+from ptycho_adapters.command_line.profile_option import profile_of
 from ptycho_adapters.command_line.run_request import RunRequest, add_run_options
 from ptycho_adapters.command_line.scan_input import existing, naming, say_findings
 from ptycho_adapters.command_line.show_config import show_settings
@@ -24,6 +25,7 @@ from ptycho_adapters.factory import plan_training
 from ptycho_adapters.run import framework
 from ptycho_adapters.run import run as run_on_backend
 from ptycho_adapters.scan_facts import read_scan_facts
+from ptycho_adapters.stages import stage
 from ptycho_core.config.overrides import Layer
 from ptycho_core.config.table import TRAINING
 
@@ -72,6 +74,11 @@ def run(typed: Mapping[str, object]) -> None:
         _show(request)
         return
     payload = plan(request)
+    with profile_of(request):
+        _trained(request, payload)
+
+
+def _trained(request: RunRequest, payload: TrainingPayload) -> None:
     files = training_files(request, payload)
     scans = read_training_scans(files, request, payload)
     found = _findings(files, scans)
@@ -128,8 +135,10 @@ def _findings(files: TrainingFiles, scans: Sequence[Scan]) -> tuple[Finding, ...
 def _grouped(request: RunRequest, payload: TrainingPayload, files: TrainingFiles, scans: Sequence[Scan]) -> TrainingSet:
     """Draw the groups before anything is written; a scan that is too small for them is the user's to mend."""
     validation = read_validation_scan(files, request, payload)
-    with request.resolving():
-        return training_set_for(payload, scans, validation=validation, names=files.names)
+    with request.resolving(), stage("groups") as course:
+        data = training_set_for(payload, scans, validation=validation, names=files.names)
+        course.count(groups=sum(len(groups.train) for groups in data.groups))
+    return data
 
 
 def _train(request: RunRequest, payload: TrainingPayload, data: TrainingSet) -> tuple[ModelRecord, float]:
@@ -203,8 +212,10 @@ def _report(
         settings=dict(model.payload.overrides_applied),
         findings=found,
     )
-    archive = framework(model.payload.tf_training_config.backend).save_archive(model, folder)
-    written = [archive, *write_training_pictures(model, summary, folder)]
+    with stage("files") as course:
+        archive = framework(model.payload.tf_training_config.backend).save_archive(model, folder)
+        written = [archive, *write_training_pictures(model, summary, folder)]
+        course.count(files=len(written), megabytes=sum(path.stat().st_size for path in written) / 1e6)
     console.tell(console.summary(summary.title, summary.figures, written))
 
 

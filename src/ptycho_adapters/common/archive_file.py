@@ -24,6 +24,7 @@ from ptycho_adapters.atomic import atomic_path
 from ptycho_adapters.common.cnn_structure import CnnStructure
 from ptycho_adapters.common.model import EpochLosses, ModelRecord, ScanProbe, Selection, StepLoss
 from ptycho_adapters.common.structure_json import structure_from_json, structure_problems, structure_to_json
+from ptycho_core.config.package_generator import PackageGenerator
 from ptycho_core.config.payload_json import payload_from_json, payload_to_json
 from ptycho_core.config.shared import Backend
 from ptycho_core.errors import ArchiveError, ConfigError, Problem, raise_if_any
@@ -140,21 +141,21 @@ def read_model(source: Path, *, backend: Backend, generators: Collection[str]) -
     return StoredModel(record=record, structure=structure, weights=weights)
 
 
-def check_weights(source: Path, stored: Mapping[str, NDArray[Any]], wanted: Mapping[str, tuple[int, ...]]) -> None:
-    """Hold stored weights against those that a network has, which are float32.
+def check_weights(source: Path, stored: Mapping[str, NDArray[Any]], wanted: Mapping[str, str]) -> None:
+    """Hold stored weights against those that a network has.
 
     Args:
         source: the archive, for messages.
         stored: weights as they were read.
-        wanted: shapes by name.
+        wanted: type and shape by name, such as "float32 (3, 3)".
 
     Raises:
         ArchiveError: a weight is missing, is one too many, or has another shape or type; every one is named.
     """
     problems = []
     for name in sorted(wanted.keys() | stored.keys()):
-        expected = f"float32 {wanted[name]}" if name in wanted else "no such weight"
-        found = _describe(stored[name]) if name in stored else "none"
+        expected = wanted.get(name, "no such weight")
+        found = describe_weight(stored[name]) if name in stored else "none"
         if expected != found:
             problems.append(Problem(path=f"{_WEIGHTS}.{_GENERATOR}{name}", expected=expected, found=found))
     _raise(source, problems)
@@ -304,7 +305,9 @@ def _structure(source: Path, payload: TrainingPayload, manifest: Mapping[str, An
 
 
 def _of_other_backend(manifest: Mapping[str, Any], backend: Backend, generators: Collection[str]) -> Iterator[Problem]:
-    if manifest["generator"] not in generators:
+    # A package's own is looked for where it is built, which is torch alone.
+    looked_for = backend == "pytorch" and PackageGenerator.fits(manifest["generator"])
+    if manifest["generator"] not in generators and not looked_for:
         expected = f"{' or '.join(map(repr, sorted(generators)))}, which backend {backend} has built"
         found = f"{manifest['generator']!r}, trained with backend {manifest['backend']}"
         yield Problem(path=f"{_MANIFEST}.generator", expected=expected, found=found)
@@ -317,7 +320,8 @@ def _read_arrays(source: Path, content: bytes) -> Arrays:
         raise ArchiveError(str(source), _one(_WEIGHTS, "a safetensors file", str(error))) from error
 
 
-def _describe(array: NDArray[Any]) -> str:
+def describe_weight(array: NDArray[Any]) -> str:
+    """Say type and shape of an array as messages about archives do."""
     return f"{array.dtype} {array.shape}"
 
 
@@ -345,7 +349,7 @@ def _read_probes(
 
 def _probe_problems(name: str, array: NDArray[Any] | None, size: int) -> Iterator[Problem]:
     if array is None or array.dtype != np.complex64 or array.ndim != 3 or array.shape[1:] != (size, size):
-        found = "none" if array is None else _describe(array)
+        found = "none" if array is None else describe_weight(array)
         yield Problem(path=f"{_WEIGHTS}.{name}", expected=f"complex64 (modes, {size}, {size})", found=found)
 
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 FEWER_PATTERNS = "--n-subsample {}"
 """What asks for a number of patterns."""
 _FEWER_GROUPS = "--n-groups {0} --n-subsample {0}"
-_MEMORY_MAP = "--memory-map FOLDER"
+_MEMORY_MAP = "--patterns-in file, or --memory-map FOLDER where the file is no HDF5 file"
 # More patterns of a memory-mapped scan are hardly ever looked at together.
 _MAPPED_AT_ONCE = 256
 

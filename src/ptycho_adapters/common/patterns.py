@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ptycho_core.measurement.frames import frame_slices
+from ptycho_core.measurement.stored import stored
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -26,10 +27,16 @@ def mean_flux(scan: Scan) -> float:
 
 def mean_counts(scan: Scan) -> NDArray[np.float64]:
     """Mean pattern (N, N), 0 at bad pixels; a few patterns are converted at a time."""
+    left = stored(scan.patterns)
+    total = _summed(scan) if left is None else left.remembered(("sum", scan.domain), lambda: _summed(scan))
+    return (total if scan.bad_pixels is None else np.where(scan.bad_pixels, 0.0, total)) / scan.n_patterns
+
+
+def _summed(scan: Scan) -> NDArray[np.float64]:
     total: NDArray[np.float64] = np.zeros((scan.N, scan.N))
     for some in frame_slices(scan.patterns, values=_CONVERTED_AT_ONCE * scan.N**2):
         total += scan.counts(some).sum(axis=0, dtype=np.float64)
-    return (total if scan.bad_pixels is None else np.where(scan.bad_pixels, 0.0, total)) / scan.n_patterns
+    return total
 
 
 def beam_photons(flux: float, background_counts: float, pixels: float) -> float:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TypeVar
+from typing import TypeVar, cast
 
 import numpy as np
 import numpy.typing as npt
 
 from ptycho_core.measurement.frames import frame_slices, is_memory_mapped
+from ptycho_core.measurement.stored import stored
 
 _Scalar = TypeVar("_Scalar", bound=np.generic)
 
@@ -35,12 +36,15 @@ def sealed(array: npt.NDArray[_Scalar]) -> npt.NDArray[_Scalar]:
 
 
 def keep_frames(array: npt.NDArray[_Scalar], kept: npt.NDArray[np.integer]) -> npt.NDArray[_Scalar]:
-    """Keep some frames of a stack: those of a map are moved together in its file, others are copied.
+    """Keep some frames of a stack: those of a map are moved together in its file, others are copied, or stay there.
 
     Args:
         array: (n, ...) stack that nobody else holds.
         kept: (m,) indices, ascending.
     """
+    left = stored(array)
+    if left is not None:
+        return cast("npt.NDArray[_Scalar]", left.taken(kept))
     if not is_memory_mapped(array):
         copied: npt.NDArray[_Scalar] = array[kept]
         return copied
@@ -54,6 +58,8 @@ def keep_frames(array: npt.NDArray[_Scalar], kept: npt.NDArray[np.integer]) -> n
 def as_unsigned(array: npt.NDArray[_Scalar]) -> npt.NDArray[np.generic]:
     """Look at signed integers of 2 or 4 bytes, none of which is negative, as unsigned ones."""
     dtype = array.dtype
+    if stored(array) is not None:
+        return array  # brought to the dtypes of a scan when they are read
     if dtype.kind == "i" and dtype.itemsize in (2, 4):
         return array.view(dtype.str.replace("i", "u"))
     return array

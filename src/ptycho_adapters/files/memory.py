@@ -13,7 +13,10 @@ _COPIES = 2
 _SMALL_BYTES = 1 << 26
 _GIB = 1 << 30
 _ELSEWHERE = "read it on a machine with more memory, or cut the scan into several files"
-_MAPPED = "map its patterns to a folder on disk with memory_map= or --memory-map FOLDER"
+_MAPPED = (
+    "map its patterns to a folder on disk with memory_map= or --memory-map FOLDER, or leave those of an HDF5 file "
+    "where they are with open_scan or --patterns-in file"
+)
 
 
 def room_problem(name: str, nbytes: int) -> Problem | None:

@@ -11,6 +11,7 @@ import attrs
 import numpy as np
 import numpy.typing as npt
 
+from ptycho_adapters.files.in_file import InFile
 from ptycho_adapters.files.pattern_map import PatternMap
 from ptycho_adapters.files.stated import Stated
 from ptycho_core.errors import Problem, ScanFileError
@@ -136,7 +137,8 @@ class ReadRequest:
         product: a second file with what the first one lacks: positions, probe and object of a Ptychodus diffraction
             file, the parameters of a PtychoShelves data file.
         probe: where the probe comes from when it is not to be the one in the files.
-        pattern_map: where the patterns are to be put, which are then never in memory together; None for memory.
+        pattern_map: where the patterns are to be put, or that they are to be left where they are, so that they are
+            never in memory together; None for memory.
         detector_check: what is done about pixels and frames that are no measurement.
         stated: lengths and positions that outrank those of the file.
     """
@@ -144,7 +146,7 @@ class ReadRequest:
     domain: MeasurementDomain | None = None
     product: Path | None = None
     probe: ProbeSource | None = None
-    pattern_map: PatternMap | None = None
+    pattern_map: PatternMap | InFile | None = None
     detector_check: DetectorCheck = DetectorCheck.MASK
     stated: Stated = attrs.field(factory=Stated)
 

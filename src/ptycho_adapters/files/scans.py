@@ -9,6 +9,7 @@ from numpy.lib import format as npy
 
 from ptycho_adapters.atomic import atomic_path
 from ptycho_adapters.files.evidence.recognition import gather_evidence
+from ptycho_adapters.files.in_file import InFile
 from ptycho_adapters.files.pattern_map import PatternMap, map_name
 from ptycho_adapters.files.readers import choose_reader, facts_of
 from ptycho_adapters.files.reading import DetectorCheck, FileFacts, ProbeSource, Reader, ReadRequest
@@ -46,7 +47,7 @@ def read_scan(
             a file of their own there, a few at a time, and the scan's patterns are a read-only map of that file. It is
             made anew by every reading, never taken for what it may still hold, and left for the caller to remove;
             it takes the place of an older one of the same scan file at once, so that a scan that has it mapped keeps
-            what it has. None reads the patterns into memory.
+            what it has.
         detector_check: what is done about hot, stuck and dead pixels, gaps, spikes, overflows, values that are no
             numbers or below 0, and frames that are dark, glitched or not finite. "mask" masks the pixels, replaces
             single readings, and leaves out the frames with their positions; "warn" changes nothing; both say what was
@@ -70,6 +71,47 @@ def read_scan(
         detector_check=_as_check(detector_check),
     )
     return read_requested(path, request, memory_map)
+
+
+def open_scan(
+    path: str | Path,
+    *,
+    domain: MeasurementDomain | str | None = None,
+    product: str | Path | None = None,
+    probe: ProbeSource | None = None,
+    detector_check: DetectorCheck | str = DetectorCheck.MASK,
+    always: bool = True,
+) -> Scan:
+    """Read a scan as `read_scan` does, but leave the patterns in their HDF5 file.
+
+    They may be chunked and compressed, and lie in other files that this one links or is put together from. They are
+    gone through a few times to be checked, and later read some at a time when they are looked at; the values are
+    those that `read_scan` gives. The files have to stay as they are.
+
+    Args:
+        path: the file.
+        domain: as for `read_scan`.
+        product: as for `read_scan`.
+        probe: as for `read_scan`.
+        detector_check: as for `read_scan`; what is mended is mended whenever it is read.
+        always: False leaves only patterns that do not fit into memory.
+
+    Returns:
+        The scan; its patterns are `StoredPatterns`.
+
+    Raises:
+        ConfigError: when `domain` or `detector_check` is none of its words.
+        FileNotFoundError: when there is no such file.
+        ScanFileError: when it is no scan, or its patterns can only be read one after the other.
+    """
+    request = ReadRequest(
+        domain=None if domain is None else _as_domain(domain),
+        product=None if product is None else Path(product),
+        probe=probe,
+        detector_check=_as_check(detector_check),
+        pattern_map=InFile(always=always),
+    )
+    return read_requested(Path(path), request)
 
 
 def read_requested(path: Path, request: ReadRequest, memory_map: str | Path | None = None) -> Scan:

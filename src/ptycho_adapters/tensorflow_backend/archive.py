@@ -59,5 +59,5 @@ def load_archive(path: str | Path) -> TrainedModel:
         raise ArchiveError(str(source), [problem])
     model, data = payload.pt_model_config, payload.pt_data_config
     wanted = weights_for(model, data, structure)
-    check_weights(source, stored.weights, {name: weight.shape for name, weight in wanted.items()})
+    check_weights(source, stored.weights, {name: f"float32 {weight.shape}" for name, weight in wanted.items()})
     return TrainedModel.of(stored.record, build_generator(model, data, stored.weights, structure))

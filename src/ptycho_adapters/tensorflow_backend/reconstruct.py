@@ -10,6 +10,7 @@ import numpy as np
 
 from ptycho_adapters.common.candidates import COVERED, candidate_probes, chosen_patterns
 from ptycho_adapters.common.findings import beam_moved, poor_fit
+from ptycho_adapters.stages import stage
 from ptycho_adapters.tensorflow_backend.execution import device_of, prepare_process
 from ptycho_adapters.tensorflow_backend.memory import check_reconstruction, check_residency
 from ptycho_adapters.tensorflow_backend.patterns import Patterns, beam_energy
@@ -66,11 +67,14 @@ def reconstruct(
     check_residency(scan, len(chosen))
     check_reconstruction(model.generator, scan, chosen, execution, batch_size=_batch_size(scan, execution, settings))
     with device_of(execution):
-        run, taken = _first_pass(model, scan, chosen, execution, settings)
+        with stage("preparation", patterns=len(chosen)):
+            run, taken = _first_pass(model, scan, chosen, execution, settings)
         clock.append(time.perf_counter())
-        made = run.stitch()
+        with stage("pass", patterns=len(chosen), batch=run.batch_size):
+            made = run.stitch()
         clock.append(time.perf_counter())
-        judgement = run.judge(_where_lit(made).object)
+        with stage("judgement", patterns=len(chosen)):
+            judgement = run.judge(_where_lit(made).object)
         clock.append(time.perf_counter())
     result = _outward(run, taken, scan, _where_lit(made), judgement)
     return attrs.evolve(result, seconds=dict(zip(_STAGES, np.diff(clock).tolist(), strict=True)))

@@ -6,13 +6,20 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from ptycho_adapters.common.archive_file import check_weights, existing_archive, read_model, write_model
+from ptycho_adapters.common.archive_file import (
+    check_weights,
+    describe_weight,
+    existing_archive,
+    read_model,
+    write_model,
+)
 from ptycho_adapters.legacy_archives import LEGACY_NOTICE, is_legacy_archive
 from ptycho_adapters.torch_backend.generators import build_generator, generator_names
 from ptycho_adapters.torch_backend.generators.cnn import LegacyCnn
 from ptycho_adapters.torch_backend.legacy_models import read_legacy_model
 from ptycho_adapters.torch_backend.trained_model import TrainedModel
 from ptycho_core.callers import warn_caller
+from ptycho_core.errors import ArchiveError, ConfigError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -51,7 +58,7 @@ def load_archive(path: str | Path) -> TrainedModel:
     Raises:
         FileNotFoundError: there is no such file.
         ArchiveError: something is missing, damaged, of another version, or does not fit the network; every mismatch is
-            named.
+            named, and so is a package that is not installed and whose generator it is.
 
     Warns:
         UserWarning: the archive is one of the legacy software.
@@ -61,9 +68,12 @@ def load_archive(path: str | Path) -> TrainedModel:
         warn_caller(f"{source} {LEGACY_NOTICE}", UserWarning)
         return read_legacy_model(source)
     stored = read_model(source, backend="pytorch", generators=generator_names())
-    generator = _build(stored)
+    try:
+        generator = _build(stored)
+    except ConfigError as error:
+        raise ArchiveError(str(source), error.problems) from error
     own = generator.state_dict()
-    check_weights(source, stored.weights, {name: tuple(value.shape) for name, value in own.items()})
+    check_weights(source, stored.weights, {name: describe_weight(value.numpy()) for name, value in own.items()})
     generator.load_state_dict({name: torch.tensor(value) for name, value in stored.weights.items()})
     return TrainedModel.of(stored.record, generator.eval())
 

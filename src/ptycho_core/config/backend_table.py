@@ -12,7 +12,7 @@ from ptycho_core.config.backend_limits import LIMITS
 from ptycho_core.config.knob import Effect
 from ptycho_core.config.shared import Backend
 from ptycho_core.config.table import ALL, FieldInfo
-from ptycho_core.config.types import shown
+from ptycho_core.config.types import describe, shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -47,7 +47,7 @@ def verdict(info: FieldInfo, backend: Backend) -> str:
         return _NOBODY[info.effect]
     general = "honoured"
     if info.honoured:
-        only = " or ".join(_code(value) for value in info.honoured)
+        only = " or ".join([*map(_code, info.honoured), *map(describe, info.knob.kinds)])
         built = [name for name in info.knob.part_of if _builds(backend, name)]
         others = f" (any in {' and '.join(built)})" if built else ""
         general = f"{only} alone{others}: {info.knob.why}"

@@ -153,6 +153,7 @@ class Knob:
         legacy: name in the legacy parameter dict; the field's own name when empty.
         effect: who acts on it.
         only: with `Effect.FIXED`, the values that can be honoured; the default when empty.
+        kinds: with `Effect.FIXED`, types of which every value can be honoured beside those.
         why: with `Effect.FIXED`, the reason.
         in_weights: whether trained weights only fit this value.
         part_of: with `Effect.FIXED`, the architectures under which every value can be honoured.
@@ -170,6 +171,7 @@ class Knob:
     legacy: str = attrs.field(default="", kw_only=True)
     effect: Effect = attrs.field(default=Effect.RUN, kw_only=True)
     only: tuple[object, ...] = attrs.field(default=(), kw_only=True)
+    kinds: tuple[type, ...] = attrs.field(default=(), kw_only=True)
     why: str = attrs.field(default="", kw_only=True)
     in_weights: bool = attrs.field(default=False, kw_only=True)
     part_of: tuple[str, ...] = attrs.field(default=(), kw_only=True)

@@ -20,7 +20,7 @@ from ptycho_core.config.record import Record, remember
 from ptycho_core.config.small_scan import for_few_patterns
 from ptycho_core.config.table import CANONICAL, INFERENCE, OF_ARCHIVE, TRAINING, FieldInfo, Table, spell
 from ptycho_core.config.torch_side import DataConfig, TorchInferenceConfig, TorchModelConfig, TorchTrainingConfig
-from ptycho_core.config.types import shown
+from ptycho_core.config.types import describe, shown
 from ptycho_core.errors import ConfigError, Problem, raise_if_any
 
 R = TypeVar("R", bound=Record)
@@ -237,8 +237,8 @@ def refusals(resolution: Resolution, table: Table) -> list[Problem]:
     for info in table:
         value, layer = resolution.values[info.key], resolution.provenance[info.key]
         path = f"{layer}.{info.key}"
-        if info.honoured and value not in info.honoured and resolution.values["architecture"] not in info.knob.part_of:
-            allowed = " or ".join(map(repr, info.honoured))
+        if not info.honours(value, resolution.values["architecture"]):
+            allowed = " or ".join([*map(repr, info.honoured), *map(describe, info.knob.kinds)])
             fix = f"no run can honour this: {info.knob.why}"
             problems.append(Problem(path=path, expected=allowed, found=shown(value), fix=fix))
         # What describes a model is held against its archive instead.

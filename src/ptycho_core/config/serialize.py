@@ -21,6 +21,7 @@ from cattrs import ClassValidationError, Converter, ForbiddenExtraKeysError
 from cattrs.gen import make_dict_structure_fn_from_attrs, override
 
 from ptycho_core.config.knob import BARE, Knob, UntranslatableError, codec_of, entry_of
+from ptycho_core.config.package_generator import PackageGenerator
 from ptycho_core.config.types import describe, shown
 from ptycho_core.errors import ConfigError, Problem, raise_if_any
 
@@ -235,6 +236,7 @@ def _strict_converter() -> Converter:
         # No infinity and no NaN is below, nor an integer that is too large.
         float: lambda value: _is_number(value) and abs(value) <= sys.float_info.max,
         str: lambda value: isinstance(value, str),
+        PackageGenerator: PackageGenerator.fits,
         Path: _is_path,
         NoneType: lambda value: value is None,
     }

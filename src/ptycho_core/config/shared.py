@@ -26,6 +26,7 @@ from ptycho_core.config.knob import (
     within,
     words,
 )
+from ptycho_core.config.package_generator import PackageGenerator
 from ptycho_core.config.record import Record
 
 Architecture = Literal["unrolled", "unet", "cnn", "ffno", "fno", "fno_vanilla", "neuralop_uno"]
@@ -237,13 +238,14 @@ class Draw(Record):
 class Network(Record):
     """The generator."""
 
-    architecture: Architecture = Knob(
-        "generator network",
+    architecture: Architecture | PackageGenerator = Knob(
+        "generator network; that of another package is package:name",
         in_weights=True,
         complaint="Invalid architecture",
         effect=Effect.FIXED,
         why=NOT_BUILT,
         only=("unrolled", "unet", "cnn", "ffno"),
+        kinds=(PackageGenerator,),
     ).field("unrolled")
     fno_modes: int = only_in(("ffno",), "Fourier modes per axis, in ffno", above(0)).field(12)
     fno_width: int = only_in(("ffno",), "channels of ffno, times n_filters_scale", above(0)).field(32)

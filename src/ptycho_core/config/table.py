@@ -101,6 +101,11 @@ class FieldInfo:
         """The only values that a run accepts, for a setting that cannot be chosen freely; empty otherwise."""
         return (self.knob.only or (self.default,)) if self.effect is Effect.FIXED else ()
 
+    def honours(self, value: object, architecture: object) -> bool:
+        """Tell whether a run with this architecture can honour a value."""
+        free = not self.honoured or architecture in self.knob.part_of
+        return free or value in self.honoured or isinstance(value, self.knob.kinds)
+
     def read(self, value: object, path: str) -> tuple[object, list[Problem]]:
         """Return a value in the canonical type and spelling, with what is wrong with it."""
         return read_setting(self.knob, self.native.decode(value), self.annotation, path)

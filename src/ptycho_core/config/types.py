@@ -10,6 +10,8 @@ from typing import Literal, Union, get_args, get_origin
 
 import numpy as np
 
+from ptycho_core.config.package_generator import PackageGenerator
+
 
 def members(annotation: object) -> tuple[object, ...]:
     """Return the types that an annotation offers."""
@@ -60,4 +62,5 @@ _WORDS: dict[object, str] = {
     str: "text",
     Path: "a path",
     NoneType: "none",
+    PackageGenerator: PackageGenerator.form(),
 }

@@ -5,19 +5,25 @@ What cannot be brought there is passed on as it is: `scan_checks` names it, toge
 
 from __future__ import annotations
 
-from typing import TypeAlias
+from typing import TypeAlias, cast
 
 import numpy as np
 import numpy.typing as npt
 
 from ptycho_core.frozen import read_only
 from ptycho_core.measurement.frames import frame_slices
+from ptycho_core.measurement.stored import StoredPatterns, stored
+
+_HALF, _KEPT_SIZES = 2, (2, 4)  # bytes of float16; of integers that a scan keeps
 
 Patterns: TypeAlias = npt.NDArray[np.uint16 | np.uint32 | np.float32 | np.float64]
 
 
 def as_patterns(value: npt.ArrayLike) -> Patterns:
     """Widen to the nearest dtype a detector's numbers are kept in: uint16, uint32, float32 or float64."""
+    left = stored(value)
+    if left is not None:
+        return cast("Patterns", _widened(left))
     # A map of a file stays one: as a plain array it could not be told from one in memory.
     array = value if isinstance(value, np.memmap) else np.asarray(value)
     array = array.astype(array.dtype.newbyteorder("="), copy=False)
@@ -34,6 +40,31 @@ def as_patterns(value: npt.ArrayLike) -> Patterns:
         fits = int(array.min()) >= 0 and int(array.max()) <= np.iinfo(np.uint32).max
         array = array.astype(np.uint32 if fits else np.float64)
     return read_only(array)
+
+
+def _widened(patterns: StoredPatterns) -> StoredPatterns:
+    """Widen as arrays are, whenever frames are read."""
+    kind, size = patterns.dtype.kind, patterns.dtype.itemsize
+    if kind == "u" and size == 1:
+        return patterns.as_type(np.dtype(np.uint16))
+    if kind == "f" and size == _HALF:
+        return patterns.as_type(np.dtype(np.float32))
+    if kind not in "iu" or not patterns.size or (kind == "u" and size in _KEPT_SIZES):
+        return patterns
+    low, high = patterns.remembered("integer range", lambda: _integer_range(patterns))
+    if kind == "i" and size in _KEPT_SIZES:
+        # With negative values it is no measurement, and refused as it is.
+        return patterns if low < 0 else patterns.as_type(np.dtype(f"u{size}"))
+    fits = low >= 0 and high <= np.iinfo(np.uint32).max
+    return patterns.as_type(np.dtype(np.uint32 if fits else np.float64))
+
+
+def _integer_range(patterns: StoredPatterns) -> tuple[int, int]:
+    ends = [
+        (int(some.min()), int(some.max()))
+        for some in (cast("npt.NDArray[np.int64]", patterns[each]) for each in frame_slices(patterns.as_array()))
+    ]
+    return min(low for low, _ in ends), max(high for _, high in ends)
 
 
 def as_float64(value: npt.ArrayLike) -> npt.NDArray[np.float64]:

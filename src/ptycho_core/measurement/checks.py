@@ -12,6 +12,7 @@ import numpy.typing as npt
 from ptycho_core.any_array import AnyArray, describe
 from ptycho_core.errors import Problem
 from ptycho_core.measurement.frames import frame_slices
+from ptycho_core.measurement.stored import stored
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -103,34 +104,51 @@ def _fix_of_shape(shape: tuple[int, ...]) -> str:
     return f"crop or pad them: ptycho prepare IN OUT.npz --size {min(shape[1:])}"
 
 
+@attrs.frozen(kw_only=True, eq=False)
+class _Look:
+    """What there is to see in a stack: its smallest and largest value, finite ones, and which frames hold light."""
+
+    low: float
+    high: float
+    finite: int
+    lit: _Mask
+
+
 def _value_problems(parts: ScanParts, patterns: _Real, largest: float) -> Iterator[Problem]:
-    lowest, highest, finite = [], [], 0
-    stack = np.atleast_1d(patterns)  # a lone number is no stack, and has a value all the same
-    for some in frame_slices(stack):
-        lowest.append(np.min(stack[some]))
-        highest.append(np.max(stack[some]))
-        finite += int(np.count_nonzero(np.isfinite(stack[some])))
-    low, high = float(np.min(lowest)), float(np.max(highest))
-    if finite < patterns.size:
-        bad = patterns.size - finite
+    good = None if parts.bad_pixels is None or not _mask_fits(parts) else ~cast("_Mask", parts.bad_pixels)
+    left = stored(patterns)
+    if left is None:
+        found = _look(np.atleast_1d(patterns), good)  # a lone number is no stack, and has a value all the same
+    else:
+        key = ("look", None if good is None else good.tobytes())
+        found = left.remembered(key, lambda: _look(patterns, good))
+    if found.finite < patterns.size:
+        bad = patterns.size - found.finite
         yield Problem(path="patterns", expected="finite values", found=f"{bad} NaN or infinite values")
         return
-    if low < 0.0:
-        yield Problem(path="patterns", expected="values >= 0", found=f"a smallest value of {low:g}")
-    if high > largest:
-        yield Problem(path="patterns", expected=f"values <= {largest:g}", found=f"a largest value of {high:g}")
+    if found.low < 0.0:
+        yield Problem(path="patterns", expected="values >= 0", found=f"a smallest value of {found.low:g}")
+    if found.high > largest:
+        yield Problem(path="patterns", expected=f"values <= {largest:g}", found=f"a largest value of {found.high:g}")
     if pattern_shape(patterns) is not None:
-        yield from _dark_problems(parts, patterns)
+        yield from _dark_problems(found.lit)
 
 
-def _dark_problems(parts: ScanParts, patterns: _Real) -> Iterator[Problem]:
-    lit = np.zeros(len(patterns), dtype=bool)
-    good = None if parts.bad_pixels is None or not _mask_fits(parts) else ~cast("_Mask", parts.bad_pixels)
-    for some in frame_slices(patterns):
-        pixels = patterns[some] > 0.0
-        if good is not None:
-            pixels &= good
-        lit[some] = pixels.any(axis=(1, 2))
+def _look(stack: _Real, good: _Mask | None) -> _Look:
+    """Go through a stack once; light is what good pixels hold."""
+    lowest, highest, finite = [], [], 0
+    lit = np.zeros(len(stack), dtype=bool)
+    for some in frame_slices(stack):
+        frames = stack[some]
+        lowest.append(np.min(frames))
+        highest.append(np.max(frames))
+        finite += int(np.count_nonzero(np.isfinite(frames)))
+        pixels = frames > 0.0
+        lit[some] = (pixels if good is None else pixels & good).any(axis=tuple(range(1, stack.ndim)))
+    return _Look(low=float(np.min(lowest)), high=float(np.max(highest)), finite=finite, lit=lit)
+
+
+def _dark_problems(lit: _Mask) -> Iterator[Problem]:
     dark = np.flatnonzero(~lit)
     if dark.size:
         listed = ", ".join(map(str, dark[:_LISTED_FRAMES])) + (", …" if dark.size > _LISTED_FRAMES else "")

@@ -20,17 +20,22 @@ def is_memory_mapped(patterns: AnyArray) -> bool:
     return isinstance(patterns, np.memmap) and isinstance(_owner(patterns), mmap.mmap)
 
 
-def frame_slices(patterns: AnyArray, *, values: int = _VALUES_AT_ONCE) -> Iterator[slice]:
+def frame_slices(
+    patterns: AnyArray, *, values: int = _VALUES_AT_ONCE, first: int = 0, last: int | None = None
+) -> Iterator[slice]:
     """Yield slices of the first axis, each of about so many values; what a map has read is given back after each.
 
     Args:
         patterns: (n, ...) stack.
         values: how many are wanted in a piece; at least one frame is in it.
+        first: frame to begin with.
+        last: frame to end before; None for all.
     """
     n_frames = len(patterns)
     step = max(1, values // max(1, patterns.size // max(1, n_frames)))
-    for first in range(0, n_frames, step):
-        yield slice(first, min(first + step, n_frames))
+    end = n_frames if last is None else last
+    for start in range(first, end, step):
+        yield slice(start, min(start + step, end))
         release(patterns)
 
 

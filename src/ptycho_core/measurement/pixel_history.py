@@ -52,9 +52,8 @@ class Readings:
 
     def pieces(self, first: int = 0, last: int | None = None) -> Iterator[tuple[slice, AnyArray]]:
         """Yield some frames at a time, with their place in the stack."""
-        part = self.patterns[first:last]
-        for some in frame_slices(part, values=_VALUES_AT_ONCE):
-            yield slice(first + some.start, first + some.stop), part[some]
+        for some in frame_slices(self.patterns, values=_VALUES_AT_ONCE, first=first, last=last):
+            yield some, self.patterns[some]
 
     def counts(self, raw: AnyArray, invalid: Mask) -> Counts:
         """Give counts, float32; 0 for what is none: negative, invalid or masked."""

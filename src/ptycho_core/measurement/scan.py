@@ -26,6 +26,7 @@ from ptycho_core.measurement.arrays import (
 )
 from ptycho_core.measurement.checks import LARGEST_COUNT, ScanParts, scan_problems
 from ptycho_core.measurement.frames import is_memory_mapped
+from ptycho_core.measurement.stored import stored
 from ptycho_core.notebook import Picture, html_table, plot_with_entry_point
 
 Counts = NewType("Counts", npt.NDArray[np.float32])
@@ -107,7 +108,8 @@ class Scan:
 
     Attributes:
         patterns: (n, N, N) as measured (uint16, uint32, float32 or float64), zero frequency at N // 2. A read-only
-            `np.memmap` of one of these is kept as it is, so that a scan may be larger than the memory.
+            `np.memmap` of one of these and `StoredPatterns` are kept as they are, so that a scan may be larger than the
+            memory.
         domain: whether the patterns hold counts or amplitudes.
         positions_px: (n, 2) float64, (y, x) of the centre of each illuminated patch in object pixels. A patch of
             size N at y covers [y - (N - 1) / 2, y + (N - 1) / 2].
@@ -155,7 +157,7 @@ class Scan:
     @property
     def memory_mapped(self) -> bool:
         """Whether the patterns are in a file, and only in memory while they are looked at."""
-        return is_memory_mapped(self.patterns)
+        return is_memory_mapped(self.patterns) or stored(self.patterns) is not None
 
     def counts(self, chosen: slice | npt.NDArray[np.integer] = slice(None)) -> Counts:
         """Give patterns as photon counts, (m, N, N) float32 (exact for whole counts up to 2**24).
@@ -170,7 +172,7 @@ class Scan:
 
     def amplitude(self) -> Amplitude:
         """Give the patterns as square roots of photon counts, (n, N, N) float32."""
-        values = self.patterns.astype(np.float32, copy=False)
+        values = self.patterns[:].astype(np.float32, copy=False)
         if self.domain is MeasurementDomain.AMPLITUDE:
             return Amplitude(values)
         return amplitude_from_counts(Counts(values))
@@ -223,10 +225,10 @@ class Scan:
         outside = chosen[(chosen < 0) | (chosen >= self.n_patterns)]
         if outside.size:
             raise ScanError("scan subset", [Problem(path="indices", expected=expected, found=str(outside[0]))])
-        commanded = self.commanded_positions_px
+        commanded, left = self.commanded_positions_px, stored(self.patterns)
         return attrs.evolve(
             self,
-            patterns=self.patterns[chosen],
+            patterns=self.patterns[chosen] if left is None else left.taken(chosen),
             positions_px=self.positions_px[chosen],
             scan_index=self.scan_index[chosen],
             commanded_positions_px=None if commanded is None else commanded[chosen],

@@ -11,6 +11,7 @@ import numpy.typing as npt
 from ptycho_core.errors import Problem, ScanError
 from ptycho_core.frozen import read_only
 from ptycho_core.measurement.preparation.settings import Flip
+from ptycho_core.measurement.stored import stored
 
 if TYPE_CHECKING:
     from ptycho_core.any_array import AnyArray
@@ -54,14 +55,17 @@ def seen(scan: Scan, view: DetectorView) -> Scan:
         scan = attrs.evolve(scan, bad_pixels=bad)
     if view.flip is Flip.NONE and not view.transpose:
         return scan
-    if scan.memory_mapped:
+    left = stored(scan.patterns)
+    if scan.memory_mapped and left is None:
         fix = "turn them once with ptycho prepare --flip or --transpose, and map what it writes"
         problem = Problem(path="patterns", expected="patterns in memory to turn", found="a map of a file", fix=fix)
         raise ScanError("detector view", [problem])
     words = f"flipped: {view.flip}" + ("; rows and columns exchanged" if view.transpose else "")
     return attrs.evolve(
         scan,
-        patterns=_turned(scan.patterns, view),
+        patterns=_turned(scan.patterns, view)
+        if left is None
+        else left.changed(lambda frames, _: _turned(frames, view)).as_array(),
         bad_pixels=None if bad is None else _turned(bad[np.newaxis], view)[0],
         metadata=attrs.evolve(scan.metadata, extra={**scan.metadata.extra, VIEW: words}),
     )

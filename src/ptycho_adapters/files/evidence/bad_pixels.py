@@ -14,6 +14,7 @@ from ptycho_core.any_array import AnyArray
 from ptycho_core.measurement.checks import pattern_shape
 from ptycho_core.measurement.frames import frame_slices
 from ptycho_core.measurement.scan import MeasurementDomain, largest_value
+from ptycho_core.measurement.stored import Numbers, StoredPatterns, stored
 
 
 @attrs.frozen(kw_only=True, eq=False)
@@ -77,15 +78,40 @@ def clear_under_mask(patterns: AnyArray, mask: AnyArray, marker: int | None) -> 
         mask: (N, N) bool, True where bad.
         marker: a number that stands for none, if there is one.
     """
+    left = stored(patterns)
+    if left is not None:
+        return _cleared_when_read(left, mask, marker)
     values = cast("npt.NDArray[np.float64]", patterns)
     n_cleared = 0
     for some in frame_slices(values):
         under = values[some][:, mask]
-        wrong = ~((under >= 0) & (under <= largest_value(MeasurementDomain.COUNTS)))
-        if marker is not None:
-            wrong |= under == marker
+        wrong = _no_counts(under, marker)
         if wrong.any():
             values = values if n_cleared else unsealed(values)
             values[some][:, mask] = np.where(wrong, under.dtype.type(0), under)
             n_cleared += int(wrong.sum())
     return (sealed(values) if n_cleared else values), n_cleared
+
+
+def _no_counts(values: npt.NDArray[np.float64], marker: int | None) -> npt.NDArray[np.bool_]:
+    wrong = ~((values >= 0) & (values <= largest_value(MeasurementDomain.COUNTS)))
+    if marker is not None:
+        wrong |= values == marker
+    return wrong
+
+
+def _cleared_when_read(patterns: StoredPatterns, mask: AnyArray, marker: int | None) -> tuple[AnyArray, int]:
+    """Clear patterns that stay in their file whenever they are read; they are gone through once to count."""
+    stack, n_cleared = patterns.as_array(), 0
+    for some in frame_slices(stack):
+        n_cleared += int(_no_counts(cast("npt.NDArray[np.float64]", stack[some])[:, mask], marker).sum())
+    if not n_cleared:
+        return stack, 0
+
+    def cleared(frames: AnyArray, _: Numbers) -> AnyArray:
+        values = cast("npt.NDArray[np.float64]", frames)
+        under = values[:, mask]
+        values[:, mask] = np.where(_no_counts(under, marker), under.dtype.type(0), under)
+        return values
+
+    return patterns.changed(cleared).as_array(), n_cleared

@@ -11,15 +11,18 @@ import numpy.typing as npt
 from ptycho_adapters.files.evidence.bad_pixels import clear_under_mask
 from ptycho_adapters.files.in_place import keep_frames, sealed, unsealed
 from ptycho_adapters.files.reading import DetectorCheck
+from ptycho_adapters.stages import stage
 from ptycho_core.errors import Problem
 from ptycho_core.measurement.checks import ScanParts
 from ptycho_core.measurement.frames import frame_slices
 from ptycho_core.measurement.screening import Screening, screen_patterns
+from ptycho_core.measurement.stored import stored
 from ptycho_core.measurement.suspicions import LEFT_OUT, SCREENED
 
 if TYPE_CHECKING:
     from ptycho_core.any_array import AnyArray
     from ptycho_core.measurement.scan import MeasurementDomain
+    from ptycho_core.measurement.stored import Change, Numbers
 
 _WIDEST_INTEGER = 4
 _MENDED = ("finite values", "values >= 0", "photons in every frame")
@@ -63,7 +66,8 @@ def check_detector(
     if check is DetectorCheck.OFF or domain is None or parts.patterns is None:
         return Checked(parts=parts, notes={})
     known = None if mask is None else cast("npt.NDArray[np.bool_]", mask.astype(np.bool_))
-    found = screen_patterns(parts.patterns, known, domain=domain, full_scale=full_scale)
+    with stage("screening", patterns=len(parts.patterns)):
+        found = screen_patterns(parts.patterns, known, domain=domain, full_scale=full_scale)
     if found is None:
         return Checked(parts=parts, notes={})
     if found.problem is not None:
@@ -123,6 +127,9 @@ def _mended(
 
 
 def _changed(patterns: AnyArray, found: Screening) -> AnyArray:
+    left = stored(patterns)
+    if left is not None:
+        return left.changed(_replacing(found)).as_array()
     values = unsealed(cast("npt.NDArray[np.float64]", patterns))
     frames, rows, columns = found.replaced.T
     values[frames, rows, columns] = found.values
@@ -130,3 +137,19 @@ def _changed(patterns: AnyArray, found: Screening) -> AnyArray:
         for some in frame_slices(values):
             np.maximum(values[some], 0, out=values[some])
     return sealed(values)
+
+
+def _replacing(found: Screening) -> Change:
+    """Give the same change for some frames at a time."""
+    order = np.argsort(found.replaced[:, 0], kind="stable")
+    replaced, values = found.replaced[order], found.values[order]
+
+    def change(frames: AnyArray, numbers: Numbers) -> AnyArray:
+        changed = cast("npt.NDArray[np.float64]", frames)
+        starts, ends = (np.searchsorted(replaced[:, 0], numbers, side=side) for side in ("left", "right"))
+        for frame in np.flatnonzero(ends > starts):
+            here = slice(starts[frame], ends[frame])
+            changed[frame, replaced[here, 1], replaced[here, 2]] = values[here]
+        return np.maximum(changed, 0, out=changed) if found.clip else changed
+
+    return change

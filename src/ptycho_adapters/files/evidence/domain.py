@@ -91,8 +91,11 @@ def holds_whole_squares(patterns: Patterns) -> bool:
 def _whole_numbers(patterns: Patterns) -> MeasurementDomain | None:
     # An odd step meets every column of frames whose sides are powers of two.
     step = max(patterns.size // _SAMPLED_VALUES, 1) | 1
-    flat = patterns.reshape(-1)
-    pieces = [flat[some][-some.start % step :: step].astype(np.float64) for some in frame_slices(flat)]
+    frame = patterns.size // max(1, len(patterns))
+    pieces = [
+        patterns[some].reshape(-1)[-some.start * frame % step :: step].astype(np.float64)
+        for some in frame_slices(patterns)
+    ]
     values = np.concatenate(pieces)
     with np.errstate(over="ignore", invalid="ignore"):
         squares = np.square(values)

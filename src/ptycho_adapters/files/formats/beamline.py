@@ -29,6 +29,7 @@ from ptycho_core.measurement.frames import frame_slices
 from ptycho_core.measurement.geometry import object_pixel_m, positions_px_from_m
 from ptycho_core.measurement.plausibility import geometry_problems, position_problems
 from ptycho_core.measurement.scan import MeasurementDomain, Scan, ScanMetadata
+from ptycho_core.measurement.stored import stored
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -258,6 +259,9 @@ def _with_beam_in_the_middle(parts: BeamlineParts, patterns: Patterns) -> Patter
     parts.notes["centre_evidence"] = f"zero frequency was moved from the corner to the middle: {beam}"
     if mask is not None:
         parts.bad_pixels = np.fft.fftshift(mask)
+    left = stored(patterns)
+    if left is not None:
+        return cast("Patterns", left.changed(lambda frames, _: np.fft.fftshift(frames, axes=(1, 2))))
     moved = unsealed(patterns)
     for some in frame_slices(moved):
         for frame in moved[some]:

@@ -9,18 +9,22 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, cast
 
+import attrs
 import numpy as np
 import numpy.typing as npt
 
 from ptycho_adapters.files.formats.beamline import scan_of
 from ptycho_adapters.files.formats.beamline_parts import BeamlineParts, Geometry
 from ptycho_adapters.files.hdf5.collect import Collector, collecting
+from ptycho_adapters.files.hdf5.nodes import array_facts, find_node
+from ptycho_adapters.files.in_file import InFile
 from ptycho_adapters.files.in_place import sealed
 from ptycho_adapters.files.reading import ArrayFacts, refuse_product
 from ptycho_adapters.files.stacks.hdf5 import hdf5_series
 from ptycho_core.any_array import AnyArray, describe
 from ptycho_core.errors import Problem, ScanError
 from ptycho_core.measurement.geometry import wavelength_from_energy
+from ptycho_core.measurement.stored import joined, stored
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -116,9 +120,11 @@ def _chunk_keys(keys: Iterable[str]) -> list[str]:
 
 
 def _joined_patterns(file: Collector, numbers: Sequence[str], request: ReadRequest) -> AnyArray | None:
-    """Join the patterns of the chunks, in memory or in the map, which takes one chunk after the other."""
+    """Join the patterns of the chunks: in memory, where they are, or in the map, which takes one after the other."""
     if request.pattern_map is None:
         return _joined(file, numbers, _DATA, rank=3)
+    if isinstance(request.pattern_map, InFile):
+        return _joined_in_file(file, numbers, request.pattern_map)
     joined: AnyArray | None = None
     for number in numbers or ["0"]:
         key = f"{_CHUNKS}/{number}/{_DATA}"
@@ -126,6 +132,24 @@ def _joined_patterns(file: Collector, numbers: Sequence[str], request: ReadReque
         if joined is None:
             return None
     return joined
+
+
+def _joined_in_file(file: Collector, numbers: Sequence[str], wanted: InFile) -> AnyArray | None:
+    """Join chunks that stay where they are, all of them or none; chunks that do not fit are said as in memory."""
+    keys = [f"{_CHUNKS}/{number}/{_DATA}" for number in numbers]
+    found = [find_node(file.file, key) for key in keys]
+    facts = [array_facts(node) for node in found if node is not None and not isinstance(node, Problem)]
+    if not numbers or not wanted.holds(sum(each.nbytes for each in facts if each is not None)):
+        return _joined(file, numbers, _DATA, rank=3)
+    always = attrs.evolve(wanted, always=True)
+    arrays = [file.patterns(key, f"{_DATA} of a chunk of frames", always) for key in keys]
+    parts = [part for part in map(stored, arrays) if part is not None]
+    if len(parts) == len(keys) and len({(part.shape[1:], part.dtype) for part in parts}) == 1:
+        return joined(parts).as_array()
+    if len(parts) == len(keys):
+        expected = "chunks of the same frames and number format"
+        file.problems.append(Problem(path=_CHUNKS, expected=expected, found="different ones"))
+    return None
 
 
 def _joined(file: Collector, numbers: Sequence[str], part: str, *, rank: int) -> AnyArray | None:

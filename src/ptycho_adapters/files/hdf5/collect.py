@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from ptycho_adapters.files.hdf5.nodes import Node
+    from ptycho_adapters.files.in_file import InFile
     from ptycho_adapters.files.pattern_map import PatternMap
     from ptycho_core.any_array import AnyArray
 
@@ -80,7 +81,7 @@ class Collector:
         self,
         key: str,
         expected: str,
-        pattern_map: PatternMap | None,
+        pattern_map: PatternMap | InFile | None,
         dark: npt.NDArray[np.float32] | None = None,
     ) -> AnyArray | None:
         """Read patterns, as `array` does, into memory or, where there is one, into a map; less a dark frame, if any."""

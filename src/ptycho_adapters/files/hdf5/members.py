@@ -12,7 +12,9 @@ import numpy as np
 import numpy.typing as npt
 
 from ptycho_adapters.files.hdf5.elsewhere import HERE, ElsewhereError, linked_file
+from ptycho_adapters.files.hdf5.frames import depth_problem, left_in_file
 from ptycho_adapters.files.hdf5.nodes import DAMAGE, FOLLOW, Node, array_facts, damaged, find_node, is_group
+from ptycho_adapters.files.in_file import InFile
 from ptycho_adapters.files.memory import room_problem, with_mapping
 from ptycho_adapters.files.pattern_map import BYTES_AT_ONCE
 from ptycho_adapters.files.reading import ArrayFacts
@@ -26,35 +28,42 @@ if TYPE_CHECKING:
 
     from ptycho_adapters.files.pattern_map import PatternMap
     from ptycho_core.any_array import AnyArray
+    from ptycho_core.measurement.stored import StoredPatterns
+
 _SLACK_BYTES = 1 << 16
 # Bytes out per byte in, at the best: deflate by its format, LZF by its longest back reference; others are not known.
 _LARGEST_RATIOS = {"gzip": 1032, "lzf": 128, "szip": 1024}
 _LARGEST_OTHER_RATIO = 1 << 16
 _MOST_SOURCES = 1 << 14
 _RASTER_AXES = 4
+_STACK_AXES = (3, 4)
 
 
 def read_patterns(
-    file: h5py.Group, name: str, pattern_map: PatternMap | None, dark: npt.NDArray[np.float32] | None = None
+    file: h5py.Group,
+    name: str,
+    pattern_map: PatternMap | InFile | None,
+    dark: npt.NDArray[np.float32] | None = None,
 ) -> AnyArray | Problem | None:
     """Read a dataset of patterns, into memory or into a map, as `read_array` reads any other; a raster row by row.
 
     Args:
         file: where it is.
         name: its path.
-        pattern_map: where to put them instead of into memory.
+        pattern_map: where to put them, or that they are to be left where they are, instead of into memory.
         dark: (N, N), taken off every frame, which makes float32 of them; what stands for an overflow becomes NaN.
     """
     array = read_array(file, name, pattern_map, dark)
     if isinstance(array, Problem):
         return with_mapping(array)
+    # What stays in its file is a stack already.
     return array.reshape(-1, *array.shape[-2:]) if array is not None and array.ndim == _RASTER_AXES else array
 
 
 def read_array(
     file: h5py.Group,
     name: str,
-    pattern_map: PatternMap | None = None,
+    pattern_map: PatternMap | InFile | None = None,
     dark: npt.NDArray[np.float32] | None = None,
 ) -> AnyArray | Problem | None:
     """Read a dataset of numbers whole.
@@ -62,7 +71,7 @@ def read_array(
     Args:
         file: where it is.
         name: its path.
-        pattern_map: where to put it, some frames at a time, instead of into memory.
+        pattern_map: where to put it, some frames at a time, or that it is to be left, instead of into memory.
         dark: taken off every frame, see `read_patterns`.
 
     Returns:
@@ -87,10 +96,14 @@ def _stored(
     node: h5py.Dataset,
     name: str,
     facts: ArrayFacts,
-    pattern_map: PatternMap | None,
+    pattern_map: PatternMap | InFile | None,
     dark: npt.NDArray[np.float32] | None,
 ) -> AnyArray | Problem:
-    """Read what is known to be stored, into memory or into a map."""
+    """Read what is known to be stored, into memory or into a map, or leave it."""
+    if isinstance(pattern_map, InFile):
+        if _STACK_AXES[0] <= len(facts.shape) <= _STACK_AXES[1] and pattern_map.holds(facts.nbytes):
+            return _left(node, name, facts, dark)
+        pattern_map = None
     if dark is not None:
         return _without_dark(node, name, facts, pattern_map, dark)
     if pattern_map is not None and pattern_map.takes(facts.shape, facts.dtype):
@@ -98,6 +111,20 @@ def _stored(
         pieces = (piece.reshape(-1, *stack.shape[1:]) for piece in _pieces(node, facts))
         return pattern_map.add(name, stack.shape, facts.dtype, pieces)
     return room_problem(name, facts.nbytes) or _load(node, facts)
+
+
+def _left(node: h5py.Dataset, name: str, facts: ArrayFacts, dark: npt.NDArray[np.float32] | None) -> AnyArray | Problem:
+    """Leave patterns where they are; a dark frame is taken off when they are read."""
+    problem = depth_problem(node, name, facts)
+    if problem is not None:
+        return problem
+    found = left_in_file(node, name, facts)
+    if dark is None:
+        return found.as_array()
+    problem = _dark_problem(name, facts, dark)
+    if problem is not None:
+        return problem
+    return found.changed(lambda frames, _: less_dark(frames, dark), np.dtype(np.float32)).as_array()
 
 
 def is_plain_record(node: h5py.Dataset, dtype: np.dtype[np.generic]) -> bool:
@@ -128,16 +155,16 @@ def read_frames(file: h5py.Group, name: str) -> Iterator[AnyArray] | Problem:
         return damaged(name, error, "an undamaged array")
 
 
-def read_chosen_frames(file: h5py.Group, name: str, numbers: npt.NDArray[np.int64]) -> AnyArray | Problem:
-    """Read some frames of a stack (n, H, W) or (ny, nx, H, W) by their numbers, (m, H, W), and no others."""
+def leave_frames(file: h5py.Group, name: str) -> StoredPatterns | Problem:
+    """Give a stack (n, H, W) or (ny, nx, H, W) that stays where it is, to read frames of by their numbers."""
     pieces = read_frames(file, name)
     if isinstance(pieces, Problem):
         return pieces
     node = file[name]
-    try:
-        return np.stack([node[np.unravel_index(number, node.shape[:-2])] for number in numbers.tolist()])
-    except DAMAGE as error:
-        return damaged(name, error, "an undamaged array")
+    facts = array_facts(node)
+    if facts is None:
+        return Problem(path=name, expected="an array of numbers", found=kind_of(node))
+    return left_in_file(node, name, facts)
 
 
 def _without_dark(
@@ -145,9 +172,9 @@ def _without_dark(
 ) -> AnyArray | Problem:
     """Read frames less a dark one, into memory or into a map."""
     shape, dtype = facts.as_stack().shape, np.dtype(np.float32)
-    if shape[1:] != dark.shape or facts.dtype.kind not in "iuf":
-        found = f"shape {facts.shape} of {facts.dtype}"
-        return Problem(path=name, expected=f"frames of {dark.shape}, as the dark one", found=found)
+    misfit = _dark_problem(name, facts, dark)
+    if misfit is not None:
+        return misfit
     pieces = (less_dark(piece.reshape(-1, *shape[1:]), dark) for piece in _pieces(node, facts))
     if pattern_map is not None and pattern_map.takes(shape, dtype):
         return pattern_map.add(name, shape, dtype, pieces)
@@ -160,6 +187,13 @@ def _without_dark(
         first += len(piece)
     whole.setflags(write=False)
     return whole
+
+
+def _dark_problem(name: str, facts: ArrayFacts, dark: npt.NDArray[np.float32]) -> Problem | None:
+    if facts.shape[-2:] == dark.shape and facts.dtype.kind in "iuf":
+        return None
+    found = f"shape {facts.shape} of {facts.dtype}"
+    return Problem(path=name, expected=f"frames of {dark.shape}, as the dark one", found=found)
 
 
 def _pieces(node: h5py.Dataset, facts: ArrayFacts) -> Iterator[npt.NDArray[np.generic]]:

@@ -16,6 +16,7 @@ import attrs
 import numpy as np
 from numpy.lib import format as npy
 
+from ptycho_adapters.files.in_file import InFile, in_order_only
 from ptycho_adapters.files.memory import room_problem, with_mapping
 from ptycho_adapters.files.pattern_map import BYTES_AT_ONCE, NOT_MAPPABLE
 from ptycho_core.errors import Problem
@@ -77,24 +78,27 @@ def member_keys(archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo] | Proble
 
 
 def read_member(
-    archive: zipfile.ZipFile, info: zipfile.ZipInfo, pattern_map: PatternMap | None = None
+    archive: zipfile.ZipFile, info: zipfile.ZipInfo, pattern_map: PatternMap | InFile | None = None
 ) -> AnyArray | Problem:
     """Read one array; pickled objects, damaged bytes and false sizes are problems that name the key.
 
     Args:
         archive: the file.
         info: the array's member.
-        pattern_map: where to put it, some frames at a time, instead of into memory.
+        pattern_map: where to put it, some frames at a time, instead of into memory; it cannot be left where it is.
     """
     key = info.filename.removesuffix(".npy")
+    onto = None if isinstance(pattern_map, InFile) else pattern_map
     try:
         with archive.open(info) as stream:
             header = _read_header(stream)
             problem = _size_problem(key, header, info, stream.tell())
-            if problem is None and pattern_map is not None and pattern_map.takes(header.shape, header.dtype):
+            if isinstance(pattern_map, InFile) and pattern_map.always:
+                problem = problem or in_order_only(key)
+            if problem is None and onto is not None and onto.takes(header.shape, header.dtype):
                 if header.fortran_order:
                     return attrs.evolve(NOT_MAPPABLE, path=key)
-                return pattern_map.add(key, header.shape, header.dtype, _pieces(stream, header))
+                return onto.add(key, header.shape, header.dtype, _pieces(stream, header))
             problem = problem or room_problem(key, info.file_size)
             if problem is not None:
                 return with_mapping(problem) if key in _PATTERN_KEYS else problem

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import cache
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
@@ -10,7 +11,7 @@ import attrs
 import numpy as np
 
 from ptycho_adapters.files.hdf5.collect import collecting
-from ptycho_adapters.files.hdf5.members import read_chosen_frames, read_frames
+from ptycho_adapters.files.hdf5.members import leave_frames, read_frames
 from ptycho_adapters.files.hdf5.nodes import DAMAGE, damaged
 from ptycho_adapters.files.stacks.stack import FrameStack, stack_facts
 from ptycho_core.errors import Problem, ScanFileError
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
     from ptycho_adapters.files.reading import ArrayFacts, Evidence
     from ptycho_core.any_array import AnyArray
+    from ptycho_core.measurement.stored import StoredPatterns
 
 _NUMBERED = re.compile(r"entry/data/data_\d{6}")
 
@@ -54,8 +56,8 @@ def hdf5_series(path: Path, parts: Mapping[str, ArrayFacts]) -> FrameStack:
 
     def at(numbers: npt.NDArray[np.int64]) -> AnyArray:
         of_each = [numbers[(numbers >= low) & (numbers < high)] - low for low, high in pairwise(starts)]
-        some = zip(names, of_each, strict=True)
-        return np.concatenate([_chosen(path, name, inside) for name, inside in some if inside.size])
+        some = zip((stack.at for stack in stacks), of_each, strict=True)
+        return np.concatenate([chosen(inside) for chosen, inside in some if chosen is not None and inside.size])
 
     key = f"{names[0]} to {names[-1].rpartition('/')[2]}"
     return FrameStack(key=key, facts=attrs.evolve(stacks[0].facts, shape=shape), read=read, at=at)
@@ -82,12 +84,12 @@ def hdf5_stack(path: Path, key: str, facts: ArrayFacts) -> FrameStack:
             except DAMAGE as error:
                 raise ScanFileError(str(path), [damaged(key, error, "an undamaged array")]) from error
 
-    return FrameStack(key=key, facts=of_stack, raster=raster, read=read, at=lambda numbers: _chosen(path, key, numbers))
+    @cache
+    def left() -> StoredPatterns:
+        with collecting(path) as file:
+            found = leave_frames(file.file, key)
+        if isinstance(found, Problem):
+            raise ScanFileError(str(path), [found])
+        return found
 
-
-def _chosen(path: Path, key: str, numbers: npt.NDArray[np.int64]) -> AnyArray:
-    with collecting(path) as file:
-        found = read_chosen_frames(file.file, key, numbers)
-    if isinstance(found, Problem):
-        raise ScanFileError(str(path), [found])
-    return found
+    return FrameStack(key=key, facts=of_stack, raster=raster, read=read, at=lambda numbers: left()[numbers])

@@ -9,10 +9,12 @@ import attrs
 import numpy as np
 import numpy.typing as npt
 
+from ptycho_adapters.files.in_file import InFile, in_order_only
 from ptycho_adapters.files.in_place import sealed
 from ptycho_adapters.files.memory import room_problem, with_mapping
 from ptycho_adapters.files.reading import ArrayFacts
 from ptycho_core.any_array import AnyArray
+from ptycho_core.measurement.stored import StoredPatterns
 
 if TYPE_CHECKING:
     from ptycho_adapters.files.pattern_map import PatternMap
@@ -62,13 +64,19 @@ def stack_facts(facts: ArrayFacts) -> tuple[ArrayFacts, tuple[int, int] | None]:
     return facts.as_stack(), (scan[0], scan[1]) if len(scan) == 2 else None
 
 
-def whole_stack(stack: FrameStack, pattern_map: PatternMap | None) -> AnyArray | Problem:
-    """Read all frames, into memory or into a map.
+def whole_stack(stack: FrameStack, pattern_map: PatternMap | InFile | None) -> AnyArray | Problem:
+    """Read all frames, into memory or into a map, or leave them where they are.
 
     Raises:
         ScanFileError: the frames cannot be read.
     """
     shape, dtype = stack.facts.shape, stack.facts.dtype.newbyteorder("=")
+    if isinstance(pattern_map, InFile):
+        if pattern_map.holds(stack.facts.nbytes) and stack.at is not None:
+            return StoredPatterns(shape=shape, dtype=dtype, source=stack.key, read=stack.at).as_array()
+        if pattern_map.always:
+            return in_order_only(stack.key)
+        pattern_map = None
     if pattern_map is not None and pattern_map.takes(shape, dtype):
         return pattern_map.add(stack.key, shape, dtype, stack.read())
     problem = room_problem(stack.key, stack.facts.nbytes)

@@ -17,6 +17,7 @@ from ptycho_adapters.common.monitoring import start_is_kept, watched_loss
 from ptycho_adapters.common.pace import Pace
 from ptycho_adapters.common.schedule import Clock, TimeLimit
 from ptycho_adapters.common.stopping import StopRequest
+from ptycho_adapters.stages import stage
 from ptycho_adapters.tensorflow_backend.execution import device_of, prepare_process
 from ptycho_adapters.tensorflow_backend.generators.build import build_generator
 from ptycho_adapters.tensorflow_backend.trained_model import TrainedModel
@@ -125,7 +126,9 @@ class _Run:
         bar = fraction_bar("training", self._course.pace.fraction) if shown else None
         try:
             for epoch in self._course.epochs():
-                losses = self._epoch(epoch, bar)
+                with stage("epoch", number=epoch + 1) as said:
+                    losses = self._epoch(epoch, bar)
+                    said.count(steps=losses.steps, train_loss=losses.train)
                 ends = self._course.end_epoch(losses)
                 self._checkpoints.write(self._learner.state())
                 self._end_if_asked()

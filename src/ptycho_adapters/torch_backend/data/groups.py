@@ -9,6 +9,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from ptycho_adapters.common.groups import batches_of_epoch, random_of_epoch, scan_of_batches
+from ptycho_adapters.torch_backend.data.ahead import read_ahead
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
+    from ptycho_adapters.torch_backend.data.resident import ResidentScan
     from ptycho_core.config.payload import TrainingPayload
 
 
@@ -26,10 +28,12 @@ class GroupBatch(NamedTuple):
     Attributes:
         indices: (B, C) int64 scan indices.
         scan: number of the scan in the training.
+        counts: (B, C, N, N) float32 of the patterns, where they were read ahead.
     """
 
     indices: Tensor
     scan: int
+    counts: Tensor | None = None
 
 
 class GroupsOfScans(Dataset[GroupBatch]):
@@ -81,27 +85,50 @@ class EpochBatches(Sampler[tuple[int, list[int]]]):
         yield from islice(batches, done, None)
 
 
-class _Loader(DataLoader[GroupBatch]):
-    """Asks for no batch before one is wanted: loader processes would ask for those of the epoch before."""
+class ReadAheadLoader(DataLoader[GroupBatch]):
+    """A loader whose batches bring the counts of patterns that stay in files, read while others are trained on.
+
+    It asks for no batch before one is wanted: loader processes would ask for those of the epoch before.
+
+    Attributes:
+        scans: the patterns of each scan.
+    """
+
+    scans: Sequence[ResidentScan] = ()
 
     def __iter__(self) -> Iterator[GroupBatch]:  # type: ignore[override]  # torch's own return is an undocumented class
-        yield from super().__iter__()
+        batches = super().__iter__()
+        if not any(scan.reads for scan in self.scans):
+            yield from batches
+            return
+        for batch, counts in read_ahead(self._read, batches):
+            yield batch._replace(counts=counts)
+
+    def _read(self, batch: GroupBatch) -> Tensor | None:
+        scan = self.scans[batch.scan]
+        return scan.read(batch.indices) if scan.reads else None
 
 
 def group_loader(
-    groups: Sequence[NDArray[np.int32]], payload: TrainingPayload, *, shuffle: bool, done: int = 0
+    groups: Sequence[NDArray[np.int32]],
+    payload: TrainingPayload,
+    scans: Sequence[ResidentScan] = (),
+    *,
+    shuffle: bool,
+    done: int = 0,
 ) -> DataLoader[GroupBatch]:
-    """Batches of groups (G, C) of each scan; the patterns themselves are on the device already.
+    """Batches of groups (G, C) of each scan; the patterns themselves are on the device already, or are read ahead.
 
     Args:
         groups: of each scan.
         payload: resolved settings.
+        scans: the patterns of each scan, for those that are to be read ahead.
         shuffle: whether every epoch has an order of its own.
         done: batches that the first epoch has behind it already.
     """
     execution, config = payload.execution_config, payload.pt_training_config
     seed = config.seed if shuffle else None
-    return _Loader(
+    loader = ReadAheadLoader(
         GroupsOfScans(groups),
         # The sampler gives whole batches, so nothing is left to collate.
         batch_size=None,
@@ -112,3 +139,5 @@ def group_loader(
         prefetch_factor=execution.prefetch_factor,
         generator=torch.Generator().manual_seed(config.seed),
     )
+    loader.scans = scans
+    return loader

@@ -11,6 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from ptycho_adapters.common.patterns import mean_counts
+from ptycho_adapters.torch_backend.data.ahead import read_ahead
+from ptycho_adapters.torch_backend.parts import part
 from ptycho_adapters.torch_backend.physics.canvas import extract, pixel_indices
 from ptycho_adapters.torch_backend.physics.optics import detector_order, shift_probe, split_positions
 from ptycho_core.errors import Problem, ScanError
@@ -19,6 +21,8 @@ from ptycho_core.measurement.beam import beam_offset_px
 from ptycho_core.measurement.scan import MeasurementDomain
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from numpy.typing import NDArray
 
     from ptycho_core.measurement.scan import Scan
@@ -48,8 +52,8 @@ class Gathered:
 class ResidentScan(nn.Module):
     """Unique patterns as buffers, so that they follow the module to its device; indices are those of the scan.
 
-    The patterns of a memory-mapped scan stay in their file: those of a batch are converted when it is gathered, and
-    only they are brought to the device. What is gathered is the same to the last bit.
+    The patterns of a scan that stays in its file are not kept: those of a batch are read when it is gathered, or ahead
+    of that, and only they are brought to the device. What is gathered is the same to the last bit.
 
     Args:
         scan: a validated scan.
@@ -123,21 +127,42 @@ class ResidentScan(nn.Module):
         """Where what is gathered lies."""
         return self.starts.device
 
-    def gather(self, indices: Tensor) -> Gathered:
-        """Take patterns by scan index, (B, C) int64; each has to be one that is kept."""
+    @property
+    def reads(self) -> bool:
+        """Whether counts are read from a file when they are gathered."""
+        return self._mapped is not None
+
+    @part("data")
+    def gather(self, indices: Tensor, counts: Tensor | None = None) -> Gathered:
+        """Take patterns by scan index, (B, C) int64; each has to be one that is kept.
+
+        Args:
+            indices: which ones.
+            counts: theirs, if `read` has brought them already.
+        """
         starts = self.starts[indices]
         return Gathered(
-            counts=self._counts(indices),
+            counts=(self.read(indices) if counts is None else counts).to(self.device),
             fractions_px=self.fractions_px[indices],
             starts=starts,
             labels=self._labels(starts),
         )
 
-    def _counts(self, indices: Tensor) -> Tensor:
+    def gathered(self, indices: Tensor, batch_size: int) -> Iterator[tuple[Tensor, Gathered]]:
+        """Go through patterns (n,) in batches, (b,) and what `gather` gives of (1, b); a file is read ahead."""
+        batches = (indices[first : first + batch_size] for first in range(0, len(indices), batch_size))
+        if not self.reads:
+            yield from ((batch, self.gather(batch[None])) for batch in batches)
+            return
+        for batch, counts in read_ahead(lambda batch: self.read(batch[None]), batches):
+            yield batch, self.gather(batch[None], counts)
+
+    def read(self, indices: Tensor) -> Tensor:
+        """Give the counts (..., N, N) float32 of scan indices (...): from where they are kept, or the host if read."""
         if self._mapped is None:
             return self.counts[self.rows[indices]].to(torch.float32)
         counts = _converted(self._mapped, indices.reshape(-1).cpu().numpy(), self._good_on_host, self.beam_px)
-        return counts.reshape(*indices.shape, self.size, self.size).to(self.device)
+        return counts.reshape(*indices.shape, self.size, self.size)
 
     def _labels(self, starts: Tensor) -> Tensor | None:
         if self.known_object is None:

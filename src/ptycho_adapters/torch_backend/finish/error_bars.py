@@ -47,7 +47,7 @@ class ErrorBars:
     Attributes:
         phase: (pixels,) float32 [rad], the constant phase being free.
         amplitude: (pixels,) float32.
-        prior_share: (pixels,) float32, the prior's weight in each pixel's own curvature.
+        prior_share: (pixels,) float32, the prior's weight in each pixel's own curvature, mean of phase and amplitude.
     """
 
     phase: Tensor
@@ -66,15 +66,16 @@ def error_bars(posterior: Posterior, point: Point, *, show_progress: bool = Fals
     curvature = Curvature(posterior, point)
     errors = _Errors(curvature, show_progress=show_progress)
     off = errors.variances(posterior.look(point).slope.object[None])
-    canvas, curved = posterior.measured.canvas, curvature.by_pixel
+    canvas, by_pixel = posterior.measured.canvas, curvature.by_pixel
     still = errors.drawn(SAMPLES)
     brightness = curvature.brightness
     # What one pixel alone would leave open takes the edges of the light; the ratio to it is smooth.
-    guesses = torch.stack([0.5 / (curved * brightness), 0.5 / curved])
+    guesses = torch.stack([0.5 / (by_pixel.across * brightness), 0.5 / by_pixel.along])
     ratio = ((off + still) / guesses).reshape(2, canvas.height, canvas.width)
     smooth = avg_pool2d(ratio, _SMOOTHED_PX, stride=1, padding=_SMOOTHED_PX // 2, count_include_pad=False)
     phase, amplitude = (smooth.reshape(2, -1) * guesses).sqrt()
-    return ErrorBars(phase=phase, amplitude=amplitude, prior_share=posterior.prior.weight / curved)
+    share = 1.0 - curvature.light * (1.0 / by_pixel.along + 1.0 / by_pixel.across) / 2.0
+    return ErrorBars(phase=phase, amplitude=amplitude, prior_share=share)
 
 
 class Curvature:
@@ -85,15 +86,16 @@ class Curvature:
         point: where.
 
     Attributes:
-        by_pixel: (pixels,) float32, what each pixel alone would have.
+        light: (pixels,) float32, photons on each pixel.
+        by_pixel: what a pixel alone would have.
         brightness: (pixels,) float32, squared amplitude of the object.
         lit: (pixels,) bool, pixels with much light.
     """
 
     def __init__(self, posterior: Posterior, point: Point) -> None:
         self.posterior, self.point = posterior, point
-        light = posterior.light(point.probe)
-        self.by_pixel = light + posterior.prior.weight
+        light = self.light = posterior.light(point.probe)
+        self.by_pixel = posterior.prior.weights.plus(light)
         self.brightness = point.object.abs().square().clamp_min(_OPAQUE**2)
         self.lit = light > _LIT * light.max()
         self._slow = SlowWaves(posterior, point).solver(_RIDGE)
@@ -110,7 +112,8 @@ class Curvature:
 
     def divided(self, slopes: Tensor) -> Tensor:
         """Divide slopes (k, pixels) by it, roughly: by pixel, and by the slow waves."""
-        return slopes / self.by_pixel + torch.stack([self._slow(slope) for slope in slopes])
+        by_pixel = self.posterior.prior.divided(slopes, self.light)
+        return by_pixel + torch.stack([self._slow(slope) for slope in slopes])
 
     def disturbed(self, number: int, generator: torch.Generator) -> Tensor:
         """Draw slopes (number, pixels) that the errors of counts and prior give."""
@@ -139,8 +142,8 @@ class _Errors:
     def drawn(self, number: int) -> Tensor:
         """Draw errors and give the variances (2, pixels) of phase and amplitude."""
         generator = torch.Generator().manual_seed(_SEED)
-        at_once = max(1, _AT_ONCE // len(self._curvature.by_pixel))
-        total = torch.zeros(2, len(self._curvature.by_pixel), device=self._curvature.by_pixel.device)
+        at_once = max(1, _AT_ONCE // len(self._curvature.light))
+        total = torch.zeros(2, len(self._curvature.light), device=self._curvature.light.device)
         for first in range(0, number, at_once):
             some = min(at_once, number - first)
             total += some * self.variances(self._curvature.disturbed(some, generator))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, Literal
 
 import attrs
@@ -9,11 +10,12 @@ import torch
 from torch import Tensor
 
 from ptycho_adapters.common.bars import counted
+from ptycho_adapters.stages import say, stage
 from ptycho_adapters.torch_backend.finish.descent import Descent, Place, line_search
 from ptycho_adapters.torch_backend.finish.error_bars import ErrorBars, error_bars
 from ptycho_adapters.torch_backend.finish.point import Point
 from ptycho_adapters.torch_backend.finish.posterior import LEFT_OUT, Measured, Posterior
-from ptycho_adapters.torch_backend.finish.prior import Prior, around
+from ptycho_adapters.torch_backend.finish.prior import Prior, Weights, around
 from ptycho_adapters.torch_backend.finish.slow_waves import SlowWaves
 from ptycho_adapters.torch_backend.finish.tents import Tents
 
@@ -86,12 +88,16 @@ def finish(measured: Measured, object_: Tensor, probe: Tensor, wish: Wish) -> Fi
     start = Place(Point(object_, probe), posterior.look(Point(object_, probe)))
     course = _Course(posterior, start)
     most = _MOST_STEPS if wish.steps == "auto" else wish.steps
-    for _ in counted(most, "finish", shown=wish.show_progress):
+    for number in counted(most, "finish", shown=wish.show_progress):
         if not course.step(judged=held_out):
             break
+        say("finish step", {"number": number + 1}, level=logging.DEBUG)
     place, made = course.result()
     gain = _left_out(start) - _left_out(place)
-    bars = error_bars(posterior, place.point, show_progress=wish.show_progress) if wish.error_bars else None
+    bars = None
+    if wish.error_bars:
+        with stage("error bars", patterns=len(measured.indices)):
+            bars = error_bars(posterior, place.point, show_progress=wish.show_progress)
     return Finished(
         object=place.point.object,
         probe=place.point.probe,
@@ -119,7 +125,8 @@ class _Course:
         self._light = posterior.light(start.point.probe)
         lit = self._light > _LIT * self._light.max()
         # What the prior knows is not free to follow the noise.
-        self._unknowns = 2.0 * float((self._light / (self._light + posterior.prior.weight))[lit].sum())
+        free = posterior.prior.weights.plus(self._light)
+        self._unknowns = sum(float((self._light / each)[lit].sum()) for each in (free.along, free.across))
         self._descent: Descent | None = None
 
     def step(self, *, judged: bool) -> bool:
@@ -163,10 +170,10 @@ class _Course:
         return Descent(self._posterior.look, lower, self._curved(beside))
 
     def _curved(self, slow: Callable[[Tensor], Tensor]) -> Callable[[Point], Point]:
-        by_pixel = 1.0 / (self._light + self._posterior.prior.weight)
+        prior, light = self._posterior.prior, self._light
         # Each pattern lights the probe with an object of about 1.
         patterns = len(self._posterior.measured.indices)
-        return lambda slope: Point(by_pixel * slope.object + slow(slope.object), slope.probe / patterns)
+        return lambda slope: Point(prior.divided(slope.object, light) + slow(slope.object), slope.probe / patterns)
 
 
 def _left_out(place: Place) -> float:
@@ -174,7 +181,7 @@ def _left_out(place: Place) -> float:
 
 
 def _posterior(measured: Measured, object_: Tensor, probe: Tensor, wish: Wish) -> Posterior:
-    unknown = Prior(object=object_, weight=torch.zeros_like(object_.real))
+    unknown = Prior(object=object_, weights=Weights.same(torch.zeros_like(object_.real)))
     held_out = wish.steps == "auto"
     posterior = Posterior(measured=measured, prior=unknown, refine_probe=wish.refine_probe, held_out=held_out)
     light = posterior.light(probe).clamp_min(_DARK)

@@ -11,6 +11,7 @@ from torch import Tensor
 from ptycho_adapters.torch_backend.data.resident import Canvas, ResidentScan
 from ptycho_adapters.torch_backend.finish.point import Point
 from ptycho_adapters.torch_backend.finish.prior import Prior
+from ptycho_adapters.torch_backend.parts import part as named_part
 from ptycho_adapters.torch_backend.physics.canvas import add_patches, extract
 from ptycho_adapters.torch_backend.physics.optics import (
     BACKGROUND_COUNTS,
@@ -114,6 +115,7 @@ class Posterior:
         """Counts per pixel under every rate: the background, and what keeps logarithms finite."""
         return self.measured.background + BACKGROUND_COUNTS
 
+    @named_part("misfit")
     def look(self, point: Point) -> Look:
         """Look at misfit and slope at a point."""
         size, fitted, left_out = self.measured.scan.size, [], []
@@ -149,11 +151,10 @@ class Posterior:
         return total[0]
 
     def parts(self, batch_size: int) -> Iterator[Part]:
-        """Go through the patterns in batches; each is gathered when it is asked for."""
+        """Go through the patterns in batches; each is gathered when it is asked for, or read ahead."""
         measured, pool = self.measured, self._pool()
         size, good = measured.scan.size, measured.scan.good_pixels
-        for batch in measured.indices.split(batch_size):
-            group = measured.scan.gather(batch[None])
+        for batch, group in measured.scan.gathered(measured.indices, batch_size):
             left_out = pool[(batch * _STRIDE) % _PERIOD].reshape(1, len(batch), size, size)
             fitted = 1.0 - left_out
             yield Part(

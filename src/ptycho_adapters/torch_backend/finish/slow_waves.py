@@ -93,11 +93,13 @@ class SlowWaves:
         """Stiffness (2 * nodes,) of the prior: of the error by pixel and the slow one in a row."""
         prior = self._posterior.prior
         canvas = self._posterior.measured.canvas
-        weight = (prior.weight * (self._object * self._object.conj()).real).reshape(canvas.height, canvas.width)
-        stiff = 2.0 * (self._tents.rows.square() @ weight @ self._tents.columns.square().T).reshape(-1).double()
+        brightness, (rows, columns) = (self._object * self._object.conj()).real, (self._tents.rows, self._tents.columns)
+        weights = (each * brightness for each in (prior.weights.along, prior.weights.across))
+        by_place = (each.reshape(canvas.height, canvas.width) for each in weights)
+        fine = [2.0 * (rows.square() @ each @ columns.square().T).reshape(-1).double() for each in by_place]
         if prior.slow is None:
-            return stiff.repeat(2)
-        return torch.cat([stiff * slow / (stiff + slow) for slow in prior.slow.stiffness])
+            return torch.cat(fine)
+        return torch.cat([one * other / (one + other) for one, other in zip(fine, prior.slow.stiffness, strict=True)])
 
 
 class SlowSteps:

@@ -8,13 +8,16 @@ from ptycho_adapters.torch_backend.generators.base import (
     AveragedPatches,
     Draft,
     Generator,
-    GeneratorFactory,
     Step,
     View,
+    run_steps,
+)
+from ptycho_adapters.torch_backend.generators.registry import (
+    GeneratorFactory,
     build_generator,
+    find_generator,
     generator_names,
     register_generator,
-    run_steps,
 )
 
 __all__ = [
@@ -25,6 +28,7 @@ __all__ = [
     "Step",
     "View",
     "build_generator",
+    "find_generator",
     "generator_names",
     "register_generator",
     "run_steps",

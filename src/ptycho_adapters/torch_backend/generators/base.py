@@ -1,22 +1,22 @@
-"""What a generator is, how its steps are run on canvases, and how new ones are registered."""
+"""What a generator is, and how its steps are run on canvases."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING, Protocol
 
 import attrs
 import torch
 from torch import Tensor, nn
 
+from ptycho_adapters.torch_backend.parts import part
 from ptycho_adapters.torch_backend.physics.canvas import add_patches, extract
+from ptycho_adapters.torch_backend.physics.data_consistency import Asking
 from ptycho_adapters.torch_backend.physics.optics import visible_amplitude
-from ptycho_core.config.frame_sides import side_problems
-from ptycho_core.errors import ConfigError, Problem, raise_if_any
 
 if TYPE_CHECKING:
-    from ptycho_core.config import DataConfig, TorchModelConfig
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
 
 @attrs.frozen(kw_only=True, eq=False)
@@ -41,6 +41,16 @@ class View:
     good_pixels: Tensor | None
     background: float | Tensor = 0.0
     company: Tensor | None = None
+
+    @cached_property
+    def asking(self) -> Asking:
+        """What the patterns ask the object for; kept, as each step asks anew."""
+        return Asking(
+            amplitude=self.amplitude,
+            probes=self.probes,
+            good_pixels=self.good_pixels,
+            background=self.background,
+        )
 
 
 @attrs.frozen(kw_only=True, eq=False)
@@ -115,6 +125,7 @@ class AveragedPatches:
 
     generator: Generator
 
+    @part("network")
     def contribution(self, view: View, patches: Tensor) -> Tensor:
         """Give weighted patches, (B, C, N, N)."""
         del patches
@@ -169,43 +180,3 @@ def run_steps(
             total = add_patches(total, added, view.where)
         draft = step.combine(total.reshape(weight.shape), draft)
         yield draft, added
-
-
-GeneratorFactory = Callable[["TorchModelConfig", "DataConfig"], Generator]
-
-_FACTORIES: dict[str, GeneratorFactory] = {}
-
-
-def register_generator(name: str) -> Callable[[GeneratorFactory], GeneratorFactory]:
-    """Register a factory `(model_config, data_config) -> Generator` under an architecture name.
-
-    Raises:
-        ConfigError: the name is taken.
-    """
-
-    def add(factory: GeneratorFactory) -> GeneratorFactory:
-        if name in _FACTORIES:
-            raise ConfigError("generator", [Problem(path=name, expected="a free name", found="a registered one")])
-        _FACTORIES[name] = factory
-        return factory
-
-    return add
-
-
-def generator_names() -> tuple[str, ...]:
-    """Names of all registered generators, sorted."""
-    return tuple(sorted(_FACTORIES))
-
-
-def build_generator(model: TorchModelConfig, data: DataConfig) -> Generator:
-    """Build the generator that a configuration asks for.
-
-    Raises:
-        ConfigError: no generator of that name is registered, or it cannot take patterns of this size.
-    """
-    factory = _FACTORIES.get(model.architecture)
-    if factory is None:
-        expected = "one of " + ", ".join(generator_names())
-        raise ConfigError("generator", [Problem(path="architecture", expected=expected, found=model.architecture)])
-    raise_if_any(ConfigError, "generator", side_problems(model.architecture, data.N))
-    return factory(model, data)

@@ -24,7 +24,8 @@ from ptycho_adapters.common.cnn_structure import (
     REDUCTION,
     structure_of,
 )
-from ptycho_adapters.torch_backend.generators.base import Generator, register_generator
+from ptycho_adapters.torch_backend.generators.base import Generator
+from ptycho_adapters.torch_backend.generators.registry import register_generator
 from ptycho_adapters.torch_backend.physics.optics import exit_waves, light_of
 
 if TYPE_CHECKING:

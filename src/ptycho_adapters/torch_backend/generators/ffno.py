@@ -13,7 +13,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from ptycho_adapters.torch_backend.generators.base import Generator, register_generator
+from ptycho_adapters.torch_backend.generators.base import Generator
+from ptycho_adapters.torch_backend.generators.registry import register_generator
 from ptycho_adapters.torch_backend.generators.unet import log_counts, relative_light
 from ptycho_adapters.torch_backend.physics.optics import back_project, detector_order
 

@@ -1,7 +1,7 @@
 """Unrolled data consistency on the canvas: move towards the data, correct with a network, again.
 
 A single pattern does not determine its patch; overlapping ones do. So the generator does what an iterative solver does,
-a few times and with learned corrections: (1) the change that each pattern asks for (`asked_change`), summed on the
+a few times and with learned corrections: (1) the change that each pattern asks for (`Asking`), summed on the
 canvas of all patterns; (2) a U-Net *on the canvas*, which sees the object, that change, the light, and what the step
 before left for it. The network sees each object pixel once, however often the scan has lit it: at ten-fold overlap it
 costs a tenth of a network on patches, and neighbouring patterns agree by construction.
@@ -16,10 +16,11 @@ import attrs
 import torch
 from torch import nn
 
-from ptycho_adapters.torch_backend.generators.base import Generator, View, register_generator, run_steps
+from ptycho_adapters.torch_backend.generators.base import Generator, View, run_steps
 from ptycho_adapters.torch_backend.generators.canvas_unet import REACH_PX, CanvasUNet, without_checkerboard
+from ptycho_adapters.torch_backend.generators.registry import register_generator
 from ptycho_adapters.torch_backend.generators.tiles import in_tiles
-from ptycho_adapters.torch_backend.physics.data_consistency import asked_change
+from ptycho_adapters.torch_backend.parts import part
 from ptycho_adapters.torch_backend.physics.optics import detector_order, light_of
 
 if TYPE_CHECKING:
@@ -56,8 +57,10 @@ class Refinement(nn.Module):
 
     def contribution(self, view: View, patches: Tensor) -> Tensor:
         """Give the change that each pattern asks for, times the light on it, (B, C, N, N)."""
-        return asked_change(view.amplitude, view.probes, patches, view.good_pixels, view.background)
+        with part("fields"):
+            return view.asking.change(patches)
 
+    @part("network")
     def combine(self, total: Tensor, draft: Draft) -> Draft:
         """Correct the object (B, H, W) by the change asked for and by the network; a large canvas tile by tile."""
         brightest = draft.weight.amax(dim=(-2, -1), keepdim=True)

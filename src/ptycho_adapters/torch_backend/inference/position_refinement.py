@@ -86,10 +86,8 @@ def _pull(scan_pass: WholeScan, object_: Tensor, moves_px: Tensor) -> Pull:
     scan, canvas = scan_pass.scan, scan_pass.canvas
     slopes = _slopes(object_.reshape(canvas.height, canvas.width))
     curvature, slope = [], []
-    for batch, moves in zip(
-        scan_pass.indices.split(scan_pass.batch_size), moves_px.split(scan_pass.batch_size), strict=True
-    ):
-        group = scan.gather(batch[None])
+    batches = scan.gathered(scan_pass.indices, scan_pass.batch_size)
+    for (_, group), moves in zip(batches, moves_px.split(scan_pass.batch_size), strict=True):
         where = canvas.indices(group.starts, scan_pass.origin, scan.size)
         probes = shift_probe(scan_pass.probe, group.fractions_px + moves[None].to(torch.float32))
         patches, down, right = (extract(each.reshape(1, -1), where, scan.size) for each in (object_, *slopes))

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from ptycho_adapters.torch_backend.parts import part
 from ptycho_adapters.torch_backend.physics.canvas import extract
 from ptycho_adapters.torch_backend.physics.data_consistency import exit_wave_excess
 from ptycho_adapters.torch_backend.physics.optics import (
@@ -30,6 +31,7 @@ _LEAST_RATE = 0.05  # counts per pixel: keeps the weight of a dark pixel finite
 _DARKEST_SHARE = 0.02  # of the pixels show the background at its purest
 
 
+@part("probe steps")
 def probe_step(scan_pass: WholeScan, object_: Tensor) -> Tensor:
     """Least-squares step of the probe for a given object: mean change asked for by all patterns, energy kept.
 
@@ -43,8 +45,7 @@ def probe_step(scan_pass: WholeScan, object_: Tensor) -> Tensor:
     scan, probe = scan_pass.scan, scan_pass.probe
     asked = torch.zeros_like(probe)
     seen = torch.zeros(probe.shape[-2:], device=probe.device)
-    for batch in scan_pass.indices.split(scan_pass.batch_size):
-        group = scan.gather(batch[None])
+    for _, group in scan.gathered(scan_pass.indices, scan_pass.batch_size):
         where = scan_pass.canvas.indices(group.starts, scan_pass.origin, scan.size)
         patches = extract(object_[None], where, scan.size)
         probes = shift_probe(probe, group.fractions_px)
@@ -84,8 +85,7 @@ def background_step(scan_pass: WholeScan, object_: Tensor) -> float:
     """
     scan = scan_pass.scan
     slope, curvature = (torch.zeros((), dtype=torch.float64, device=object_.device) for _ in range(2))
-    for batch in scan_pass.indices.split(scan_pass.batch_size):
-        group = scan.gather(batch[None])
+    for _, group in scan.gathered(scan_pass.indices, scan_pass.batch_size):
         where = scan_pass.canvas.indices(group.starts, scan_pass.origin, scan.size)
         waves = exit_waves(extract(object_[None], where, scan.size), shift_probe(scan_pass.probe, group.fractions_px))
         rate = detected_rate(waves) + (scan_pass.background + _LEAST_RATE)

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from ptycho_adapters.common.candidates import COVERED, CandidateProbe, candidate_probes, chosen_patterns
+from ptycho_adapters.stages import stage
 from ptycho_adapters.torch_backend.data.resident import ResidentScan
 from ptycho_adapters.torch_backend.execution import check_hardware, cpu_threads, pick_device
 from ptycho_adapters.torch_backend.finish.error_bars import ErrorBars
@@ -71,14 +72,18 @@ def reconstruct(
     _check(model, scan, len(chosen))
     check_residency(scan, len(chosen), execution)
     with torch.inference_mode(), cpu_threads(execution.num_threads):
-        run, taken = _first_pass(model, scan, chosen, execution, settings)
-        prepared = prepare(run, preparation_for(model, execution, settings))
+        with stage("preparation", patterns=len(chosen)) as course:
+            run, taken = _first_pass(model, scan, chosen, execution, settings)
+            prepared = prepare(run, preparation_for(model, execution, settings))
+            course.count(device=run.probe.device.type, probe=taken.source)
         clock.append(time.perf_counter())
-        object_, coverage = prepared.run.stitch()
+        with stage("pass", patterns=len(chosen), steps=len(model.generator.steps()), batch=run.batch_size):
+            object_, coverage = prepared.run.stitch()
         clock.append(time.perf_counter())
         ended = _finished(prepared, object_, settings, show_progress=execution.enable_progress_bar)
         clock.append(time.perf_counter())
-        result = _outward(ended, taken, scan, coverage)
+        with stage("judgement", patterns=len(chosen)):
+            result = _outward(ended, taken, scan, coverage)
         clock.append(time.perf_counter())
     model.generator.to("cpu")
     return attrs.evolve(result, seconds=dict(zip(_STAGES, np.diff(clock).tolist(), strict=True)))
@@ -193,7 +198,9 @@ def _finished(prepared: Prepared, object_: Tensor, settings: TorchInferenceConfi
         show_progress=show_progress,
         error_bars=settings.error_bars,
     )
-    found = finish(measured, object_, run.probe, wish)
+    with stage("finish", patterns=len(run.indices)) as course:
+        found = finish(measured, object_, run.probe, wish)
+        course.count(steps=found.steps)
     figures = {"finish_steps": float(found.steps), "finish_gain": found.gain, "finish_refused": found.refused}
     return _Ended(
         prepared=attrs.evolve(prepared, run=attrs.evolve(run, probe=found.probe)),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -9,6 +10,7 @@ import attrs
 import torch
 
 from ptycho_adapters.common.bars import counted
+from ptycho_adapters.stages import say, stage
 from ptycho_adapters.torch_backend.inference.position_refinement import single_moves
 from ptycho_adapters.torch_backend.inference.probe_refinement import background_step, probe_step
 
@@ -94,19 +96,29 @@ def _in_turns(start: WholeScan, turns: Turns, *, settled: WholeScan | None = Non
     course = _Course(settled or start, moving=turns.positions)
     run, for_background = start, _BACKGROUND_ROUNDS if turns.background else 0
     least = max(turns.probe, for_background)
-    unsettled = 0 if settled else min(_SETTLING_ROUNDS, least)
-    for number in counted(least + _LONGEST, "probe and positions", shown=turns.show_progress):
-        if turns.enough() or not (course.moving or number < least):
-            break
-        object_, _ = run.stitch()
-        if turns.probe and (course.moving or number < turns.probe):
-            for _ in range(_PROBE_STEPS):
-                run = attrs.evolve(run, probe=probe_step(run, object_))
-        if turns.background:
-            run = attrs.evolve(run, background=background_step(run, object_))
-        if course.moving and number >= unsettled:
-            run = course.step(run, object_)
+    if not (course.moving or least):
+        return run
+    unsettled, rounds = 0 if settled else min(_SETTLING_ROUNDS, least), 0
+    with stage("probe rounds", patterns=len(start.indices)) as said:
+        for number in counted(least + _LONGEST, "probe and positions", shown=turns.show_progress):
+            if turns.enough() or not (course.moving or number < least):
+                break
+            run = _round(run, turns, course, number, unsettled)
+            rounds += 1
+            said.count(rounds=rounds)
+            say("round", {"number": number + 1}, level=logging.DEBUG)
     return course.result(run)
+
+
+def _round(run: WholeScan, turns: Turns, course: _Course, number: int, unsettled: int) -> WholeScan:
+    """Make a pass, and a step of all that takes turns with it."""
+    object_, _ = run.stitch()
+    if turns.probe and (course.moving or number < turns.probe):
+        for _ in range(_PROBE_STEPS):
+            run = attrs.evolve(run, probe=probe_step(run, object_))
+    if turns.background:
+        run = attrs.evolve(run, background=background_step(run, object_))
+    return course.step(run, object_) if course.moving and number >= unsettled else run
 
 
 class _Course:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from functools import cached_property
-from itertools import islice
+from itertools import islice, repeat
 from typing import TYPE_CHECKING
 
 import attrs
@@ -13,15 +13,17 @@ import torch
 from torch import Tensor
 
 from ptycho_adapters.common.candidates import Judgement
-from ptycho_adapters.torch_backend.data.resident import Canvas, ResidentScan
+from ptycho_adapters.torch_backend.data.resident import Canvas, Gathered, ResidentScan
 from ptycho_adapters.torch_backend.execution import network_precision
 from ptycho_adapters.torch_backend.generators import Generator, View, run_steps
+from ptycho_adapters.torch_backend.parts import part
 from ptycho_adapters.torch_backend.physics.canvas import add_patches, extract
 from ptycho_adapters.torch_backend.physics.optics import (
     BACKGROUND_COUNTS,
     expected_counts,
     light_of,
     poisson_deviance,
+    shift_probe,
 )
 from ptycho_adapters.torch_backend.physics.shot_noise import expected_misfit
 from ptycho_core.measurement.grouping import Grouping, group_positions
@@ -35,7 +37,8 @@ if TYPE_CHECKING:
 
 _BATCH_ON_CPU = 8  # patterns whose fields stay in the processor's cache
 _BATCH_ON_GPU = 256
-_KEPT_BYTES = 2**30  # views up to this much are made once, not anew for each step
+_KEPT_BYTES = 3 * 2**29  # views up to this much are made once, not anew for each step
+_KEPT_OF_A_FILE_BYTES = 2**28  # the same where patterns stay in their file, to spare memory
 _LIT = 1e-3  # of a probe's peak intensity: darker pixels have no say in an even average
 
 
@@ -78,37 +81,44 @@ class WholeScan:
         """
         views = self._views
         shape = (1, self.canvas.height, self.canvas.width)
-        weight = self._summed((view.weight, view.where) for view in views()).reshape(shape)
-        coverage = weight
-        if self.uniform:
-            coverage = self._summed((light_of(view.probes), view.where) for view in views()).reshape(shape)
+        weight = self._summed((self._weight(light), where) for light, where in self._lights()).reshape(shape)
+        coverage = self._summed(self._lights()).reshape(shape) if self.uniform else weight
         object_ = torch.ones_like(weight, dtype=torch.complex64)
         with network_precision(self.precision, self.probe.device):
             for draft, _ in islice(run_steps(self.generator, views, weight), steps):
                 object_ = draft.object
         return object_.reshape(-1), coverage.reshape(-1)
 
+    @part("misfit")
     def judge(self, object_: Tensor) -> Judgement:
         """Compare the counts that an object (pixels,) implies with the measured ones, without a truth."""
-        deviance, difference, measured, floors = [], [], [], []
+        n_patterns, device = len(self.indices), object_.device
+        n_batches = -(-n_patterns // self.batch_size)
+        # Places for all of them: small pieces by the hundred thousand would take far more.
+        deviance, floors = (
+            torch.zeros(n_batches, device=device),
+            torch.zeros(n_batches, 2, dtype=torch.float64, device=device),
+        )
+        difference, measured = (torch.zeros(n_patterns, device=device) for _ in range(2))
         good = self.scan.good_pixels
-        for view in self._views():
+        for number, view in enumerate(self._views()):
+            some = slice(number * self.batch_size, number * self.batch_size + view.amplitude.shape[1])
             patches = extract(object_[None], view.where, self.scan.size)
             expected = expected_counts(patches, view.probes, self.background + BACKGROUND_COUNTS)
             patterns = view.amplitude.shape[1]
-            deviance.append(poisson_deviance(expected, view.amplitude.square(), good) * patterns)
-            floors.append(torch.stack([_good_sum(each, good) for each in expected_misfit(expected)]))
+            deviance[number] = poisson_deviance(expected, view.amplitude.square(), good) * patterns
+            floors[number] = torch.stack([_good_sum(each, good) for each in expected_misfit(expected)])
             gap = (expected.sqrt() - view.amplitude).abs()
-            difference.append((gap if good is None else gap * good)[0].sum(dim=(-2, -1)))
-            measured.append(view.amplitude[0].sum(dim=(-2, -1)))
-        gaps, amplitudes = torch.cat(difference).cpu().double(), torch.cat(measured).cpu().double()
+            difference[some] = (gap if good is None else gap * good)[0].sum(dim=(-2, -1))
+            measured[some] = view.amplitude[0].sum(dim=(-2, -1))
+        gaps, amplitudes = difference.cpu().double(), measured.cpu().double()
         pixels = self.scan.size**2 if good is None else float(good.sum())
-        floor_deviance, floor_gap = torch.stack(floors).sum(dim=0).cpu().tolist()
+        floor_deviance, floor_gap = floors.sum(dim=0).cpu().tolist()
         return Judgement(
             metrics={
-                "deviance_per_px": float(torch.stack(deviance).sum() / len(self.indices)),
+                "deviance_per_px": float(deviance.sum() / n_patterns),
                 "r_factor": float(gaps.sum() / amplitudes.sum()),
-                "expected_deviance_per_px": floor_deviance / (len(self.indices) * pixels),
+                "expected_deviance_per_px": floor_deviance / (n_patterns * pixels),
                 "expected_r_factor": floor_gap / float(amplitudes.sum()),
             },
             r_factors=(gaps / amplitudes).numpy(),
@@ -155,32 +165,52 @@ class WholeScan:
 
     def _views(self) -> Iterable[View]:
         """Views of all patterns, kept where there is room, else made anew each time."""
+        return self._kept_views if self._views_fit else self._made_views()
+
+    @property
+    def _views_fit(self) -> bool:
         modes, size = self.probe.shape[0], self.scan.size
-        # Probes, amplitudes, weight, canvas indices.
-        bytes_per_pixel = 8 * modes + 4 * self.generator.together + 4 + 8
-        fit = len(self.indices) * size * size * bytes_per_pixel <= _KEPT_BYTES
-        return self._kept_views if fit else self._made_views()
+        # Probes and what they bring back, amplitudes, measured moduli, weight, canvas indices.
+        bytes_per_pixel = 16 * modes + 4 * self.generator.together + 4 + 4 + 8
+        most = _KEPT_OF_A_FILE_BYTES if self.scan.reads else _KEPT_BYTES
+        return len(self.indices) * size * size * bytes_per_pixel <= most
+
+    def _lights(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield the light (1, b, N, N) on batches of patches with where they lie; no pattern is looked at."""
+        if self._views_fit:
+            yield from ((light_of(view.probes), view.where) for view in self._kept_views)
+            return
+        for first in range(0, len(self.indices), self.batch_size):
+            batch = self.indices[None, first : first + self.batch_size]
+            probes = shift_probe(self.probe, self.scan.fractions_px[batch])
+            yield light_of(probes), self.canvas.indices(self.scan.starts[batch], self.origin, self.scan.size)
+
+    def _weight(self, light: Tensor) -> Tensor:
+        """Say what an average of overlapping patches gives to each pixel, by the light on it."""
+        return _lit(light) if self.uniform else light
 
     @cached_property
     def _kept_views(self) -> tuple[View, ...]:
         return tuple(self._made_views())
 
     def _made_views(self) -> Iterator[View]:
-        company = self._company
-        for number, batch in enumerate(self.indices.split(self.batch_size)):
-            group = self.scan.gather(batch[None])
-            probes = group.probes(self.probe)
-            light = light_of(probes)
-            lit = light > _LIT * light.amax(dim=(-2, -1), keepdim=True)
-            yield View(
-                amplitude=group.counts.sqrt(),
-                probes=probes,
-                weight=lit.to(light.dtype) if self.uniform else light,
-                where=self.canvas.indices(group.starts, self.origin, self.scan.size),
-                good_pixels=self.scan.good_pixels,
-                background=self.background,
-                company=None if company is None else self._beside(company.split(self.batch_size)[number]),
-            )
+        batches = self.scan.gathered(self.indices, self.batch_size)
+        company = repeat(None) if self._company is None else self._company.split(self.batch_size)
+        for (_, group), beside in zip(batches, company, strict=False):
+            yield self._view(group, beside)
+
+    @part("data")
+    def _view(self, group: Gathered, company: Tensor | None) -> View:
+        probes = group.probes(self.probe)
+        return View(
+            amplitude=group.counts.sqrt(),
+            probes=probes,
+            weight=self._weight(light_of(probes)),
+            where=self.canvas.indices(group.starts, self.origin, self.scan.size),
+            good_pixels=self.scan.good_pixels,
+            background=self.background,
+            company=None if company is None else self._beside(company),
+        )
 
     @cached_property
     def _company(self) -> Tensor | None:
@@ -216,6 +246,11 @@ def _on_its_canvas(run: WholeScan) -> WholeScan:
     lowest, highest = starts.amin(dim=0), starts.amax(dim=0)
     height, width = (highest - lowest + run.scan.size).tolist()
     return attrs.evolve(run, canvas=Canvas(height=int(height), width=int(width)), origin=lowest)
+
+
+def _lit(light: Tensor) -> Tensor:
+    """1 where a pixel (..., N, N) is lit, else 0."""
+    return (light > _LIT * light.amax(dim=(-2, -1), keepdim=True)).to(light.dtype)
 
 
 def _good_sum(values: Tensor, good: Tensor | None) -> Tensor:

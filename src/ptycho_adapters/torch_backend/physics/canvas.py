@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from ptycho_adapters.torch_backend.parts import part
+
 
 def pixel_indices(starts: Tensor, size: int, width: int) -> Tensor:
     """Flat canvas indices of square patches.
@@ -38,12 +40,14 @@ def accumulate(patches: Tensor, indices: Tensor, pixels: int) -> Tensor:
     return add_patches(canvas, patches, indices)
 
 
+@part("canvas")
 def add_patches(canvas: Tensor, patches: Tensor, indices: Tensor) -> Tensor:
     """Add patches (B, C, N, N) onto canvases (B, pixels), which are changed in place and returned."""
     groups = patches.shape[0]
     return canvas.scatter_add_(1, indices.reshape(groups, -1), patches.reshape(groups, -1))
 
 
+@part("canvas")
 def extract(canvas: Tensor, indices: Tensor, size: int) -> Tensor:
     """Cut patches (B, C, size, size) out of canvases (B, pixels)."""
     groups, members, _ = indices.shape

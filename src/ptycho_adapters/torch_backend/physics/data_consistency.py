@@ -6,15 +6,17 @@ object does, so the way back is written out: two transforms, as on the way there
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import TYPE_CHECKING
 
+import attrs
 import torch
+from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from ptycho_adapters.torch_backend.physics.optics import exit_waves, sum_of_modes
 
 if TYPE_CHECKING:
-    from torch import Tensor
     from torch.autograd.function import FunctionCtx
 
 _OFFSET = 0.375  # photons per pixel: Anscombe's, the root of counts with it has nearly even variance and little bias
@@ -52,74 +54,117 @@ def asked_change(
     Raises:
         ValueError: a gradient is wanted through the amplitude or the probes.
     """
-    changed: Tensor = _AskedChange.apply(patches, amplitude, probes, good_pixels, background)  # type: ignore[no-untyped-call]
-    return changed
+    asking = Asking(amplitude=amplitude, probes=probes, good_pixels=good_pixels, background=background)
+    return asking.change(patches)
 
 
 def exit_wave_excess(
     amplitude: Tensor, probes: Tensor, patches: Tensor, good_pixels: Tensor | None = None, background: float = 0.0
 ) -> Tensor:
     """Change of the exit waves (..., modes, N, N) that brings far field and background to the measured modulus."""
-    return _Excess(amplitude, probes, patches, good_pixels, background).waves()
+    asking = Asking(amplitude=amplitude, probes=probes, good_pixels=good_pixels, background=background)
+    return asking.excess(patches)
 
 
-class _Excess:
-    """The far field and how much of it is in excess.
+@attrs.frozen(kw_only=True, eq=False)
+class Asking:
+    """Patterns that ask for a change, again and again: what does not hang on the object is worked out once.
+
+    The transforms leave out the factors 1/N that make them orthonormal, each of them one more walk through the field:
+    they are in `measured` and `_back`, which are multiplied to it anyway.
 
     Attributes:
-        far: (..., modes, N, N) far field.
-        inverse: (..., N, N) one over the modulus of far field and background.
-        measured: (..., N, N) measured modulus.
-        factor: (..., N, N) measured over present modulus, less one; 0 at bad pixels.
+        amplitude: as for `asked_change`, and so are the others.
+        probes: of the patterns.
+        good_pixels: of the detector, if not all are.
+        background: beside the beam.
     """
 
-    def __init__(
-        self, amplitude: Tensor, probes: Tensor, patches: Tensor, good_pixels: Tensor | None, background: float | Tensor
-    ) -> None:
-        self.far: Tensor = torch.fft.fft2(exit_waves(patches, probes), norm="ortho")
-        self.inverse = torch.rsqrt(sum_of_modes((self.far * self.far.conj()).real) + (background + _OFFSET))
-        self.measured = (amplitude.square() + _OFFSET).sqrt()
-        self.factor = _where_good(self.measured * self.inverse - 1.0, good_pixels)
+    amplitude: Tensor
+    probes: Tensor
+    good_pixels: Tensor | None = None
+    background: float | Tensor = 0.0
 
-    def waves(self) -> Tensor:
-        """Give the change of the exit waves."""
-        waves: Tensor = torch.fft.ifft2(_each_mode(self.factor) * self.far, norm="ortho")
+    def change(self, patches: Tensor) -> Tensor:
+        """Give the change that the patterns ask for; see `asked_change`.
+
+        Raises:
+            ValueError: a gradient is wanted through the amplitude or the probes.
+        """
+        if self.amplitude.requires_grad or self.probes.requires_grad:
+            message = "asked_change has no gradient with respect to amplitude or probes; detach them"
+            raise ValueError(message)
+        if torch.is_grad_enabled() and patches.requires_grad:
+            changed: Tensor = _AskedChange.apply(patches, self)  # type: ignore[no-untyped-call]
+            return changed
+        far = self.far(patches)
+        return self.returned(_each_mode(self.factor(self.inverse(far))) * far)
+
+    def excess(self, patches: Tensor) -> Tensor:
+        """Give the change of the exit waves (..., modes, N, N) that brings all to the measured modulus."""
+        far = self.far(patches)
+        waves: Tensor = torch.fft.ifft2(_each_mode(self.factor(self.inverse(far))) * far)
         return waves
+
+    def far(self, patches: Tensor) -> Tensor:
+        """Give the far field (..., modes, N, N), too large by N."""
+        field: Tensor = torch.fft.fft2(exit_waves(patches, self.probes))
+        return field
+
+    def inverse(self, far: Tensor) -> Tensor:
+        """Give one over the modulus (..., N, N) of far field and background, too small by N."""
+        light = sum_of_modes((far * far.conj()).real)
+        return (light + self._pixels * (self.background + _OFFSET)).rsqrt_()
+
+    def factor(self, inverse: Tensor) -> Tensor:
+        """Give measured over present modulus (..., N, N), less one; 0 at bad pixels."""
+        return self.where_good(self.measured * inverse - 1.0)
+
+    def returned(self, far: Tensor) -> Tensor:
+        """Bring what a far field lacks back to the object (..., N, N), times the light on it."""
+        waves: Tensor = torch.fft.ifft2(far, norm="forward")
+        return sum_of_modes(self._back * waves)
+
+    def where_good(self, values: Tensor) -> Tensor:
+        """Give values (..., N, N), 0 at bad pixels."""
+        return values if self.good_pixels is None else values * self.good_pixels
+
+    @cached_property
+    def measured(self) -> Tensor:
+        """Measured modulus (..., N, N), too large by N."""
+        return (self._pixels * (self.amplitude.square() + _OFFSET)).sqrt_()
+
+    @cached_property
+    def _back(self) -> Tensor:
+        """What takes an exit wave, transformed there and back without a factor, to the object."""
+        return self.probes.conj() / self._pixels
+
+    @property
+    def _pixels(self) -> int:
+        return self.amplitude.shape[-2] * self.amplitude.shape[-1]
 
 
 class _AskedChange(torch.autograd.Function):
     @staticmethod
-    def forward(
-        ctx: FunctionCtx,
-        patches: Tensor,
-        amplitude: Tensor,
-        probes: Tensor,
-        good_pixels: Tensor | None,
-        background: float | Tensor,
-    ) -> Tensor:
+    def forward(ctx: FunctionCtx, patches: Tensor, asking: Asking) -> Tensor:
         """Give the change; only fields that the way back needs are kept."""
-        if amplitude.requires_grad or probes.requires_grad:
-            message = "asked_change has no gradient with respect to amplitude or probes; detach them"
-            raise ValueError(message)
-        excess = _Excess(amplitude, probes, patches, good_pixels, background)
-        mask = () if good_pixels is None else (good_pixels,)
-        ctx.save_for_backward(excess.far, excess.inverse, excess.factor, excess.measured, probes, *mask)
-        return sum_of_modes(probes.conj() * excess.waves())
+        far = asking.far(patches)
+        inverse = asking.inverse(far)
+        factor = asking.factor(inverse)
+        ctx.asking = asking  # type: ignore[attr-defined]
+        ctx.save_for_backward(far, inverse, factor)
+        return asking.returned(_each_mode(factor) * far)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: FunctionCtx, gradient: Tensor) -> tuple[Tensor, None, None, None, None]:
+    def backward(ctx: FunctionCtx, gradient: Tensor) -> tuple[Tensor, None]:
         """Adjoint of the derivative: far + dfar changes it by factor * dfar and, along far, by the factor's slope."""
-        far, inverse, factor, measured, probes, *mask = ctx.saved_tensors  # type: ignore[attr-defined]
-        asked = torch.fft.fft2(exit_waves(gradient, probes), norm="ortho")
-        slope = _where_good(measured * inverse * inverse.square(), mask[0] if mask else None)
+        asking: Asking = ctx.asking  # type: ignore[attr-defined]
+        far, inverse, factor = ctx.saved_tensors  # type: ignore[attr-defined]
+        asked = asking.far(gradient)
+        slope = asking.where_good(asking.measured * inverse * inverse.square())
         along = slope * sum_of_modes((far.conj() * asked).real)
-        back = torch.fft.ifft2(_each_mode(factor) * asked - _each_mode(along) * far, norm="ortho")
-        return sum_of_modes(probes.conj() * back), None, None, None, None
-
-
-def _where_good(values: Tensor, good_pixels: Tensor | None) -> Tensor:
-    return values if good_pixels is None else values * good_pixels
+        return asking.returned(_each_mode(factor) * asked - _each_mode(along) * far), None
 
 
 def _each_mode(values: Tensor) -> Tensor:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import math
+import time
 from collections import deque
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -14,6 +16,7 @@ from lightning import Callback, LightningModule, Trainer
 from ptycho_adapters.common.bars import fraction_bar
 from ptycho_adapters.common.monitoring import Plateau, PlateauState
 from ptycho_adapters.common.schedule import Clock, Progress, TimeLimit, learning_rate_factor, out_of_time
+from ptycho_adapters.stages import say
 from ptycho_adapters.torch_backend.training.module import MAIN
 from ptycho_adapters.torch_backend.training.step_losses import StepLosses
 
@@ -188,6 +191,33 @@ class ProgressBar(Callback):
         """Close the bar before the traceback or message."""
         del exception
         self.on_train_end(trainer, pl_module)
+
+
+class EpochLines(Callback):
+    """Says of each epoch in the log how long it took and what its losses are; of each step that it is done."""
+
+    def __init__(self) -> None:
+        self._began_s = 0.0
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Look at the clock."""
+        del trainer, pl_module
+        self._began_s = time.perf_counter()
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: object, batch: GroupBatch, batch_idx: int
+    ) -> None:
+        """Say that a step is done; no value is read from the device."""
+        del pl_module, outputs, batch, batch_idx
+        say("step", {"number": trainer.global_step}, level=logging.DEBUG)
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Say it."""
+        del pl_module
+        losses = {f"{k.split('_')[1]}_loss": float(v) for k, v in trainer.callback_metrics.items() if "loss" in k}
+        seconds = time.perf_counter() - self._began_s
+        counts = {"number": trainer.current_epoch + 1, "steps": trainer.global_step}
+        say("epoch", {"seconds": seconds, **counts, **losses})
 
 
 class GradientNorm(Callback):

@@ -72,10 +72,10 @@ class PtychoModule(LightningModule):
         """Start of the metric names: what the main term is."""
         return self.objective.loss_mode
 
-    def predict_groups(self, indices: Tensor, arm: Arm) -> Prediction:
-        """Run the generator on groups of scan indices (B, C) of an arm."""
+    def predict_groups(self, indices: Tensor, arm: Arm, counts: Tensor | None = None) -> Prediction:
+        """Run the generator on groups of scan indices (B, C) of an arm, whose counts may have been read already."""
         scan = arm.patterns
-        group = scan.gather(indices)
+        group = scan.gather(indices, counts)
         with torch.autocast(self.device.type, enabled=False):
             probes = group.probes(self.probes[arm.probe]() * arm.brightness)
         view = _view(group, probes.detach(), arm)
@@ -100,14 +100,14 @@ class PtychoModule(LightningModule):
     def training_step(self, batch: GroupBatch, batch_idx: int) -> dict[str, Tensor]:
         """Loss of one batch of groups, all of one scan, and its main term."""
         del batch_idx
-        prediction = self.predict_groups(batch.indices, self.arms.training[batch.scan])
+        prediction = self.predict_groups(batch.indices, self.arms.training[batch.scan], batch.counts)
         with torch.autocast(self.device.type, enabled=False):
             loss, main = self.objective.total(prediction)
         return {"loss": loss, MAIN: main.detach()}
 
-    def held_out_loss(self, indices: Tensor, scan: int) -> Tensor:
+    def held_out_loss(self, indices: Tensor, scan: int, counts: Tensor | None = None) -> Tensor:
         """Main term for held-out groups (B, C) of a scan, ()."""
-        prediction = self.predict_groups(indices, self.arms.validation[scan])
+        prediction = self.predict_groups(indices, self.arms.validation[scan], counts)
         with torch.autocast(self.device.type, enabled=False):
             _, main = self.objective.total(prediction)
         return main
@@ -115,7 +115,7 @@ class PtychoModule(LightningModule):
     def validation_step(self, batch: GroupBatch, batch_idx: int) -> None:
         """Log the main term on held-out groups."""
         del batch_idx
-        main = self.held_out_loss(batch.indices, batch.scan)
+        main = self.held_out_loss(batch.indices, batch.scan, batch.counts)
         self.log(f"{self.loss_name}_val_loss", main, prog_bar=True, batch_size=len(batch.indices))
 
     def configure_optimizers(self) -> Optimizer:

@@ -8,6 +8,7 @@ import attrs
 import torch
 from torch import Tensor
 
+from ptycho_adapters.torch_backend.parts import part
 from ptycho_adapters.torch_backend.physics.optics import (
     BACKGROUND_COUNTS,
     amplitude_mae,
@@ -99,6 +100,7 @@ class Objective:
             case unknown:
                 assert_never(unknown)
 
+    @part("misfit")
     def total(self, prediction: Prediction) -> tuple[Tensor, Tensor]:
         """Give the loss to minimise and, for logs, the main term of the merged patches."""
         expected = self._expected(prediction.merged, prediction)

@@ -11,6 +11,7 @@ import torch
 
 from ptycho_adapters.common.schedule import Clock, Pieces, TimeLimit
 from ptycho_adapters.common.shipped import starts_from_shipped
+from ptycho_adapters.stages import stage
 from ptycho_adapters.torch_backend.data.resident import ResidentScan
 from ptycho_adapters.torch_backend.generalist import pretrained_generator
 from ptycho_adapters.torch_backend.generators import Generator, build_generator
@@ -106,9 +107,9 @@ def starting_scan(
     _log.info("%s: %s", whose, work)
     few = _around_the_middle(resident, patterns, work.round_patterns)
     enough = Pieces(time.limit, time.until, round_s)
-    found = prepare(
-        make_pass(given, few), _preparation_for(payload, start, work, enough, whole=len(few) == len(patterns))
-    )
+    wished = _preparation_for(payload, start, work, enough, whole=len(few) == len(patterns))
+    with stage("preparation", scan=whose, patterns=len(few)):
+        found = prepare(make_pass(given, few), wished)
     if found.focus_rad:
         _log.info("focus of %s changed by %.2f rad (root mean square)", whose, found.focus_rad)
     run = found.run

@@ -21,6 +21,7 @@ from ptycho_adapters.common.groups import training_set_for
 from ptycho_adapters.common.identity import identity_of
 from ptycho_adapters.common.model import EpochLosses, ScanProbe
 from ptycho_adapters.common.schedule import TimeLimit
+from ptycho_adapters.stages import stage
 from ptycho_adapters.torch_backend.data.arms import arms_of, as_found_out
 from ptycho_adapters.torch_backend.data.groups import group_loader
 from ptycho_adapters.torch_backend.execution import (
@@ -31,7 +32,14 @@ from ptycho_adapters.torch_backend.execution import (
     trainer_arguments,
 )
 from ptycho_adapters.torch_backend.trained_model import TrainedModel
-from ptycho_adapters.torch_backend.training.callbacks import GradientNorm, LossHistory, ProgressBar, Schedule, TimeUp
+from ptycho_adapters.torch_backend.training.callbacks import (
+    EpochLines,
+    GradientNorm,
+    LossHistory,
+    ProgressBar,
+    Schedule,
+    TimeUp,
+)
 from ptycho_adapters.torch_backend.training.checkpoint_io import CheckpointFiles
 from ptycho_adapters.torch_backend.training.checkpoints import checkpoint_callbacks, keep_best, resumed
 from ptycho_adapters.torch_backend.training.collapse import PATTERNS_OF_A_LOOK, CollapseDetector
@@ -124,7 +132,9 @@ def train_on(payload: TrainingPayload, data: TrainingSet, *, callbacks: Sequence
         tail_s, steps = _tail_s(start, len(data.scans)), StepCheckpoints(payload, identity_of(payload, data), limit.now)
         around = [steps, *callbacks] if payload.execution_config.enable_checkpointing else callbacks
         trainer = build_trainer(payload, history, limit, validates=data.validates, tail_s=tail_s, callbacks=around)
-        _fit(trainer, module, payload, data, start, steps)
+        with stage("training", scans=len(data.scans), epochs=payload.pt_training_config.epochs) as course:
+            _fit(trainer, module, payload, data, start, steps)
+            course.count(steps=trainer.global_step, device=str(trainer.strategy.root_device))
         selection = keep_best(trainer, module, start, history.held_out(module.loss_name))
     return attrs.evolve(_trained(payload, data.scans, module, history), selection=selection)
 
@@ -180,11 +190,14 @@ def _fit(
         forget_last(payload)
     in_order = payload.pt_training_config.sequential_sampling
     groups, done = [groups.train for groups in data.groups], 0 if before is None else before.batches
+    of_training, of_validation = (
+        [arm.patterns for arm in arms] for arms in (module.arms.training, module.arms.validation)
+    )
     try:
         trainer.fit(
             module,
-            group_loader(groups, payload, shuffle=not in_order, done=done),
-            group_loader(start.groups, payload, shuffle=False) if data.validates else None,
+            group_loader(groups, payload, of_training, shuffle=not in_order, done=done),
+            group_loader(start.groups, payload, of_validation, shuffle=False) if data.validates else None,
             ckpt_path=None if before is None else str(before.path),
         )
     finally:
@@ -218,7 +231,8 @@ def build_trainer(
     """
     execution, config = payload.execution_config, payload.pt_training_config
     schedule = Schedule(config, limit, tail_s)
-    own: list[Callback] = [EpochLoss(f"{main_term_name(payload)}_train_loss"), schedule, history, CollapseDetector()]
+    loss = EpochLoss(f"{main_term_name(payload)}_train_loss")
+    own: list[Callback] = [loss, schedule, history, CollapseDetector(), EpochLines()]
     if execution.max_time is not None:
         own.append(TimeUp(schedule))
     if execution.enable_progress_bar:

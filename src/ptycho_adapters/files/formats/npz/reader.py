@@ -25,6 +25,7 @@ from ptycho_adapters.files.formats.npz.parts import (
     assemble,
 )
 from ptycho_adapters.files.npz.members import member_keys, open_archive, read_member, read_text
+from ptycho_adapters.files.pattern_map import PatternMap
 from ptycho_adapters.files.reading import (
     ArrayFacts,
     Evidence,
@@ -44,7 +45,7 @@ from ptycho_core.measurement.scan import MeasurementDomain, Scan, ScanMetadata
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from ptycho_adapters.files.pattern_map import PatternMap
+    from ptycho_adapters.files.in_file import InFile
     from ptycho_core.measurement.checks import ScanParts
 
 _LOG = logging.getLogger(__name__)
@@ -135,7 +136,8 @@ def _check_detector(
     stored = members.arrays.get(found.key_of["patterns"])
     if isinstance(verdict, Problem) or stored is None:
         return []
-    scale = full_scale_of(stored.dtype) if request.pattern_map is None else request.pattern_map.full_scale
+    onto = request.pattern_map
+    scale = onto.full_scale if isinstance(onto, PatternMap) else full_scale_of(stored.dtype)
     checked = check_detector(found.parts, verdict.domain, request.detector_check, full_scale=scale)
     found.parts = checked.parts
     found.notes.update(checked.notes)
@@ -159,7 +161,7 @@ def _note(found: NpzParts, members: _Members, verdict: Verdict, path: Path) -> N
         found.notes["domain_evidence"] = verdict.evidence
 
 
-def _read_members(path: Path, pattern_map: PatternMap | None) -> _Members:
+def _read_members(path: Path, pattern_map: PatternMap | InFile | None) -> _Members:
     """Read every key that is known, and report the damaged ones together."""
     archive = open_archive(path)
     if isinstance(archive, Problem):

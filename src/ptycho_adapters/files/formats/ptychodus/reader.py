@@ -29,6 +29,7 @@ from ptycho_core.measurement.scan import ScanMetadata
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from ptycho_adapters.files.in_file import InFile
     from ptycho_adapters.files.pattern_map import PatternMap
     from ptycho_core.measurement.scan import Scan
 
@@ -141,7 +142,7 @@ def is_product_only(evidence: Evidence) -> bool:
     return is_product(evidence) and PATTERNS not in evidence.arrays
 
 
-def _read_diffraction(path: Path, pattern_map: PatternMap | None) -> _Diffraction:
+def _read_diffraction(path: Path, pattern_map: PatternMap | InFile | None) -> _Diffraction:
     evidence = gather_evidence(path)
     read = _read_npz if evidence.container is Container.ZIP else _read_h5
     diffraction = read(path, pattern_map)
@@ -153,7 +154,7 @@ def _read_diffraction(path: Path, pattern_map: PatternMap | None) -> _Diffractio
     return diffraction
 
 
-def _read_h5(path: Path, pattern_map: PatternMap | None) -> _Diffraction:
+def _read_h5(path: Path, pattern_map: PatternMap | InFile | None) -> _Diffraction:
     diffraction = _Diffraction()
     file = open_h5(path)
     if isinstance(file, Problem):
@@ -178,7 +179,7 @@ MASK_KNOWN = "known"
 """Attribute of a mask that stands for no mask; the client has no file without one."""
 
 
-def _read_npz(path: Path, pattern_map: PatternMap | None) -> _Diffraction:
+def _read_npz(path: Path, pattern_map: PatternMap | InFile | None) -> _Diffraction:
     diffraction = _Diffraction()
     archive = open_archive(path)
     if isinstance(archive, Problem):
