@@ -136,7 +136,10 @@ class Run:
         """Kill all of its processes; False where it was over already."""
         if self.ended:
             return False
-        os.killpg(self.pid, signal.SIGKILL)
+        try:
+            os.killpg(self.pid, signal.SIGKILL)
+        except ProcessLookupError:  # it has not come to have a group yet
+            os.kill(self.pid, signal.SIGKILL)
         _, status = os.waitpid(self.pid, 0)
         self._code = os.waitstatus_to_exitcode(status)
         return self._code == -signal.SIGKILL
