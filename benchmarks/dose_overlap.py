@@ -40,7 +40,9 @@ def diameter_px(config: SimulationConfig) -> float:
     return float(2 * radius[order][np.searchsorted(inside, _LIT_SHARE)])
 
 
-def measure(*, config: SimulationConfig, overlap: float, archive: Path | None, epochs: int, refine_probe: bool) -> Figures:
+def measure(
+    *, config: SimulationConfig, overlap: float, archive: Path | None, epochs: int, refine_probe: bool
+) -> Figures:
     """Simulate a scan, reconstruct it in one pass, and let the solver try."""
     import torch  # noqa: PLC0415 - in the fresh process only
 

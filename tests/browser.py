@@ -150,6 +150,11 @@ def _browser() -> Iterator[Chrome]:
 
 
 def _whole_page(driver: Chrome) -> bytes:
+    from selenium.webdriver.support.wait import WebDriverWait  # noqa: PLC0415 - an optional package
+
+    # On a busy machine a page may be there before it is laid out, and has no width then.
+    laid_out = "return document.readyState === 'complete' && document.documentElement.getBoundingClientRect().width > 0"
+    WebDriverWait(driver, 30).until(lambda driver: driver.execute_script(laid_out))
     shot = driver.execute_cdp_cmd("Page.captureScreenshot", {"format": "png", "captureBeyondViewport": True})
     return base64.b64decode(shot["data"])
 

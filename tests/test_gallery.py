@@ -10,12 +10,13 @@ from pathlib import Path
 import pytest
 
 from ptycho_adapters import legacy, read_product
-from ptycho_adapters.cli import main
+from ptycho_adapters.cli import main, parse
 
 ROOT = Path(__file__).parents[1]
 GALLERY = (ROOT / "docs" / "gallery.md").read_text(encoding="utf-8")
 DATA = ROOT.parent / "shared" / "data" / "rotavirus_44x44.npz"
-COMMANDS = re.findall(r"^ {4}(ptycho .*)$", GALLERY, flags=re.MULTILINE)
+EVERY = re.findall(r"^ {4}(ptycho .*)$", re.sub(r" *\\\n *", " ", GALLERY), flags=re.MULTILINE)
+COMMANDS = [line for line in EVERY if "virus" in line]
 _SHORT = (
     *("--n-subsample", "16", "--probe-rounds", "0", "--no-probe-autofocus", "--no-beam-search", "--quiet"),
     *("--background-counts", "0", "--position-refinement", "none", "--orientation-search", "never"),
@@ -34,6 +35,14 @@ def test_pictures_are_there_and_small(page: Path) -> None:
         content = (page.parent / name).read_bytes()
         assert content.startswith(b"\x89PNG")
         assert len(content) < _LARGEST_PICTURE
+
+
+@pytest.mark.parametrize("line", [line for line in EVERY if line not in COMMANDS])
+def test_the_other_commands_are_understood(line: str) -> None:
+    """They take minutes, or a solver that is an extra."""
+    words = shlex.split(line)[1:]
+
+    assert parse(words)[0] == words[0]
 
 
 @pytest.mark.skipif(not DATA.exists(), reason="the measured scan of the gallery is not on this machine")
