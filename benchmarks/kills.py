@@ -23,6 +23,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import warnings
 import zipfile
@@ -102,6 +103,9 @@ class Run:
 
     def _child(self, line: Sequence[str]) -> int:
         os.setsid()
+        tqdm.set_lock(
+            threading.RLock()
+        )  # its own is shared by all that are forked, and one may be killed while it has it
         stream = os.open(self._log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         for descriptor in (1, 2):
             os.dup2(stream, descriptor)
@@ -150,21 +154,22 @@ class Run:
         return " ".join(self._log.read_text(errors="replace").split())[-400:]
 
 
-def _partials(folder: Path) -> list[Path]:
-    return list(folder.rglob("*.partial")) if folder.exists() else []
+def _partials(folder: Path) -> set[Path]:
+    return set(folder.rglob("*.partial")) if folder.exists() else set()
 
 
 def _kill_at_random(run: Run, folder: Path, life_s: float, draw: random.Random) -> tuple[bool, bool]:
     """Kill a run; gives whether it was still alive, and whether it was writing a file."""
+    left = _partials(folder)  # by the one before
     began = time.monotonic()
     moment_s = draw.uniform(0.0, life_s)
     writes = draw.random() < 0.5
     while time.monotonic() - began < moment_s and not run.ended:
         time.sleep(_POLL_S)
-    while writes and not run.ended and not _partials(folder):
+    while writes and not run.ended and not _partials(folder) - left:
         time.sleep(_POLL_S)
     killed = run.kill()
-    return killed, killed and bool(_partials(folder))
+    return killed, killed and bool(_partials(folder) - left)
 
 
 # What may be wrong after a restart ------------------------------------------------------------------------------------

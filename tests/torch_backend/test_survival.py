@@ -88,34 +88,48 @@ def _equal(one: TrainedModel, other: TrainedModel) -> bool:
     return same(one, other) and one.step_losses == other.step_losses and one.selection == other.selection
 
 
-@pytest.mark.parametrize(
-    ("changed", "left"),
-    [({}, {2: 7, 5: 4}), ({"accum_steps": 2, "epochs": 2}, {2: 4, 5: 1})],
-    ids=["", "accumulated"],
-)
-def test_a_killed_run_goes_on_as_if_nothing_had_happened(
-    tmp_path: Path, changed: dict[str, object], left: dict[int, int]
-) -> None:
+def _with_copies(folder: Path, settings: dict[str, object]) -> TrainedModel:
+    """Train in `whole`, with a folder in `copies` for each batch."""
+    copies = _Copies(folder / "whole", folder / "copies")
+    return train(payload_for(folder / "whole", settings, **OFTEN), tiny_scan(), callbacks=[copies])
+
+
+@pytest.fixture(scope="module")
+def copied(tmp_path_factory: pytest.TempPathFactory) -> tuple[TrainedModel, Path]:
+    """A whole training, and what it would have left at each batch; each copy is for one test."""
+    folder = tmp_path_factory.mktemp("copied")
+    return _with_copies(folder, SETTINGS), folder / "copies"
+
+
+def test_a_killed_run_goes_on_as_if_nothing_had_happened(tmp_path: Path, copied: tuple[TrainedModel, Path]) -> None:
     """Wherever in an epoch it was killed, it ends with what an uninterrupted run ends with, and repeats no step."""
-    settings = SETTINGS | changed
-    copies = _Copies(tmp_path / "whole", tmp_path / "copies")
-    whole = train(payload_for(tmp_path / "whole", settings, **OFTEN), tiny_scan(), callbacks=[copies])
-    plain = quick_training(tmp_path / "plain", settings)
+    whole, copies = copied
+    plain = quick_training(tmp_path, SETTINGS)
     assert _equal(attrs.evolve(whole, payload=plain.payload), plain)  # checkpoints change nothing
 
-    for number, batches in left.items():
-        model, trained = _resumed(tmp_path / "copies" / str(number), settings)
+    for number, batches in {2: 7, 5: 4}.items():
+        model, trained = _resumed(copies / str(number))
 
         assert _equal(model, whole), number
         assert trained == batches
 
 
-def test_loader_processes_find_their_place(tmp_path: Path) -> None:
-    """They ask for batches ahead; those of the epoch that goes on, and from the one that it had come to."""
-    copies = _Copies(tmp_path / "whole", tmp_path / "copies")
-    whole = train(payload_for(tmp_path / "whole", SETTINGS, **OFTEN), tiny_scan(), callbacks=[copies])
+def test_gradients_that_wait_for_more_batches_are_in_no_checkpoint(tmp_path: Path) -> None:
+    """It is of the last step of the optimiser."""
+    settings = SETTINGS | {"accum_steps": 2, "epochs": 2}
+    whole = _with_copies(tmp_path, settings)
 
-    model, _ = _resumed(tmp_path / "copies" / "5", num_workers=1)
+    model, trained = _resumed(tmp_path / "copies" / "4", settings)  # after the first batch of the second epoch
+
+    assert _equal(model, whole)
+    assert trained == 3
+
+
+def test_loader_processes_find_their_place(copied: tuple[TrainedModel, Path]) -> None:
+    """They ask for batches ahead; those of the epoch that goes on, and from the one that it had come to."""
+    whole, copies = copied
+
+    model, _ = _resumed(copies / "4", num_workers=1)
 
     assert _equal(model, whole)
 
