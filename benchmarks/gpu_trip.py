@@ -36,6 +36,7 @@ _STEPS = (
 )
 _SITE = "import sysconfig; print(sysconfig.get_path('purelib'))"
 _TRIES = 2
+_ENOUGH = 0.8  # of the time of a call: who is not done within it will not be in another
 _LEAST_S = 20.0  # that a piece is begun with
 
 
@@ -89,7 +90,10 @@ def _step(step: str, names: list[str], python: str, asked: argparse.Namespace, u
         left = until - time.monotonic()
         if left < _LEAST_S:
             break
-        known[name] = _measured(step, name, python, asked, left) | _tried(known.get(name, {}))
+        found = _measured(step, name, python, asked, left)
+        # What goes on where it stopped has not failed, nor what was begun too late.
+        failed = "error" in found and not (found.get("late") and left < _ENOUGH * asked.seconds)
+        known[name] = found | {"tries": int(known.get(name, {}).get("tries", 0)) + failed}
         partial = path.with_suffix(".partial")
         partial.write_text(json.dumps(known, indent=2) + "\n")
         partial.replace(path)
@@ -99,17 +103,12 @@ def _step(step: str, names: list[str], python: str, asked: argparse.Namespace, u
     return {"done": done, "failed": len(names) - done - left_over, "left": left_over}
 
 
-def _tried(before: dict[str, object]) -> dict[str, object]:
-    # What goes on where it stopped is no failure, however often it is called.
-    return {"tries": int(str(before.get("tries", 0))) + 1}
-
-
 def _measured(step: str, name: str, python: str, asked: argparse.Namespace, limit_s: float) -> dict[str, object]:
     started = time.monotonic()
     try:
         ended = _called(python, ["--piece", step, name, f"{limit_s - 5.0:.0f}"], asked, limit_s)
     except subprocess.TimeoutExpired:
-        return {"done": False, "error": f"not done within {limit_s:.0f} s"}
+        return {"done": False, "late": True, "error": f"not done within {limit_s:.0f} s"}
     seconds = time.monotonic() - started
     if ended.returncode:
         return {"done": False, "error": ended.stderr.strip()[-1200:], "wall_s": seconds}
