@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import signal
 import site
 import subprocess
 import sys
@@ -125,14 +126,18 @@ def _called(
     for flag, path in (("--scan", asked.scan), ("--reference", asked.reference)):
         told += [] if path is None else [flag, str(path)]
     paths = [str(_HERE.parent / "src"), *filter(None, [os.environ.get("PYTHONPATH")])]
-    return subprocess.run(
-        [python, __file__, *told, *arguments],
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
-        capture_output=True,
-        text=True,
-        timeout=limit_s,
-        check=False,
-    )
+    command = [python, __file__, *told, *arguments]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
+    # A group of its own, so that what a piece has started ends with it.
+    with subprocess.Popen(
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    ) as process:
+        try:
+            said, complained = process.communicate(timeout=limit_s)
+        except BaseException:
+            os.killpg(process.pid, signal.SIGKILL)
+            raise
+    return subprocess.CompletedProcess(command, process.returncode, said, complained)
 
 
 def _one_piece(asked: argparse.Namespace) -> int:
