@@ -112,7 +112,8 @@ def _measured(step: str, name: str, python: str, asked: argparse.Namespace, limi
         return {"done": False, "late": True, "error": f"not done within {limit_s:.0f} s"}
     seconds = time.monotonic() - started
     if ended.returncode:
-        return {"done": False, "error": ended.stderr.strip()[-1200:], "wall_s": seconds}
+        late = "TimeoutExpired" in ended.stderr  # of what it had started
+        return {"done": False, "late": late, "error": ended.stderr.strip()[-1200:], "wall_s": seconds}
     figures = json.loads(ended.stdout.splitlines()[-1])
     return {"done": figures.get("finished", True), "wall_s": seconds, "figures": figures}
 
