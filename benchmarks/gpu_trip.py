@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import signal
 import site
 import subprocess
 import sys
@@ -36,6 +37,7 @@ _STEPS = (
 )
 _SITE = "import sysconfig; print(sysconfig.get_path('purelib'))"
 _TRIES = 2
+_ENOUGH = 0.8  # of the time of a call: who is not done within it will not be in another
 _LEAST_S = 20.0  # that a piece is begun with
 
 
@@ -89,7 +91,10 @@ def _step(step: str, names: list[str], python: str, asked: argparse.Namespace, u
         left = until - time.monotonic()
         if left < _LEAST_S:
             break
-        known[name] = _measured(step, name, python, asked, left) | _tried(known.get(name, {}))
+        found = _measured(step, name, python, asked, left)
+        # What goes on where it stopped has not failed, nor what was begun too late.
+        failed = "error" in found and not (found.get("late") and left < _ENOUGH * asked.seconds)
+        known[name] = found | {"tries": int(known.get(name, {}).get("tries", 0)) + failed}
         partial = path.with_suffix(".partial")
         partial.write_text(json.dumps(known, indent=2) + "\n")
         partial.replace(path)
@@ -99,20 +104,16 @@ def _step(step: str, names: list[str], python: str, asked: argparse.Namespace, u
     return {"done": done, "failed": len(names) - done - left_over, "left": left_over}
 
 
-def _tried(before: dict[str, object]) -> dict[str, object]:
-    # What goes on where it stopped is no failure, however often it is called.
-    return {"tries": int(str(before.get("tries", 0))) + 1}
-
-
 def _measured(step: str, name: str, python: str, asked: argparse.Namespace, limit_s: float) -> dict[str, object]:
     started = time.monotonic()
     try:
         ended = _called(python, ["--piece", step, name, f"{limit_s - 5.0:.0f}"], asked, limit_s)
     except subprocess.TimeoutExpired:
-        return {"done": False, "error": f"not done within {limit_s:.0f} s"}
+        return {"done": False, "late": True, "error": f"not done within {limit_s:.0f} s"}
     seconds = time.monotonic() - started
     if ended.returncode:
-        return {"done": False, "error": ended.stderr.strip()[-1200:], "wall_s": seconds}
+        late = "TimeoutExpired" in ended.stderr  # of what it had started
+        return {"done": False, "late": late, "error": ended.stderr.strip()[-1200:], "wall_s": seconds}
     figures = json.loads(ended.stdout.splitlines()[-1])
     return {"done": figures.get("finished", True), "wall_s": seconds, "figures": figures}
 
@@ -126,14 +127,18 @@ def _called(
     for flag, path in (("--scan", asked.scan), ("--reference", asked.reference)):
         told += [] if path is None else [flag, str(path)]
     paths = [str(_HERE.parent / "src"), *filter(None, [os.environ.get("PYTHONPATH")])]
-    return subprocess.run(
-        [python, __file__, *told, *arguments],
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
-        capture_output=True,
-        text=True,
-        timeout=limit_s,
-        check=False,
-    )
+    command = [python, __file__, *told, *arguments]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
+    # A group of its own, so that what a piece has started ends with it.
+    with subprocess.Popen(
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    ) as process:
+        try:
+            said, complained = process.communicate(timeout=limit_s)
+        except BaseException:
+            os.killpg(process.pid, signal.SIGKILL)
+            raise
+    return subprocess.CompletedProcess(command, process.returncode, said, complained)
 
 
 def _one_piece(asked: argparse.Namespace) -> int:
