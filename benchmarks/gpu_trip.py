@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import site
 import subprocess
 import sys
 import time
@@ -33,6 +34,7 @@ _STEPS = (
     "solver",
     "pretraining",
 )
+_SITE = "import sysconfig; print(sysconfig.get_path('purelib'))"
 _TRIES = 2
 _LEAST_S = 20.0  # that a piece is begun with
 
@@ -160,6 +162,9 @@ def _with_wheels(wheels: Path, folder: Path) -> str:
     python = folder / "bin" / "python"
     if not (folder / ".ready").is_file():
         subprocess.run([sys.executable, "-m", "venv", "--system-site-packages", str(folder)], check=True)
+        # Where the Python that has torch is of an environment itself, the system's packages are not those.
+        own = subprocess.run([str(python), "-c", _SITE], check=True, capture_output=True, text=True).stdout.strip()
+        (Path(own) / "layer.pth").write_text("\n".join(site.getsitepackages()) + "\n")
         found = sorted(map(str, wheels.glob("*.whl")))
         command = [str(python), "-m", "pip", "install", "--quiet", "--no-index", "--no-deps", *found]
         subprocess.run(command, check=True)

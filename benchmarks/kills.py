@@ -11,7 +11,9 @@ moments are drawn over the life of a run, half wait from there for a file that i
 from __future__ import annotations
 
 import argparse
+import contextlib
 import csv
+import io
 import json
 import os
 import random
@@ -33,6 +35,7 @@ import h5py
 import matplotlib.image
 import numpy as np
 import tifffile
+from tqdm import tqdm
 
 from ptycho_adapters import cli
 from ptycho_adapters.files import write_scan
@@ -133,7 +136,10 @@ class Run:
         """Kill all of its processes; False where it was over already."""
         if self.ended:
             return False
-        os.killpg(self.pid, signal.SIGKILL)
+        try:
+            os.killpg(self.pid, signal.SIGKILL)
+        except ProcessLookupError:  # it has not come to have a group yet
+            os.kill(self.pid, signal.SIGKILL)
         _, status = os.waitpid(self.pid, 0)
         self._code = os.waitstatus_to_exitcode(status)
         return self._code == -signal.SIGKILL
@@ -283,7 +289,9 @@ def _materials(folder: Path) -> None:
     with h5py.File(folder / "stream.h5", "w", libver="latest") as file:
         file["entry/data/data"] = scan.patterns
     line = ["train", "--train-data-file", str(folder / "scan.npz"), "--output-dir", str(folder / "model"), "--quiet"]
-    if cli.main([*line, *_SMALL]) != 0:
+    with contextlib.redirect_stdout(io.StringIO()):
+        code = cli.main([*line, *_SMALL])
+    if code != 0:
         raise SystemExit("no model to go on with")
 
 
@@ -359,7 +367,8 @@ class Trials:
         """Run the case without a kill, then as many trials as it takes."""
         if not self.cold:  # here, so that what it imports is there for those that are forked
             (self.folder / "here").mkdir(parents=True)
-            cli.main(self.case.line(self.folder / "here"))
+            with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+                cli.main(self.case.line(self.folder / "here"))
         began = time.monotonic()
         whole = self._started("whole")
         if whole.wait() != 0:
@@ -436,4 +445,5 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 if __name__ == "__main__":
     warnings.simplefilter("ignore")
+    tqdm.monitor_interval = 0  # a thread does not survive a fork, and its locks stay taken
     sys.exit(main())

@@ -67,6 +67,10 @@ class Case:
             "accelerator": "cuda" if self.device == "cuda" else "cpu",
             "validation_fraction": 0.0,
             "neighbor_count": 12,
+            # What comes before the first step does not count, and is left out.
+            "probe_rounds": 0,
+            "probe_autofocus": False,
+            "position_refinement": "none",
         }
 
 

@@ -108,7 +108,7 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before(tmp_path: Path) -> Non
 
     assert equal(rest, whole)
     other = minute_payload(tmp_path, SETTINGS | {"learning_rate": 1.0}, resume="auto")
-    with pytest.raises(ConfigError, match=r"learning_rate: expected 0\.002, as in \S+last\.ckpt, found 1\.0"):
+    with pytest.raises(ConfigError, match=r"learning_rate: expected 0\.002, as in \S+\.ckpt, found 1\.0"):
         observed(other)
     torch.save({"state_dict": {}}, last)
     with pytest.raises(ConfigError, match=r"last\.ckpt: one of backend pytorch"):

@@ -171,7 +171,7 @@ def _torn(path: Path) -> None:
 def _flipped(path: Path) -> None:
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
-    _damaged(path, content)
+    _damaged(path, bytes(content))
 
 
 def test_a_damaged_checkpoint_gives_way_to_the_one_before(tmp_path: Path) -> None:
