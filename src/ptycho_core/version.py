@@ -1,3 +1,3 @@
 """Version of the code, as written into every archive and result."""
 
-VERSION = "0.1.0"
+VERSION = "0.2.0"

@@ -107,13 +107,12 @@ def test_signs_of_markdown_mean_themselves_in_what_the_program_says() -> None:
 
 
 def test_every_place_says_the_same_version() -> None:
-    """The package, its metadata and how to cite it; the changelog says what comes after a version, or is one."""
+    """The package, its metadata and how to cite it; it is the newest in the changelog, under what comes after it."""
     cited = re.search(r"^version: (.+)$", (ROOT / "CITATION.cff").read_text(encoding="utf-8"), re.MULTILINE)
     built = re.search(r'^version = "(.+)"$', (ROOT / "pyproject.toml").read_text(encoding="utf-8"), re.MULTILINE)
 
     assert cited is not None
     assert built is not None
     assert cited[1] == built[1] == VERSION
-    assert re.search(
-        r"^## \[(Unreleased|\d+\.\d+\.\d+)\]", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), re.MULTILINE
-    )
+    told = re.findall(r"^## \[(.+?)\]", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), re.MULTILINE)
+    assert told[:2] == ["Unreleased", VERSION]
