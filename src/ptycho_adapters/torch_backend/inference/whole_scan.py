@@ -159,13 +159,14 @@ class WholeScan:
         # Probes, amplitudes, weight, canvas indices.
         bytes_per_pixel = 8 * modes + 4 * self.generator.together + 4 + 8
         fit = len(self.indices) * size * size * bytes_per_pixel <= _KEPT_BYTES
-        return self._kept_views if fit else self._made_views()
+        return self._kept_views if fit else self.made_views()
 
     @cached_property
     def _kept_views(self) -> tuple[View, ...]:
-        return tuple(self._made_views())
+        return tuple(self.made_views())
 
-    def _made_views(self) -> Iterator[View]:
+    def made_views(self) -> Iterator[View]:
+        """Make views of all patterns, a batch each."""
         company = self._company
         for number, batch in enumerate(self.indices.split(self.batch_size)):
             group = self.scan.gather(batch[None])
