@@ -21,7 +21,7 @@ from ptycho_adapters.live import QueueSource, SwmrSource, pictures, reconstruct_
 from ptycho_adapters.live.store import FrameStore
 from ptycho_core.config import PyTorchExecutionConfig, TorchInferenceConfig
 from ptycho_core.errors import ScanError, ScanFileError
-from ptycho_core.measurement.stream import FrameBatch, PicturePace, StreamState
+from ptycho_core.measurement.stream import FrameBatch, Pace, StreamState
 from ptycho_core.simulation.simulate import SimulationConfig, simulate
 
 if TYPE_CHECKING:
@@ -73,18 +73,18 @@ def test_rate_and_silence_are_those_of_the_last_seconds() -> None:
     assert state.silent_s == pytest.approx(50.1)
 
 
-def test_a_picture_is_due_by_growth_or_by_time_after_a_rest() -> None:
-    """Not before the first frames, not without new ones, not at once after a long one."""
-    pace, empty = PicturePace(first_after=16, growth=0.25, every_s=2.0, rest=1.0), StreamState()
+def test_frames_are_added_after_a_rest() -> None:
+    """Not before the first ones, not without new ones, and not again at once after a long time."""
+    pace, empty = Pace(first_after=16, every_s=0.1, rest=0.25), StreamState()
     few, more = empty.arrived(np.arange(15), 0.0), empty.arrived(np.arange(100), 0.0)
 
     assert not pace.due(few, 99.0, 0.0)
     assert pace.due(more, 0.0, 0.0)
     assert not pace.due(more.pictured(100), 99.0, 0.0)
-    assert pace.due(more.pictured(80), 0.5, 0.1)
-    assert not pace.due(more.pictured(80), 0.5, 0.6)
-    assert not pace.due(more.pictured(90), 1.9, 0.1)
-    assert pace.due(more.pictured(90), 2.0, 0.1)
+    assert not pace.due(more.pictured(80), 0.09, 0.0)
+    assert pace.due(more.pictured(80), 0.1, 0.0)
+    assert not pace.due(more.pictured(80), 0.4, 2.0)
+    assert pace.due(more.pictured(80), 0.5, 2.0)
 
 
 def test_frames_in_any_order_are_the_scan_that_they_are_of() -> None:

@@ -10,7 +10,6 @@ import attrs
 import numpy as np
 
 from ptycho_adapters.live.store import FrameStore
-from ptycho_adapters.torch_backend import TrainedModel
 from ptycho_core.config import PyTorchExecutionConfig, TorchInferenceConfig
 from ptycho_core.config.record import evolve
 from ptycho_core.measurement.scan import Scan
@@ -20,7 +19,7 @@ from ptycho_core.results.reconstruction import Reconstruction
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from ptycho_adapters.torch_backend import RunningReconstruction
+    from ptycho_adapters.torch_backend import RunningReconstruction, TrainedModel
     from ptycho_core.measurement.stream import FrameBatch
 
 _MOST_AT_ONCE = 512  # frames of a picture, so that a long backlog is shown as it is worked off
@@ -96,7 +95,7 @@ class Watch:
     clock: Callable[[], float] = time.monotonic
 
 
-def pictures(  # noqa: PLR0913 - frames, model and settings of a reconstruction, and who looks on
+def pictures(
     frames: Iterable[FrameBatch],
     like: Scan,
     *,
@@ -202,9 +201,7 @@ class _Draw:
 
         execution = evolve(self._execution, enable_progress_bar=False)
         around = np.concatenate([self.store.expected_positions_px, first.positions_px])
-        return RunningReconstruction(
-            self._model_for(first), first, execution, quick(self._settings), around_px=around
-        )
+        return RunningReconstruction(self._model_for(first), first, execution, quick(self._settings), around_px=around)
 
     def _model_for(self, scan: Scan) -> TrainedModel:
         from ptycho_adapters.torch_backend import generalist_for  # noqa: PLC0415 - torch

@@ -11,25 +11,25 @@ from typing import TYPE_CHECKING
 
 import attrs
 import numpy as np
+import numpy.typing as npt
 import torch
 from scipy import ndimage
 
 from ptycho_adapters.torch_backend.data.resident import Canvas
 from ptycho_adapters.torch_backend.execution import network_precision
 from ptycho_adapters.torch_backend.generators.base import Draft
-from ptycho_adapters.torch_backend.physics.canvas import add_patches, extract
+from ptycho_adapters.torch_backend.physics.canvas import add_patches
 from ptycho_adapters.torch_backend.physics.optics import light_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from numpy.typing import NDArray
     from torch import Tensor
 
     from ptycho_adapters.torch_backend.generators.base import Step, View
     from ptycho_adapters.torch_backend.inference.whole_scan import WholeScan
 
-    Starts = NDArray[np.int64]
+    Starts = npt.NDArray[np.int64]
 
 _MARGIN_PX, _RIM_PX = 32, 16  # around patches: what is looked at, and how much of that is left as it was
 _TILE_PX = 32
@@ -67,7 +67,7 @@ class Piece:
     """
 
     box: Box
-    members: NDArray[np.int64]
+    members: npt.NDArray[np.int64]
 
 
 class CanvasSums:
@@ -102,12 +102,10 @@ class CanvasSums:
         """Let the canvas hold patches that start at some pixels (n, 2), and more beyond them where it has to grow."""
         needed = _holding(starts, size, 0)
         low = tuple(
-            mine if mine <= asked else asked - _AHEAD_PX
-            for mine, asked in zip(self.box.low, needed.low, strict=True)
+            mine if mine <= asked else asked - _AHEAD_PX for mine, asked in zip(self.box.low, needed.low, strict=True)
         )
         high = tuple(
-            mine if mine >= asked else asked + _AHEAD_PX
-            for mine, asked in zip(self.box.high, needed.high, strict=True)
+            mine if mine >= asked else asked + _AHEAD_PX for mine, asked in zip(self.box.high, needed.high, strict=True)
         )
         if (low, high) == (self.box.low, self.box.high):
             return
@@ -208,7 +206,7 @@ class CanvasSums:
         return Box(low=(low[0], low[1]), high=(high[0], high[1]))
 
 
-def views_of(run: WholeScan, piece: Piece, members: NDArray[np.int64]) -> list[View]:
+def views_of(run: WholeScan, piece: Piece, members: npt.NDArray[np.int64]) -> list[View]:
     """Views of some patterns of a batch on their piece of canvas.
 
     Args:

@@ -1,4 +1,4 @@
-"""A reconstruction that goes on while frames arrive: each batch of them costs its own pass, not one of the whole scan."""
+"""A reconstruction that goes on while frames arrive: a batch costs a pass over itself, not over all."""
 
 from __future__ import annotations
 
