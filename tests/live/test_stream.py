@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import queue
 from functools import cache
@@ -18,6 +19,7 @@ from page_commands import code_of, short, steps_of
 from ptycho_adapters.cli import main
 from ptycho_adapters.files import read_product, write_scan
 from ptycho_adapters.live import QueueSource, SwmrSource, pictures, reconstruct_stream
+from ptycho_adapters.live.engine import Watch
 from ptycho_adapters.live.store import FrameStore
 from ptycho_core.config import PyTorchExecutionConfig, TorchInferenceConfig
 from ptycho_core.errors import ScanError, ScanFileError
@@ -128,6 +130,29 @@ def test_the_last_reconstruction_of_a_stream_is_that_of_the_scan() -> None:
     whole = reconstruct(generalist_for(scan()), scan(), inference_config=ONE_PASS, execution_config=QUIET)
     assert len(results[0].pattern_indices) == 20
     np.testing.assert_array_equal(results[-1].object, whole.object)
+
+
+@pytest.mark.parametrize("at_once", [36, 16])
+def test_an_object_that_grew_is_that_of_a_pass_over_all_frames(at_once: int) -> None:
+    """Within a hundredth, of a contrast of a third, where the steps with weights of their own are all there are."""
+    from ptycho_adapters.torch_backend import generalist_for, reconstruct  # noqa: PLC0415 - torch takes seconds
+    from ptycho_adapters.torch_backend.generators.unrolled import Unrolled  # noqa: PLC0415
+
+    model, n = copy.deepcopy(generalist_for(scan())), scan().n_patterns
+    assert isinstance(model.generator, Unrolled)
+    model.generator.repeats = 0
+    batches = [batch(list(range(first, min(n, first + at_once)))) for first in range(0, n, at_once)]
+    at_each = Watch(pace=Pace(every_s=0.0, rest=0.0))
+
+    *grown, _ = pictures(batches, scan(), model=model, inference_config=ONE_PASS, execution_config=QUIET, watch=at_each)
+
+    whole = reconstruct(model, scan(), inference_config=ONE_PASS, execution_config=QUIET)
+    found = grown[-1].reconstruction
+    lit = whole.coverage > 0.1 * whole.coverage.max()
+    turned = np.vdot(found.object[lit], whole.object[lit])
+    apart = found.object[lit] * turned / abs(turned) - whole.object[lit]
+    assert np.linalg.norm(apart) < 0.01 * np.linalg.norm(whole.object[lit])
+    np.testing.assert_allclose(found.coverage, whole.coverage, atol=0.01 * whole.coverage.max())
 
 
 def test_a_stream_without_frames_is_refused() -> None:
