@@ -112,8 +112,8 @@ class FrameStore:
         """Tell which frames (m, N, N) have light on good pixels, and nothing that is no measurement."""
         bad = self._like.bad_pixels
         seen = patterns if bad is None else patterns[:, ~bad]
-        lit = (seen > 0).reshape(len(patterns), -1).any(axis=1)
-        usable: NDArray[np.bool_] = lit & (np.isfinite(patterns) & (patterns >= 0)).all(axis=(1, 2))
+        lit = np.greater(seen, 0).reshape(len(patterns), -1).any(axis=1)
+        usable: NDArray[np.bool_] = lit & (np.isfinite(patterns) & np.greater_equal(patterns, 0)).all(axis=(1, 2))
         return usable
 
     def _check(self, batch: FrameBatch) -> None:
