@@ -172,7 +172,8 @@ def _show(picture: Picture, payload: InferencePayload) -> None:
         return
     console.note(
         f"{state.frames} frames, {state.rate_per_s:.0f}/s, {state.missing} missing, {state.late} late, "
-        f"{state.repeated} repeated, {state.unusable} unusable; R-factor {found.metrics['r_factor']:.3f}, {picture.seconds:.2f} s"
+        f"{state.repeated} repeated, {state.unusable} unusable; "
+        f"R-factor {found.metrics['r_factor']:.3f}, {picture.seconds:.2f} s"
     )
 
 
