@@ -102,6 +102,16 @@ def test_frames_in_any_order_are_the_scan_that_they_are_of() -> None:
     assert (store.state.missing, store.state.repeated, store.state.late) == (0, 1, 5)
 
 
+def test_frames_without_a_measurement_are_left_out_and_counted() -> None:
+    """Dark, negative or not finite: they are not taken, the others are."""
+    patterns = scan().patterns[:4].astype(np.float64)
+    patterns[0], patterns[1, 5, 5], patterns[2, 5, 5] = 0.0, -1.0, np.nan
+    store = FrameStore(scan())
+    store.add(FrameBatch(numbers=np.arange(4), patterns=patterns), 0.0)
+
+    assert (store.numbers.tolist(), store.state.unusable) == ([3], 3)
+
+
 def test_frames_that_cannot_be_placed_are_refused() -> None:
     """A number beyond the positions and a frame of another size are named."""
     beyond = FrameBatch(numbers=np.array([10**6]), patterns=scan().patterns[:1])
