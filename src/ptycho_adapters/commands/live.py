@@ -177,7 +177,8 @@ def _show(picture: Picture, payload: InferencePayload) -> None:
         return
     console.note(
         f"{state.frames} frames, {state.rate_per_s:.0f}/s, {state.missing} missing, {state.late} late, "
-        f"{state.repeated} repeated; R-factor {found.metrics['r_factor']:.3f}, {picture.seconds:.2f} s"
+        f"{state.repeated} repeated, {state.unusable} unusable; "
+        f"R-factor {found.metrics['r_factor']:.3f}, {picture.seconds:.2f} s"
     )
 
 
@@ -186,25 +187,28 @@ def _finish(request: RunRequest, last: Picture, payload: InferencePayload, input
     from ptycho_adapters.report.summary import Summary  # noqa: PLC0415
     from ptycho_adapters.run import framework, model_for  # noqa: PLC0415
 
-    result, state = last.reconstruction, last.state
+    result, state, scan = last.reconstruction, last.state, last.scan
+    if scan is None:
+        raise RuntimeError("a stream gave no last picture")
     warn_of(result.findings, inputs["source"])
-    model = model_for(framework("pytorch"), payload.tf_inference_config.model_path, last.scan)
+    model = model_for(framework("pytorch"), payload.tf_inference_config.model_path, scan)
     summary = Summary(
         command="live",
-        title=f"reconstructed {inputs['source']}: {state.frames} frames of {last.scan.N} px",
+        title=f"reconstructed {inputs['source']}: {state.frames} frames of {scan.N} px",
         figures={
             **result.metrics,
             "frames": state.frames,
             "frames_missing": state.missing,
             "frames_late": state.late,
             "frames_repeated": state.repeated,
+            "frames_unusable": state.unusable,
             "seconds": sum(result.seconds.values()),
         },
         inputs=inputs,
         settings=dict(payload.overrides_applied),
         findings=result.findings,
     )
-    product = product_of(result, model, last.scan, payload, findings=summary.findings)
+    product = product_of(result, model, scan, payload, findings=summary.findings)
     folder = request.required_path("output_dir")
     files = write_reconstruction(product, summary, folder)
     (folder / "live.png").unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""Pictures of a stream: the network's pass over all frames so far, whenever enough of them are new."""
+"""Pictures of a stream: frames are added to an object as they come, and all are reconstructed when it has ended."""
 
 from __future__ import annotations
 
@@ -7,19 +7,23 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import attrs
+import numpy as np
 
 from ptycho_adapters.live.store import FrameStore
-from ptycho_adapters.torch_backend import TrainedModel
 from ptycho_core.config import PyTorchExecutionConfig, TorchInferenceConfig
 from ptycho_core.config.record import evolve
 from ptycho_core.measurement.scan import Scan
-from ptycho_core.measurement.stream import PicturePace, StreamState
+from ptycho_core.measurement.stream import Pace, StreamState
 from ptycho_core.results.reconstruction import Reconstruction
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+    from ptycho_adapters.torch_backend import RunningReconstruction, TrainedModel
     from ptycho_core.measurement.stream import FrameBatch
+
+_MOST_AT_ONCE = 512  # frames of a picture, so that a long backlog is shown as it is worked off
+_RATED = 1024  # frames that an R-factor is of
 
 
 @attrs.frozen(kw_only=True, eq=False)
@@ -27,18 +31,21 @@ class Picture:
     """A reconstruction of the frames so far.
 
     Attributes:
-        reconstruction: the result.
-        scan: the frames that it was made of.
+        reconstruction: the result; its `r_factor` is that of the latest frames when they came, or of all at the end.
         state: of the stream by then.
         seconds: that it took.
-        last: whether the stream has ended, and all that was asked for was done.
+        scan: the frames that it was made of, once the stream has ended and all that was asked for was done.
     """
 
     reconstruction: Reconstruction
-    scan: Scan
     state: StreamState
     seconds: float
-    last: bool
+    scan: Scan | None = None
+
+    @property
+    def last(self) -> bool:
+        """Whether the stream has ended."""
+        return self.scan is not None
 
 
 def reconstruct_stream(
@@ -56,12 +63,12 @@ def reconstruct_stream(
         like: a scan with the probe, the mask, the domain and the positions of the frames; its patterns are not looked
             at. Batches that bring their own positions do not need those.
         model: trained on such scans; by default the package's network.
-        inference_config: how the last reconstruction is made, its finish included. The ones before are a single pass
-            under the probe as it is.
+        inference_config: how the last reconstruction is made, its finish included. Before it, each
+            frame is passed when it comes and once more with its later neighbours, under the probe as it is.
         execution_config: device, precision, batch size.
 
     Yields:
-        Reconstructions of more and more frames; the last one is of all.
+        A reconstruction whenever frames have been added to it; the last one is made anew, of all.
 
     Raises:
         ScanError: the frames are no scan, or there is no position for one.
@@ -73,15 +80,29 @@ def reconstruct_stream(
         yield picture.reconstruction
 
 
-def pictures(  # noqa: PLR0913 - frames, model and settings of a reconstruction, and two of time
+@attrs.frozen(kw_only=True, eq=False)
+class Watch:
+    """What looks on, and what time is.
+
+    Attributes:
+        heard: told the state of the stream after each batch of the source, empty ones too.
+        pace: when frames are added to the object.
+        clock: gives seconds.
+    """
+
+    heard: Callable[[StreamState], None] = lambda _: None
+    pace: Pace = attrs.field(factory=Pace)
+    clock: Callable[[], float] = time.monotonic
+
+
+def pictures(
     frames: Iterable[FrameBatch],
     like: Scan,
     *,
     model: TrainedModel | None = None,
     inference_config: TorchInferenceConfig | None = None,
     execution_config: PyTorchExecutionConfig | None = None,
-    pace: PicturePace | None = None,
-    clock: Callable[[], float] = time.monotonic,
+    watch: Watch | None = None,
 ) -> Iterator[Picture]:
     """Reconstruct as `reconstruct_stream` does, and say with each result what is known of the stream.
 
@@ -91,21 +112,23 @@ def pictures(  # noqa: PLR0913 - frames, model and settings of a reconstruction,
         model: see there.
         inference_config: see there.
         execution_config: see there.
-        pace: when a picture is due.
-        clock: gives seconds.
+        watch: who looks on.
     """
-    settings = inference_config or TorchInferenceConfig()
-    draw = _Draw(model=model, execution=execution_config or PyTorchExecutionConfig(), clock=clock)
-    pace, store = pace or PicturePace(), FrameStore(like)
-    ready_s = took_s = 0.0
-    for batch in frames:
-        now_s = clock()
-        store.add(batch, now_s)
-        if pace.due(store.state, now_s - ready_s, took_s):
-            picture = draw(store, quick(settings), last=False)
-            store.state, took_s, ready_s = picture.state, picture.seconds, clock()
-            yield picture
-    yield draw(store, settings, last=True)
+    from ptycho_adapters.torch_backend.execution import cpu_threads  # noqa: PLC0415 - torch
+
+    settings, watch = inference_config or TorchInferenceConfig(), watch or Watch()
+    execution = execution_config or PyTorchExecutionConfig()
+    draw = _Draw(FrameStore(like), model, execution, settings)
+    clock, ready_s, took_s = watch.clock, 0.0, 0.0
+    with cpu_threads(execution.num_threads):
+        for batch in frames:
+            now_s = clock()
+            draw.store.add(batch, now_s)
+            if watch.pace.due(draw.store.state, now_s - ready_s, took_s) and draw.add():
+                took_s, ready_s = clock() - now_s, clock()
+                yield Picture(reconstruction=draw.running(), state=draw.store.state, seconds=took_s)
+            watch.heard(draw.store.state)
+    yield draw.last(clock)
 
 
 def quick(settings: TorchInferenceConfig) -> TorchInferenceConfig:
@@ -113,23 +136,76 @@ def quick(settings: TorchInferenceConfig) -> TorchInferenceConfig:
     return evolve(settings, probe_rounds=0, finish="none")
 
 
-@attrs.frozen(kw_only=True, eq=False)
 class _Draw:
-    """Makes pictures."""
+    """Makes pictures.
 
-    model: TrainedModel | None
-    execution: PyTorchExecutionConfig
-    clock: Callable[[], float]
+    Args:
+        store: the frames.
+        model: that is asked for; None for the shipped one.
+        execution: device, precision, batch size.
+        settings: of the last reconstruction.
+    """
 
-    def __call__(self, store: FrameStore, settings: TorchInferenceConfig, *, last: bool) -> Picture:
-        from ptycho_adapters.torch_backend import generalist_for, reconstruct  # noqa: PLC0415 - torch
+    def __init__(
+        self,
+        store: FrameStore,
+        model: TrainedModel | None,
+        execution: PyTorchExecutionConfig,
+        settings: TorchInferenceConfig,
+    ) -> None:
+        self.store, self._model = store, model
+        self._execution, self._settings = execution, settings
+        self._running: RunningReconstruction | None = None
+        self._figures = np.zeros((2, 0))
 
-        start_s, scan = self.clock(), store.scan()
+    def add(self) -> bool:
+        """Add some of the frames that are in no picture yet; tell whether that was possible."""
+        state = self.store.state
+        first, recent = state.reconstructed, 0 if self._running is None else self._running.recent
+        # Some at a time; more where all of them lie at one place, as while a stage waits.
+        ends = (*range(first + _MOST_AT_ONCE, state.frames, _MOST_AT_ONCE), state.frames)
+        end = next((end for end in ends if self.store.spread_out(first - recent, end)), None)
+        if end is None:
+            return False
+        frames = self.store.latest(first - recent, end)
+        running = self._running = self._running or self._begun(frames)
+        figures = running.add(frames, behind=state.backlog + state.waiting > _MOST_AT_ONCE)
+        self._figures = np.concatenate([self._figures, figures], axis=1)[:, -_RATED:]
+        self.store.state = state.pictured(end)
+        return True
+
+    def running(self) -> Reconstruction:
+        """Give the object so far."""
+        if self._running is None:
+            raise ValueError("no frame was added")
+        n = self.store.state.reconstructed
+        found = self._running.result(self.store.positions_px[:n].copy(), self.store.numbers[:n].copy())
+        gaps, measured = self._figures.sum(axis=1)
+        return attrs.evolve(found, metrics={"r_factor": float(gaps / measured)})
+
+    def last(self, clock: Callable[[], float]) -> Picture:
+        """Reconstruct all frames, as a run does."""
+        from ptycho_adapters.torch_backend import reconstruct  # noqa: PLC0415 - torch
+
+        start_s, scan = clock(), self.store.scan()
+        self._running = None
         found = reconstruct(
-            self.model or generalist_for(scan),
+            self._model_for(scan),
             scan,
-            execution_config=self.execution if last else evolve(self.execution, enable_progress_bar=False),
-            inference_config=evolve(settings, n_groups=scan.n_patterns),
+            execution_config=self._execution,
+            inference_config=evolve(self._settings, n_groups=scan.n_patterns),
         )
-        state = store.state.pictured(scan.n_patterns)
-        return Picture(reconstruction=found, scan=scan, state=state, seconds=self.clock() - start_s, last=last)
+        state = self.store.state.pictured(scan.n_patterns)
+        return Picture(reconstruction=found, scan=scan, state=state, seconds=clock() - start_s)
+
+    def _begun(self, first: Scan) -> RunningReconstruction:
+        from ptycho_adapters.torch_backend import RunningReconstruction  # noqa: PLC0415 - torch
+
+        execution = evolve(self._execution, enable_progress_bar=False)
+        around = np.concatenate([self.store.expected_positions_px, first.positions_px])
+        return RunningReconstruction(self._model_for(first), first, execution, quick(self._settings), around_px=around)
+
+    def _model_for(self, scan: Scan) -> TrainedModel:
+        from ptycho_adapters.torch_backend import generalist_for  # noqa: PLC0415 - torch
+
+        return self._model or generalist_for(scan)

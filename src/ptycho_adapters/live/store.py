@@ -8,6 +8,7 @@ import attrs
 import numpy as np
 
 from ptycho_core.errors import Problem, ScanError
+from ptycho_core.measurement.checks import SMALLEST_SPREAD_PX
 from ptycho_core.measurement.stream import StreamState
 
 if TYPE_CHECKING:
@@ -29,13 +30,32 @@ class FrameStore:
 
     def __init__(self, like: Scan) -> None:
         self._like = like
-        self._numbers = np.zeros(_FIRST_ROOM, dtype=np.int64)
-        self._positions = np.zeros((_FIRST_ROOM, 2))
+        # As many as have positions are expected: memory that is not touched costs nothing.
+        self._room = max(_FIRST_ROOM, like.n_patterns)
+        self._numbers = np.zeros(self._room, dtype=np.int64)
+        self._positions = np.zeros((self._room, 2))
         self._patterns: NDArray[np.generic] | None = None
+        self._own_positions = False
         self.state = StreamState()
 
+    @property
+    def expected_positions_px(self) -> NDArray[np.float64]:
+        """Positions (n, 2) that are known beforehand; none where they come with the frames."""
+        known = self._like.positions_px
+        return known[:0] if self._own_positions else known
+
+    @property
+    def numbers(self) -> NDArray[np.int64]:
+        """Place in the scan of each frame, in the order of their arrival."""
+        return self._numbers[: self.state.frames]
+
+    @property
+    def positions_px(self) -> NDArray[np.float64]:
+        """Positions (n, 2) of the frames, in the order of their arrival."""
+        return self._positions[: self.state.frames]
+
     def add(self, batch: FrameBatch, now_s: float) -> None:
-        """Take the frames of a batch that are not there yet.
+        """Take the frames of a batch that are not there yet and that can be used.
 
         Raises:
             ScanError: they are of another size, or there is no position for one of them.
@@ -43,8 +63,27 @@ class FrameStore:
         new = self.state.new(batch.numbers)
         if new.any():
             self._check(batch)
+            usable = self._usable(batch.patterns)
+            unusable = self.state.unusable + int(np.count_nonzero(new & ~usable))
+            batch, new = batch.some(usable), new[usable]
+            self._own_positions |= batch.positions_px is not None
             self._put(batch, np.flatnonzero(new))
-        self.state = self.state.arrived(batch.numbers, now_s)
+            self.state = attrs.evolve(self.state, unusable=unusable)
+        self.state = attrs.evolve(self.state.arrived(batch.numbers, now_s), waiting=batch.waiting)
+
+    def spread_out(self, first: int, end: int) -> bool:
+        """Tell whether frames lie apart from each other, as those of a scan do; `latest` says which."""
+        spread = np.ptp(self._positions[first:end], axis=0).max()
+        return bool(spread >= SMALLEST_SPREAD_PX)
+
+    def latest(self, first: int, end: int) -> Scan:
+        """Give the frames that arrived from one place in the order of arrival up to another one.
+
+        Raises:
+            ScanError: they are no scan: all at one place, say.
+        """
+        patterns = np.zeros(0) if self._patterns is None else self._patterns[first:end]
+        return self._scan(patterns, self._positions[first:end])
 
     def scan(self) -> Scan:
         """Give the frames so far, in the order of their numbers, as a scan.
@@ -54,14 +93,28 @@ class FrameStore:
         """
         if self._patterns is None:
             raise ScanError("stream", [Problem(path="frames", expected="at least one", found="none")])
-        order = np.argsort(self._numbers[: self.state.frames], kind="stable")
+        n = self.state.frames
+        if (np.diff(self.numbers) > 0).all():
+            return self._scan(self._patterns[:n], self._positions[:n])
+        order = np.argsort(self.numbers, kind="stable")
+        return self._scan(self._patterns[order], self._positions[order])
+
+    def _scan(self, patterns: NDArray[np.generic], positions_px: NDArray[np.float64]) -> Scan:
         return attrs.evolve(
             self._like,
-            patterns=self._patterns[order],
-            positions_px=self._positions[order],
-            scan_index=np.zeros(len(order), dtype=np.int32),
+            patterns=patterns,
+            positions_px=positions_px,
+            scan_index=np.zeros(len(patterns), dtype=np.int32),
             commanded_positions_px=None,
         )
+
+    def _usable(self, patterns: NDArray[np.generic]) -> NDArray[np.bool_]:
+        """Tell which frames (m, N, N) have light on good pixels, and nothing that is no measurement."""
+        bad = self._like.bad_pixels
+        seen = patterns if bad is None else patterns[:, ~bad]
+        lit = np.greater(seen, 0).reshape(len(patterns), -1).any(axis=1)
+        usable: NDArray[np.bool_] = lit & (np.isfinite(patterns) & np.greater_equal(patterns, 0)).all(axis=(1, 2))
+        return usable
 
     def _check(self, batch: FrameBatch) -> None:
         size, known = self._like.N, self._like.n_patterns
@@ -78,7 +131,7 @@ class FrameStore:
         start = self.state.frames
         end = start + len(new)
         if self._patterns is None:
-            self._patterns = np.zeros((_FIRST_ROOM, *batch.patterns.shape[1:]), dtype=batch.patterns.dtype)
+            self._patterns = np.zeros((self._room, *batch.patterns.shape[1:]), dtype=batch.patterns.dtype)
         if batch.patterns.dtype != self._patterns.dtype:
             expected, found = str(self._patterns.dtype), str(batch.patterns.dtype)
             raise ScanError("stream", [Problem(path="frames", expected=f"{expected}, as before", found=found)])

@@ -13,6 +13,7 @@ try:
     from ptycho_adapters.torch_backend.generalist import generalist_for
     from ptycho_adapters.torch_backend.generators import Generator, register_generator
     from ptycho_adapters.torch_backend.inference.reconstruct import reconstruct
+    from ptycho_adapters.torch_backend.inference.running import RunningReconstruction
     from ptycho_adapters.torch_backend.trained_model import TrainedModel
     from ptycho_adapters.torch_backend.training.trainer import train, train_on
 except ModuleNotFoundError as error:
@@ -21,6 +22,7 @@ except ModuleNotFoundError as error:
 __all__ = [
     "EpochLosses",
     "Generator",
+    "RunningReconstruction",
     "ScanProbe",
     "StepLoss",
     "TrainedModel",

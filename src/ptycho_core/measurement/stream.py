@@ -25,6 +25,7 @@ class FrameBatch:
         numbers: (m,) int64, place of each frame in the scan, from 0.
         patterns: (m, N, N) as measured, zero frequency at N // 2.
         positions_px: (m, 2) float64, (y, x) in object pixels; None where they are known beforehand.
+        waiting: how many more the source knows of already.
 
     Raises:
         ScanError: the parts are not about the same frames.
@@ -33,6 +34,7 @@ class FrameBatch:
     numbers: npt.NDArray[np.int64]
     patterns: npt.NDArray[np.generic]
     positions_px: npt.NDArray[np.float64] | None = None
+    waiting: int = 0
 
     def __attrs_post_init__(self) -> None:
         m, problems = len(self.numbers), []
@@ -49,6 +51,16 @@ class FrameBatch:
     def __len__(self) -> int:
         return len(self.numbers)
 
+    def some(self, which: npt.NDArray[np.bool_]) -> FrameBatch:
+        """Give those of the frames that are chosen, (m,)."""
+        own = self.positions_px
+        return attrs.evolve(
+            self,
+            numbers=self.numbers[which],
+            patterns=self.patterns[which],
+            positions_px=None if own is None else own[which],
+        )
+
     @classmethod
     def empty(cls, size_px: int) -> FrameBatch:
         """Give the batch that says that nothing came."""
@@ -63,7 +75,9 @@ class StreamState:
         spans: frames that arrived, as (first, end) in order, apart from each other.
         late: how many frames arrived after one of a higher number.
         repeated: how many frames arrived again and were not taken.
+        unusable: how many frames came and were not taken: without light on good pixels, or not finite, or negative.
         reconstructed: how many frames the last picture was made of.
+        waiting: how many frames the source knows of that are not here yet.
         arrivals: (second, frames) of what arrived lately.
         now_s: when the state was last brought up to date.
     """
@@ -71,7 +85,9 @@ class StreamState:
     spans: tuple[tuple[int, int], ...] = ()
     late: int = 0
     repeated: int = 0
+    unusable: int = 0
     reconstructed: int = 0
+    waiting: int = 0
     arrivals: tuple[tuple[float, int], ...] = ()
     now_s: float = 0.0
 
@@ -143,35 +159,30 @@ class StreamState:
 
 
 @attrs.frozen(kw_only=True)
-class PicturePace:
-    """When a picture of all frames so far is due.
+class Pace:
+    """When something is done again about a stream that has gone on.
 
     Attributes:
-        first_after: frames that a first picture takes.
-        growth: by which share the frames have to grow for the next one.
-        every_s: seconds after which fewer new frames are enough.
-        rest: seconds without a picture for each second that the last one took.
+        first_after: frames that it takes for a first time.
+        every_s: seconds between two times, at least.
+        rest: seconds between for each second that the last time took.
     """
 
     first_after: int = 16
-    growth: float = 0.25
-    every_s: float = 2.0
-    rest: float = 1.0
+    every_s: float = 0.1
+    rest: float = 0.25
 
     def due(self, state: StreamState, since_s: float, took_s: float) -> bool:
-        """Tell whether a picture is due.
+        """Tell whether it is time.
 
         Args:
             state: of the stream.
-            since_s: seconds since the last picture was ready.
+            since_s: seconds since the last time was over.
             took_s: seconds that it took.
         """
         if state.frames < self.first_after or state.backlog == 0:
             return False
-        if state.reconstructed == 0:
-            return True
-        grown = state.backlog >= self.growth * state.reconstructed
-        return since_s >= self.rest * took_s and (grown or since_s >= self.every_s)
+        return state.reconstructed == 0 or since_s >= max(self.every_s, self.rest * took_s)
 
 
 def _spans(numbers: npt.NDArray[np.int64]) -> list[tuple[int, int]]:

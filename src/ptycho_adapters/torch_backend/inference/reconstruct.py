@@ -73,7 +73,7 @@ def reconstruct(
     check_residency(scan, len(chosen), execution)
     with torch.inference_mode(), cpu_threads(execution.num_threads):
         with stage("preparation", patterns=len(chosen)) as course:
-            run, taken = _first_pass(model, scan, chosen, execution, settings)
+            run, taken = first_pass(model, scan, chosen, execution, settings)
             prepared = prepare(run, preparation_for(model, execution, settings))
             course.count(device=run.probe.device.type, probe=taken.source)
         clock.append(time.perf_counter())
@@ -89,7 +89,7 @@ def reconstruct(
     return attrs.evolve(result, seconds=dict(zip(_STAGES, np.diff(clock).tolist(), strict=True)))
 
 
-def _first_pass(
+def first_pass(
     model: TrainedModel,
     scan: Scan,
     chosen: NDArray[np.int64],
@@ -214,8 +214,8 @@ def _finished(prepared: Prepared, object_: Tensor, settings: TorchInferenceConfi
 def _outward(ended: _Ended, taken: CandidateProbe, scan: Scan, light: Tensor) -> Reconstruction:
     """Put a result into the scale of the scan's own probe and into the frame of the stored patterns."""
     prepared, run = ended.prepared, ended.prepared.run
-    object_, coverage = _where_lit(ended.object, light)
-    judgement, scale = run.judge(object_), _outward_scale(run, scan)
+    object_, coverage = where_lit(ended.object, light)
+    judgement, scale = run.judge(object_), outward_scale(run, scan)
     before, figures = _before_the_finish(ended, scan, light)
     shape, (origin_y, origin_x) = (run.canvas.height, run.canvas.width), run.origin.tolist()
     probe = run.probe * beam_slope(run.scan.beam_px, run.scan.size).to(run.probe.device) / scale
@@ -265,12 +265,12 @@ def _before_the_finish(
     if ended.first is None:
         return None, {}
     run, first = ended.first
-    object_, _ = _where_lit(first, light)
-    outward = (object_ * _outward_scale(run, scan)).reshape(run.canvas.height, run.canvas.width)
+    object_, _ = where_lit(first, light)
+    outward = (object_ * outward_scale(run, scan)).reshape(run.canvas.height, run.canvas.width)
     return outward.cpu().numpy(), {f"pass_{name}": value for name, value in run.judge(object_).metrics.items()}
 
 
-def _where_lit(object_: Tensor, coverage: Tensor) -> tuple[Tensor, Tensor]:
+def where_lit(object_: Tensor, coverage: Tensor) -> tuple[Tensor, Tensor]:
     """Transparency and no coverage where too little light fell, in the network's scale, which is that of every scan."""
     lit = coverage > COVERED * coverage.max()
     return torch.where(lit, object_, torch.ones_like(object_)), torch.where(lit, coverage, torch.zeros_like(coverage))
@@ -280,8 +280,8 @@ def _moved(prepared: Prepared) -> bool:
     return prepared.moved_px > 0.0 or prepared.orientation is not None
 
 
-def _outward_scale(run: WholeScan, scan: Scan) -> float:
-    """Factor that turns the network's object into the one that belongs to the scan's own probe."""
+def outward_scale(run: WholeScan, scan: Scan) -> float:
+    """Give the factor that turns the network's object into the one that belongs to the scan's own probe."""
     inside = float(light_of(run.probe).sum(dtype=torch.float64))
     own = float(np.square(np.abs(scan.probe.astype(np.complex128))).sum())
     return float(np.sqrt(inside / own))

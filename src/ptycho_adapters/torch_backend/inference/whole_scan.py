@@ -165,7 +165,7 @@ class WholeScan:
 
     def _views(self) -> Iterable[View]:
         """Views of all patterns, kept where there is room, else made anew each time."""
-        return self._kept_views if self._views_fit else self._made_views()
+        return self._kept_views if self._views_fit else self.made_views()
 
     @property
     def _views_fit(self) -> bool:
@@ -191,9 +191,10 @@ class WholeScan:
 
     @cached_property
     def _kept_views(self) -> tuple[View, ...]:
-        return tuple(self._made_views())
+        return tuple(self.made_views())
 
-    def _made_views(self) -> Iterator[View]:
+    def made_views(self) -> Iterator[View]:
+        """Make views of all patterns, a batch each."""
         batches = self.scan.gathered(self.indices, self.batch_size)
         company = repeat(None) if self._company is None else self._company.split(self.batch_size)
         for (_, group), beside in zip(batches, company, strict=False):
