@@ -187,6 +187,7 @@ def test_a_stage_that_waits_holds_no_picture_up() -> None:
     first = next(pictures([waiting, moving], small, inference_config=ONE_PASS, execution_config=QUIET, watch=at_each))
 
     assert first.state.reconstructed == waited + 8
+    assert first.scan is None, "the first picture is the last one"
 
 
 def test_a_stream_without_frames_is_refused() -> None:
