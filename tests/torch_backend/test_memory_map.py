@@ -83,9 +83,9 @@ def test_a_mapped_stack_needs_no_room(tmp_path: Path, monkeypatch: pytest.Monkey
     size = 64 * 64 * 4
     monkeypatch.setattr(FREE, lambda: 3 * 4 * size)
 
-    with pytest.raises(MemoryShortageError, match=r"--memory-map FOLDER \(needs 197 kB\)"):
+    with pytest.raises(MemoryShortageError, match=r"--patterns-in file, or --memory-map FOLDER .*\(needs 197 kB\)"):
         check_patterns(payload, training_set(payload, [tiny_scan()]))
-    with pytest.raises(MemoryShortageError, match=r"--memory-map FOLDER \(needs 197 kB\)"):
+    with pytest.raises(MemoryShortageError, match=r"--patterns-in file, or --memory-map FOLDER .*\(needs 197 kB\)"):
         check_residency(tiny_scan(), 36, payload.execution_config)
     check_patterns(payload, training_set(payload, [scan]))
     check_residency(scan, 36, payload.execution_config)

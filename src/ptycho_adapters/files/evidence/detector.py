@@ -66,7 +66,7 @@ def check_detector(
     if check is DetectorCheck.OFF or domain is None or parts.patterns is None:
         return Checked(parts=parts, notes={})
     known = None if mask is None else cast("npt.NDArray[np.bool_]", mask.astype(np.bool_))
-    with stage("screening", patterns=len(parts.patterns)):
+    with stage("screening", patterns=sum(parts.patterns.shape[:1])):
         found = screen_patterns(parts.patterns, known, domain=domain, full_scale=full_scale)
     if found is None:
         return Checked(parts=parts, notes={})
