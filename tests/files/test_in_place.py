@@ -60,7 +60,7 @@ def even_probe(setting: ProbeSetting) -> npt.NDArray[np.complex64]:
 
 @pytest.mark.parametrize(("dtype", "junk"), [("i4", -1), ("f4", np.nan), ("i2", -1), ("u2", 65535)])
 def test_reading_takes_no_more_than_twice_the_file(dtype: str, junk: float, tmp_path: Path) -> None:
-    """A stack that is cleared under its mask, and moved from the corner, is held once, beside flags and a few frames."""
+    """A stack that is cleared under its mask, and moved from the corner, is held once, with flags and some frames."""
     path = samples.save_cxi(tmp_path / "scan.cxi", probe=False)
     size, n_patterns = 64, 200
     y, x = np.mgrid[-size // 2 : size // 2, -size // 2 : size // 2]
