@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,6 +16,9 @@ from ptycho_core.version import VERSION  # noqa: E402
 
 if TYPE_CHECKING:
     from sphinx.application import Sphinx
+
+# A style of Pygments has everything logged at INFO once it is imported, and the reference runs commands.
+logging.getLogger("ptycho_adapters").setLevel(logging.WARNING)
 
 project = "ptycho-core"
 author = "ptycho-core developers"

@@ -214,16 +214,18 @@ def views_of(run: WholeScan, piece: Piece, members: npt.NDArray[np.int64]) -> li
         piece: the canvas.
         members: (m,) places in the batch, of the piece's.
     """
-    if not len(members):
-        return []
+    return list(on_piece(run, piece, members).made_views()) if len(members) else []
+
+
+def on_piece(run: WholeScan, piece: Piece, members: npt.NDArray[np.int64]) -> WholeScan:
+    """Narrow a pass over a batch to some of its patterns, (m,) places in the batch, and their piece of canvas."""
     device = run.indices.device
-    on_piece = attrs.evolve(
+    return attrs.evolve(
         run,
         canvas=piece.box.canvas,
         origin=torch.tensor(piece.box.low, device=device),
         indices=torch.tensor(members, device=device),
     )
-    return list(on_piece.made_views())
 
 
 def _put(canvas: Tensor, patches: Tensor, where: Tensor) -> None:

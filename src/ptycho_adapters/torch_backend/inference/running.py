@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from ptycho_adapters.torch_backend.data.resident import ResidentScan
-from ptycho_adapters.torch_backend.inference.canvas_sums import Box, CanvasSums, Piece, views_of
+from ptycho_adapters.torch_backend.inference.canvas_sums import Box, CanvasSums, Piece, on_piece, views_of
 from ptycho_adapters.torch_backend.inference.preparation import prepare
 from ptycho_adapters.torch_backend.inference.reconstruct import first_pass, outward_scale, preparation_for, where_lit
 from ptycho_adapters.torch_backend.physics.optics import beam_slope, split_positions
@@ -115,15 +115,9 @@ class RunningReconstruction:
         self._sums.add(piece, (parts[0] + parts[1], parts[2] + parts[3], parts[1] + parts[3]))
 
     def _fit(self, run: WholeScan, piece: Piece, new: NDArray[np.int64]) -> NDArray[np.float64]:
-        device = run.indices.device
-        on_piece = attrs.evolve(
-            run,
-            canvas=piece.box.canvas,
-            origin=torch.tensor(piece.box.low, device=device),
-            indices=torch.tensor(new, device=device),
-        )
-        judged = on_piece.judge(self._sums.object_in(piece.box).flatten())
-        amplitudes = np.sqrt(run.scan.gather(on_piece.indices[None]).counts[0].double().cpu().numpy()).sum(axis=(1, 2))
+        narrowed = on_piece(run, piece, new)
+        judged = narrowed.judge(self._sums.object_in(piece.box).flatten())
+        amplitudes = np.sqrt(run.scan.gather(narrowed.indices[None]).counts[0].double().cpu().numpy()).sum(axis=(1, 2))
         return np.stack([judged.r_factors * amplitudes, amplitudes])
 
     @torch.inference_mode()
