@@ -1,6 +1,7 @@
 # Two commands for a fresh machine with Python >= 3.11: `make demo` and `make test`.
 # `make test TENSORFLOW=no` leaves the TensorFlow backend out, on a machine that shall not have it (1.5 GB).
 PYTHON ?= python3
+PYTHONS ?= $(PYTHON)
 TENSORFLOW ?= yes
 VENV   := .venv
 BIN    := $(VENV)/bin
@@ -127,8 +128,8 @@ docs: $(DOCS_READY)  ## the documentation site, as files in build/site; links an
 look-at-docs: docs  ## every page of the site in headless Chromium, light, dark and on a phone, with pictures in build/looks
 	@OMP_NUM_THREADS=1 $(BIN)/python docs/tools/look.py $(SITE) build/looks
 
-release-check: $(READY)  ## a clean wheel, installed alone into an empty environment, reconstructs without a training
-	@PYTHON=$(PYTHON) BUILDER=$(BIN)/python bash benchmarks/release_check.sh
+release-check: $(READY)  ## a clean wheel, alone in an empty environment for each of PYTHONS, reconstructs and runs the demo
+	@PYTHONS="$(PYTHONS)" BUILDER=$(BIN)/python bash benchmarks/release_check.sh
 
 test-ptychi: $(CHI_READY)  ## the tests beside pty-chi, and files that PtyLab, emdfile and nexusformat write, in their own environment
 	@echo "==> pytest tests/ptychi_solver, and files of other programs"
