@@ -12,12 +12,14 @@ from scipy.special import xlogy
 
 from ptycho_adapters.torch_backend import generalist_for, reconstruct
 from ptycho_adapters.torch_backend.data.resident import Canvas, ResidentScan
+from ptycho_adapters.torch_backend.finish.beside import known_by_the_counts
 from ptycho_adapters.torch_backend.finish.descent import Descent, Place
 from ptycho_adapters.torch_backend.finish.finish import Finished, Wish, finish
 from ptycho_adapters.torch_backend.finish.point import Point
 from ptycho_adapters.torch_backend.finish.posterior import Look, Measured, Posterior
 from ptycho_adapters.torch_backend.finish.prior import Prior, SlowError, Weights, around
 from ptycho_adapters.torch_backend.finish.slow_waves import SlowWaves
+from ptycho_adapters.torch_backend.finish.stray import Stray
 from ptycho_adapters.torch_backend.finish.tents import Tents
 from ptycho_adapters.torch_backend.physics.optics import BACKGROUND_COUNTS
 from ptycho_core.config import PyTorchExecutionConfig, TorchInferenceConfig
@@ -253,3 +255,92 @@ def test_a_reconstruction_is_finished_if_asked(steps: int | Literal["auto"]) -> 
     assert made.before_finish is not None
     np.testing.assert_allclose(made.before_finish, plain.object, rtol=1e-6)
     assert made.metrics["pass_r_factor"] == pytest.approx(plain.metrics["r_factor"])
+
+
+def _known_but_for_the_rest(scan: Scan) -> tuple[Posterior, Point]:
+    """Positions that stray around others, and a background that is off."""
+    strayed = torch.linspace(-0.6, 0.9, 2 * scan.n_patterns).reshape(-1, 2)
+    posterior = attrs.evolve(_posterior(scan), stray=Stray(px=strayed, spread_px=0.4))
+    # So that no position comes nearer to a pixel's border, where the oracle would exchange the probe's rim.
+    moves = 0.4 * torch.sin(torch.arange(2.0 * scan.n_patterns)).reshape(-1, 2) - posterior.measured.scan.fractions_px
+    true = _truth(scan)
+    return posterior, Point(1.02 * true.object, true.probe, moves, torch.tensor(0.2))
+
+
+def test_slopes_by_positions_and_background_are_those_of_the_likelihood() -> None:
+    """NumPy in float64, at moved positions and under another background, changes by as much."""
+    scan, rng = tiny_scan(), np.random.default_rng(4)
+    posterior, point = _known_but_for_the_rest(scan)
+    assert point.moves is not None
+    assert point.dark is not None
+    assert posterior.stray is not None
+    object_ = point.object.numpy().astype(np.complex128).reshape(posterior.measured.canvas.height, -1)
+    strayed = posterior.stray.px.numpy().astype(np.float64)
+
+    def misfit(moves: np.typing.NDArray[np.float64], dark: float) -> float:
+        positions, floor = scan.positions_px + moves, 0.25 * np.exp(dark) + BACKGROUND_COUNTS
+        rate = scan_counts(object_, scan.probe.astype(np.complex128), positions, background=floor)
+        counts = scan.counts().astype(np.float64)
+        likelihood = (rate - counts + xlogy(counts, np.where(counts > 0, counts, 1.0) / rate)).sum()
+        near = np.square(strayed + moves).sum() / (2.0 * 0.4**2)
+        return float(likelihood + 3.0 * np.square(np.abs(object_ - 1.0)).sum() + near)
+
+    seen, moves = posterior.look(point), point.moves.numpy().astype(np.float64)
+    assert seen.misfit == pytest.approx(misfit(moves, 0.2), rel=1e-5)
+    way = rng.normal(size=moves.shape)
+    way -= way.mean(axis=0)
+    nowhere = seen.slope.times(0.0)
+    for along, there, back in (
+        (
+            attrs.evolve(nowhere, moves=torch.tensor(way).float()),
+            misfit(moves + 1e-3 * way, 0.2),
+            misfit(moves - 1e-3 * way, 0.2),
+        ),
+        (attrs.evolve(nowhere, dark=torch.tensor(1.0)), misfit(moves, 0.201), misfit(moves, 0.199)),
+    ):
+        assert 2.0 * seen.slope.dot(along) == pytest.approx((there - back) / 2e-3, rel=2e-3)
+
+
+def test_what_the_counts_know_of_positions_and_background_is_their_fisher_information() -> None:
+    """Half the sum of squared slopes of the rates over the rates, by differences in float64."""
+    scan = tiny_scan()
+    posterior, point = _known_but_for_the_rest(scan)
+    assert point.moves is not None
+    object_ = point.object.numpy().astype(np.complex128).reshape(posterior.measured.canvas.height, -1)
+
+    def rate(y: float, x: float, dark: float) -> np.typing.NDArray[np.float64]:
+        assert point.moves is not None
+        positions = scan.positions_px + point.moves.numpy() + np.array([y, x])
+        floor = 0.25 * np.exp(0.2 + dark) + BACKGROUND_COUNTS
+        return np.asarray(scan_counts(object_, scan.probe.astype(np.complex128), positions, background=floor))
+
+    def information(*way: float) -> np.typing.NDArray[np.float64]:
+        slope = (rate(*(1e-4 * each for each in way)) - rate(*(-1e-4 * each for each in way))) / 2e-4
+        return np.asarray((np.square(slope) / rate(0.0, 0.0, 0.0)).sum(axis=(1, 2)) / 2.0)
+
+    found = known_by_the_counts(posterior, point)
+    assert found.moves is not None
+    assert found.dark is not None
+    expected = np.stack([information(1.0, 0.0, 0.0), information(0.0, 1.0, 0.0)], axis=1)
+    np.testing.assert_allclose(found.moves, expected, rtol=2e-3)
+    assert float(found.dark) == pytest.approx(information(0.0, 0.0, 1.0).sum(), rel=1e-3)
+
+
+@pytest.mark.parametrize(("jitter_px", "background"), [(0.7, 0.0), (0.0, 2.0)])
+def test_positions_and_background_are_finished_too(jitter_px: float, background: float) -> None:
+    """Where they are off, a finish that may change them comes nearer to the true object, and to them."""
+    scan = simulate(SimulationConfig(object_size_px=110, step_px=6.0, photons=1e6, seed=2, background=background))
+    true, rng = _truth(scan), np.random.default_rng(3)
+    off = rng.normal(size=scan.positions_px.shape) * jitter_px
+    off -= off.mean(axis=0)
+    measured = attrs.evolve(_posterior(scan, background=0.6 * background).measured)
+    measured = attrs.evolve(measured, scan=measured.scan.nudged(measured.indices, torch.tensor(off)))
+    stray = Stray(px=torch.zeros(scan.n_patterns, 2), spread_px=0.7) if jitter_px else None
+    wish = Wish(steps=20, refine_probe=False, show_progress=False, stray=stray)
+    found = finish(measured, true.object, true.probe, wish)
+    assert _error(scan, found.object) < 2.0
+    if jitter_px:
+        assert found.moves_px is not None
+        assert (found.moves_px.numpy() + off).std() < 0.05
+    else:
+        assert found.background == pytest.approx(background, rel=0.02)

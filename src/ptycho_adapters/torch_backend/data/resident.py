@@ -180,11 +180,24 @@ class ResidentScan(nn.Module):
         """
         first = self.starts[indices] + self.fractions_px[indices].double() + moves_px.double()
         whole = torch.floor(first + 0.5)
+        starts = self.starts.index_copy(0, indices, whole.to(torch.int64))
+        return self._with(starts, self.fractions_px.index_copy(0, indices, (first - whole).to(torch.float32)))
+
+    def nudged(self, indices: Tensor, moves_px: Tensor) -> ResidentScan:
+        """The same patterns with some positions moved, patches where they are: the probe is moved in them.
+
+        Args:
+            indices: (m,) int64 scan indices.
+            moves_px: (m, 2) real, (y, x), of about a pixel at most.
+        """
+        fractions = self.fractions_px.index_copy(0, indices, self.fractions_px[indices] + moves_px.float())
+        return self._with(self.starts, fractions)
+
+    def _with(self, starts: Tensor, fractions_px: Tensor) -> ResidentScan:
         other = copy(self)
         # A shallow copy shares the table of buffers: it gets one of its own before two of them are exchanged.
         vars(other)["_buffers"] = dict(vars(self)["_buffers"])
-        other.starts = self.starts.index_copy(0, indices, whole.to(torch.int64))
-        other.fractions_px = self.fractions_px.index_copy(0, indices, (first - whole).to(torch.float32))
+        other.starts, other.fractions_px = starts, fractions_px
         return other
 
     def positions_px(self, indices: Tensor) -> Tensor:

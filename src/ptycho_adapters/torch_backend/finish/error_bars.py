@@ -127,11 +127,11 @@ class Curvature:
     def _seen(self, ways: int) -> Iterator[tuple[Part, Tensor, Tensor]]:
         """Go through the patterns: their probes, and far fields over the root of the rate, 0 where none is fitted."""
         size = self.posterior.measured.scan.size
-        for part in self.posterior.parts(max(1, self.posterior.measured.batch_size // ways)):
+        for part in self.posterior.parts(max(1, self.posterior.measured.batch_size // ways), self.point):
             probes = part.probes(self.point.probe)
             patches = extract(self.point.object[None], part.where, size)
             far = torch.fft.fft2(exit_waves(patches, probes), norm="ortho")
-            weight = (part.fitted / (light_of(far) + self.posterior.floor)).sqrt()
+            weight = (part.fitted / (light_of(far) + self.posterior.floor(self.point))).sqrt()
             yield part, probes, far * weight[..., None, :, :]
 
 

@@ -11,12 +11,14 @@ from torch import Tensor
 
 from ptycho_adapters.common.bars import counted
 from ptycho_adapters.stages import say, stage
+from ptycho_adapters.torch_backend.finish.beside import Beside
 from ptycho_adapters.torch_backend.finish.descent import Descent, Place, line_search
 from ptycho_adapters.torch_backend.finish.error_bars import ErrorBars, error_bars
 from ptycho_adapters.torch_backend.finish.point import Point
 from ptycho_adapters.torch_backend.finish.posterior import LEFT_OUT, Measured, Posterior
 from ptycho_adapters.torch_backend.finish.prior import Prior, Weights, around
 from ptycho_adapters.torch_backend.finish.slow_waves import SlowWaves
+from ptycho_adapters.torch_backend.finish.stray import Stray
 from ptycho_adapters.torch_backend.finish.tents import Tents
 
 if TYPE_CHECKING:
@@ -38,6 +40,8 @@ class Finished:
     Attributes:
         object: (pixels,) complex64.
         probe: (modes, N, N) complex64.
+        moves_px: (n, 2) float32 by which each pattern was moved; None where positions were taken as they are.
+        background: counts per pixel that do not come from the beam.
         steps: how many were made; the start is handed back where it is 0.
         gain: by how much the half deviance of the pixels that were left out fell, in all; None if none were.
         refused: by how much it was above that of the start at a place that they refused; None if they refused none.
@@ -46,6 +50,8 @@ class Finished:
 
     object: Tensor
     probe: Tensor
+    moves_px: Tensor | None
+    background: float
     steps: int
     gain: float | None
     refused: float | None = None
@@ -63,19 +69,21 @@ class Wish:
         refine_probe: whether the probe is finished too.
         show_progress: on standard error.
         error_bars: whether to say how far the object may be off.
+        stray: what is known of the positions, to finish them too; None takes them as they are.
     """
 
     steps: int | Literal["auto"]
     refine_probe: bool
     show_progress: bool
     error_bars: bool = False
+    stray: Stray | None = None
 
 
 def finish(measured: Measured, object_: Tensor, probe: Tensor, wish: Wish) -> Finished:
     """Take a network's object to the most likely one under the counts, with itself as a prior.
 
     Args:
-        measured: the patterns.
+        measured: the patterns. A background that they have is finished too.
         object_: (pixels,) complex64, the network's.
         probe: (modes, N, N) complex64, at the scan's flux.
         wish: how.
@@ -85,7 +93,8 @@ def finish(measured: Measured, object_: Tensor, probe: Tensor, wish: Wish) -> Fi
     """
     held_out = wish.steps == "auto"
     posterior = _posterior(measured, object_, probe, wish)
-    start = Place(Point(object_, probe), posterior.look(Point(object_, probe)))
+    first = _first(measured, object_, probe, wish)
+    start = Place(first, posterior.look(first))
     course = _Course(posterior, start)
     most = _MOST_STEPS if wish.steps == "auto" else wish.steps
     for number in counted(most, "finish", shown=wish.show_progress):
@@ -101,6 +110,8 @@ def finish(measured: Measured, object_: Tensor, probe: Tensor, wish: Wish) -> Fi
     return Finished(
         object=place.point.object,
         probe=place.point.probe,
+        moves_px=place.point.moves,
+        background=float(posterior.background(place.point)),
         steps=made,
         gain=gain if held_out else None,
         refused=course.refused,
@@ -123,10 +134,12 @@ class _Course:
         self.refused: float | None = None
         self._posterior = posterior
         self._light = posterior.light(start.point.probe)
+        self._beside = Beside(posterior, start.point)
         lit = self._light > _LIT * self._light.max()
         # What the prior knows is not free to follow the noise.
         free = posterior.prior.weights.plus(self._light)
         self._unknowns = sum(float((self._light / each)[lit].sum()) for each in (free.along, free.across))
+        self._unknowns += self._beside.unknowns
         self._descent: Descent | None = None
 
     def step(self, *, judged: bool) -> bool:
@@ -164,16 +177,26 @@ class _Course:
     def _after_the_slow_waves(self) -> Descent:
         alone = SlowWaves(self._posterior, self.place.point).solver(_FIRST_RIDGE)
         slope = self.place.look.slope
-        ahead = Point(-alone(slope.object), torch.zeros_like(slope.probe))
+        ahead = attrs.evolve(slope.times(0.0), object=-alone(slope.object))
         lower = line_search(self._posterior.look, self.place, ahead, 1.0) or self.place
         beside = SlowWaves(self._posterior, lower.point).solver(_RIDGE)
         return Descent(self._posterior.look, lower, self._curved(beside))
 
     def _curved(self, slow: Callable[[Tensor], Tensor]) -> Callable[[Point], Point]:
-        prior, light = self._posterior.prior, self._light
+        prior, light, beside = self._posterior.prior, self._light, self._beside
         # Each pattern lights the probe with an object of about 1.
         patterns = len(self._posterior.measured.indices)
-        return lambda slope: Point(prior.divided(slope.object, light) + slow(slope.object), slope.probe / patterns)
+        return lambda slope: Point(
+            prior.divided(slope.object, light) + slow(slope.object),
+            slope.probe / patterns,
+            beside.moves(slope.moves),
+            beside.dark(slope.dark),
+        )
+
+
+def _first(measured: Measured, object_: Tensor, probe: Tensor, wish: Wish) -> Point:
+    moves = None if wish.stray is None else torch.zeros_like(wish.stray.px)
+    return Point(object_, probe, moves, torch.zeros((), device=probe.device) if measured.background > 0.0 else None)
 
 
 def _left_out(place: Place) -> float:
@@ -183,7 +206,13 @@ def _left_out(place: Place) -> float:
 def _posterior(measured: Measured, object_: Tensor, probe: Tensor, wish: Wish) -> Posterior:
     unknown = Prior(object=object_, weights=Weights.same(torch.zeros_like(object_.real)))
     held_out = wish.steps == "auto"
-    posterior = Posterior(measured=measured, prior=unknown, refine_probe=wish.refine_probe, held_out=held_out)
+    posterior = Posterior(
+        measured=measured,
+        prior=unknown,
+        refine_probe=wish.refine_probe,
+        held_out=held_out,
+        stray=wish.stray,
+    )
     light = posterior.light(probe).clamp_min(_DARK)
     typical = float(light[light > _LIT * light.max()].mean())
     tents = Tents(measured.canvas, measured.scan.size, object_.device)

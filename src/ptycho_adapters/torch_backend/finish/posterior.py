@@ -11,6 +11,7 @@ from torch import Tensor
 from ptycho_adapters.torch_backend.data.resident import Canvas, ResidentScan
 from ptycho_adapters.torch_backend.finish.point import Point
 from ptycho_adapters.torch_backend.finish.prior import Prior
+from ptycho_adapters.torch_backend.finish.stray import Stray, frequencies
 from ptycho_adapters.torch_backend.parts import part as named_part
 from ptycho_adapters.torch_backend.physics.canvas import add_patches, extract
 from ptycho_adapters.torch_backend.physics.optics import (
@@ -41,7 +42,7 @@ class Look:
     Attributes:
         misfit: half deviance of the counts, summed, plus the squared distance from the prior in its errors.
         left_out: (n,) float64, half deviance of the pixels that were left out, by pattern.
-        slope: derivative of the misfit by the conjugates of object and probe.
+        slope: derivative of the misfit by the conjugates of object and probe; half of that by what is real.
     """
 
     misfit: float
@@ -103,44 +104,53 @@ class Posterior:
         prior: what is known of the object.
         refine_probe: whether the slope of the probe is wanted; it is 0 otherwise.
         held_out: whether some pixels of each pattern have no say, so that they can tell.
+        stray: what is known of the positions; None where points do not move them.
     """
 
     measured: Measured
     prior: Prior
     refine_probe: bool
     held_out: bool
+    stray: Stray | None = None
 
-    @property
-    def floor(self) -> float:
+    def background(self, point: Point) -> float | Tensor:
+        """Counts per pixel at a point that do not come from the beam."""
+        given = self.measured.background
+        return given if point.dark is None else given * point.dark.exp()
+
+    def floor(self, point: Point) -> float | Tensor:
         """Counts per pixel under every rate: the background, and what keeps logarithms finite."""
-        return self.measured.background + BACKGROUND_COUNTS
+        return self.background(point) + BACKGROUND_COUNTS
 
     @named_part("misfit")
     def look(self, point: Point) -> Look:
         """Look at misfit and slope at a point."""
-        size, fitted, left_out = self.measured.scan.size, [], []
-        object_slope = torch.zeros_like(point.object)[None]
-        probe_slope = torch.zeros_like(point.probe)
-        for part in self.parts(self.measured.batch_size):
+        slopes, left_out, fitted = _Slopes(point), [], []
+        size, floor = self.measured.scan.size, self.floor(point)
+        for part in self.parts(self.measured.batch_size, point):
             probes, patches = part.probes(point.probe), extract(point.object[None], part.where, size)
             far = torch.fft.fft2(exit_waves(patches, probes), norm="ortho")
-            expected = light_of(far) + self.floor
+            expected = light_of(far) + floor
             gap = half_deviance(expected, part.counts)
             fitted.append((gap * part.fitted).sum(dtype=torch.float64))
             left_out.append((gap * part.left_out)[0].sum(dim=(-2, -1), dtype=torch.float64))
             excess = (1.0 - part.counts / expected) * part.fitted
             waves = torch.fft.ifft2(excess[..., None, :, :] * far, norm="ortho")
-            add_patches(object_slope, sum_of_modes(probes.conj() * waves), part.where)
-            if self.refine_probe:
+            slopes.of_the_object(part, probes, waves)
+            slopes.of_the_background(excess)
+            if self.refine_probe or self.stray is not None:
                 back = torch.fft.fft2(patches.conj()[..., None, :, :] * waves) * part.ramps.conj()
-                probe_slope += torch.fft.ifft2(back.sum(dim=(0, 1)))
+                slopes.of_the_probe(back, refined=self.refine_probe)
         away = point.object - self.prior.object
         pull = self.prior.pull(away)
         distance = (pull * away.conj()).real.sum(dtype=torch.float64)
+        if self.stray is not None and point.moves is not None:
+            off = self.stray.px + point.moves
+            distance = distance + (self.stray.pull(point.moves) * off).sum(dtype=torch.float64)
         return Look(
             misfit=float(torch.stack([*fitted, distance]).sum()),
             left_out=torch.cat(left_out),
-            slope=Point(object_slope[0] + pull, probe_slope),
+            slope=slopes.all(pull, self.background(point), self.stray),
         )
 
     def light(self, probe: Tensor) -> Tensor:
@@ -150,18 +160,26 @@ class Posterior:
             add_patches(total, light_of(part.probes(probe)), part.where)
         return total[0]
 
-    def parts(self, batch_size: int) -> Iterator[Part]:
-        """Go through the patterns in batches; each is gathered when it is asked for, or read ahead."""
+    def parts(self, batch_size: int, point: Point | None = None) -> Iterator[Part]:
+        """Go through the patterns in batches; each is gathered when it is asked for, or read ahead.
+
+        Args:
+            batch_size: patterns at a time.
+            point: moves them; None leaves them where they are.
+        """
         measured, pool = self.measured, self._pool()
+        moves, first = None if point is None else point.moves, 0
         size, good = measured.scan.size, measured.scan.good_pixels
         for batch, group in measured.scan.gathered(measured.indices, batch_size):
             left_out = pool[(batch * _STRIDE) % _PERIOD].reshape(1, len(batch), size, size)
             fitted = 1.0 - left_out
+            fractions = group.fractions_px if moves is None else group.fractions_px + moves[first : first + len(batch)]
+            first += len(batch)
             yield Part(
                 counts=group.counts,
                 fitted=fitted if good is None else fitted * good,
                 left_out=left_out if good is None else left_out * good,
-                ramps=subpixel_ramps(group.fractions_px, size)[..., None, :, :],
+                ramps=subpixel_ramps(fractions, size)[..., None, :, :],
                 where=measured.canvas.indices(group.starts, measured.origin, size),
             )
 
@@ -171,3 +189,39 @@ class Posterior:
         share = LEFT_OUT if self.held_out else 0.0
         row = torch.rand(pixels + _PERIOD, generator=torch.Generator().manual_seed(_SEED)) < share
         return row.to(torch.float32).to(device).unfold(0, pixels, 1)
+
+
+class _Slopes:
+    """Slopes that add up over the patterns."""
+
+    def __init__(self, point: Point) -> None:
+        self._point = point
+        self._object, self._probe = torch.zeros_like(point.object)[None], torch.zeros_like(point.probe)
+        self._moves: list[Tensor] = []
+        self._dark = torch.zeros((), dtype=torch.float64, device=point.object.device)
+        self._spectrum = torch.fft.fft2(point.probe)
+        self._axes = frequencies(point.probe.shape[-1], point.object.device)
+
+    def of_the_object(self, part: Part, probes: Tensor, waves: Tensor) -> None:
+        add_patches(self._object, sum_of_modes(probes.conj() * waves), part.where)
+
+    def of_the_background(self, excess: Tensor) -> None:
+        if self._point.dark is not None:
+            self._dark += excess.sum(dtype=torch.float64) / 2.0
+
+    def of_the_probe(self, back: Tensor, *, refined: bool) -> None:
+        """Take what all modes want of the transform of the probe at rest, (1, b, modes, N, N)."""
+        if refined:
+            self._probe += torch.fft.ifft2(back.sum(dim=(0, 1)))
+        if self._point.moves is not None:
+            turned = (self._spectrum.conj() * back)[0].sum(dim=1) / back[0, 0, 0].numel()
+            asked = [(axis.conj() * turned).real.sum(dim=(-2, -1)) for axis in self._axes]
+            self._moves.append(torch.stack(asked, dim=1))
+
+    def all(self, pull: Tensor, background: float | Tensor, stray: Stray | None) -> Point:
+        moves, dark = self._point.moves, self._point.dark
+        if moves is not None and stray is not None:
+            moves = stray.allowed(torch.cat(self._moves) + stray.pull(moves))
+        if dark is not None:
+            dark = (self._dark * background).float()
+        return Point(self._object[0] + pull, self._probe, moves, dark)

@@ -51,7 +51,7 @@ class SlowWaves:
 
     def _of_the_counts(self, point: Point) -> Tensor:
         total = torch.zeros(2 * self._nodes, 2 * self._nodes, dtype=torch.float64, device=point.probe.device)
-        for part in self._posterior.parts(BATCH):
+        for part in self._posterior.parts(BATCH, point):
             slopes, nodes = self._slopes(point, part)
             blocks = (slopes @ slopes.transpose(1, 2)).double()
             places = nodes[:, :, None] * (2 * self._nodes) + nodes[:, None, :]
@@ -64,7 +64,7 @@ class SlowWaves:
         patches = extract(point.object[None], part.where, size)[0]
         waves = patches[:, None] * part.probes(point.probe)[0]
         far = torch.fft.fft2(waves, norm="ortho")
-        rate = detected_rate(waves) + self._posterior.floor
+        rate = detected_rate(waves) + self._posterior.floor(point)
         weight = (part.fitted[0] / rate).sqrt()
         corner = part.where[0, :, 0]
         rows, columns = self._tents.rows, self._tents.columns

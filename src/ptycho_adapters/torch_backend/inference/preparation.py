@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from ptycho_adapters.common.patterns import beam_photons
+from ptycho_adapters.torch_backend.finish.stray import Stray, ways_of_the_stage
 from ptycho_adapters.torch_backend.inference.autofocus import look_for_focus, refocused
 from ptycho_adapters.torch_backend.inference.hypotheses import (
     Motion,
@@ -36,6 +37,7 @@ _TRIAL_ROUNDS = 2
 _LITTLE_BETTER = 0.8  # of the misfit: a probe that is merely unrefined gets well below in those rounds
 _STAGE_FIT_PATTERNS = (64, 128, 128)  # of each fit, as long as one follows another
 _MOTION_MODES = 3
+_LEAST_SPREAD_PX, _STAGE_SPREAD_PX = 0.1, 0.3  # of positions in a finish: single ones, and by a stage put right
 _BETTER = 0.9  # of what is above shot noise, for modes of a motion to be kept
 _WORTH_A_LOOK = 0.2  # counts per pixel in the darkest pixels, from which on a background is fitted
 _BACKGROUND_TRIAL_ROUNDS = 3
@@ -85,7 +87,9 @@ class Prepared:
         probe_replaced: whether the probe is one made out of the mean pattern.
         focus_rad: by how much the probe's focus was changed, root mean square over its angular spectrum.
         focus_gain: by how much that lowered the mean R-factor of the patterns that were looked at.
-        moved_px: root mean square move of the positions.
+        given_px: (n, 2) float64, the positions before any was moved; None where it is not known.
+        stage_px: (n, 2) float64, those that a right stage would have them at; None where single ones were not moved.
+        stage_moved: whether the stage as a whole was put right.
         motion: of the beam within the frames; None if none was found.
         probe_refined: whether the probe's pixels were changed.
         background_fitted: whether the background was found, not given.
@@ -96,10 +100,17 @@ class Prepared:
     probe_replaced: bool = False
     focus_rad: float = 0.0
     focus_gain: float = 0.0
-    moved_px: float = 0.0
+    given_px: Tensor | None = None
+    stage_px: Tensor | None = None
+    stage_moved: bool = False
     motion: Motion | None = None
     probe_refined: bool = False
     background_fitted: bool = False
+
+    @property
+    def moved_px(self) -> float:
+        """Root mean square move of the positions."""
+        return 0.0 if self.given_px is None else _rms(self.run.positions_px() - self.given_px)
 
 
 @torch.no_grad()
@@ -131,15 +142,36 @@ def prepare(start: WholeScan, wanted: Preparation) -> Prepared:
         better = misfit_ratio(moving) - 1.0 < _BETTER * (misfit_ratio(refined) - 1.0)
         refined, motion = (moving, motion) if better else (refined, None)
     upright = given.run if found.orientation is None else found.orientation.applied(given.run)
-    moves = refined.positions_px() - upright.positions_px()
+    strayed = _rms(refined.positions_px() - found.run.positions_px()) > 0.0
     return attrs.evolve(
         found,
         run=attrs.evolve(with_background(refined, refined.background), probe=orthogonal_modes(refined.probe)),
-        moved_px=float(moves.square().sum(dim=1).mean().sqrt()),
+        given_px=upright.positions_px(),
+        stage_px=found.run.positions_px() if strayed else None,
         motion=motion,
         probe_refined=wanted.probe_rounds > 0,
         background_fitted=fitted,
     )
+
+
+def stray_of(prepared: Prepared) -> Stray | None:
+    """Say what is known of the positions when they are to be found in a finish; None where they were not moved before.
+
+    Single ones that were moved lie around those of the stage as widely as was found; a stage that was put right as a
+    whole may be off by a little.
+    """
+    places = prepared.run.positions_px()
+    if prepared.stage_px is not None:
+        off = (places - prepared.stage_px).float()
+        return Stray(px=off, spread_px=max(_LEAST_SPREAD_PX, float(off.square().mean().sqrt())))
+    if prepared.stage_moved:
+        still = torch.zeros_like(places, dtype=torch.float32)
+        return Stray(px=still, spread_px=_STAGE_SPREAD_PX, ways=ways_of_the_stage(places))
+    return None
+
+
+def _rms(moves: Tensor) -> float:
+    return float(moves.square().sum(dim=1).mean().sqrt())
 
 
 def _with_modes(probe: Tensor, modes: int | None) -> Tensor:
@@ -202,7 +234,8 @@ def _with_stage(found: Prepared, wanted: Preparation) -> Prepared:
         if errors.gain < clear_gain(errors.before) or not (moves or wanted.focus_patterns):
             break
         focus_rad = found.focus_rad + errors.focus_rad
-        found = attrs.evolve(found, run=errors.put_right(found.run), focus_rad=focus_rad)
+        stage_moved = found.stage_moved or moves
+        found = attrs.evolve(found, run=errors.put_right(found.run), focus_rad=focus_rad, stage_moved=stage_moved)
         if not moves:
             break
     return found

@@ -19,7 +19,7 @@ from ptycho_adapters.torch_backend.finish.finish import Wish, finish
 from ptycho_adapters.torch_backend.finish.posterior import Measured
 from ptycho_adapters.torch_backend.inference.findings import findings_of
 from ptycho_adapters.torch_backend.inference.memory import check_reconstruction, check_residency
-from ptycho_adapters.torch_backend.inference.preparation import Preparation, Prepared, prepare
+from ptycho_adapters.torch_backend.inference.preparation import Preparation, Prepared, prepare, stray_of
 from ptycho_adapters.torch_backend.inference.turns import ROUNDS_BEFORE_A_RECONSTRUCTION
 from ptycho_adapters.torch_backend.inference.whole_scan import PassFactory, WholeScan
 from ptycho_adapters.torch_backend.physics.optics import beam_slope, light_of
@@ -180,7 +180,7 @@ class _Ended:
 
 
 def _finished(prepared: Prepared, object_: Tensor, settings: TorchInferenceConfig, *, show_progress: bool) -> _Ended:
-    """Take an object (pixels,) further, and the probe with it where it was refined; say by how much."""
+    """Take an object (pixels,) further, and what was refined or found before with it; say by how much."""
     run, steps = prepared.run, settings.finish
     if steps == "none":
         return _Ended(prepared=prepared, object=object_)
@@ -197,13 +197,16 @@ def _finished(prepared: Prepared, object_: Tensor, settings: TorchInferenceConfi
         refine_probe=prepared.probe_refined,
         show_progress=show_progress,
         error_bars=settings.error_bars,
+        stray=stray_of(prepared),
     )
     with stage("finish", patterns=len(run.indices)) as course:
         found = finish(measured, object_, run.probe, wish)
         course.count(steps=found.steps)
     figures = {"finish_steps": float(found.steps), "finish_gain": found.gain, "finish_refused": found.refused}
+    scan = run.scan if found.moves_px is None else run.scan.nudged(run.indices, found.moves_px)
+    changed = attrs.evolve(run, probe=found.probe, scan=scan, background=found.background)
     return _Ended(
-        prepared=attrs.evolve(prepared, run=attrs.evolve(run, probe=found.probe)),
+        prepared=attrs.evolve(prepared, run=changed),
         object=found.object,
         metrics={name: value for name, value in figures.items() if value is not None},
         first=(run, object_) if found.steps else None,
