@@ -11,10 +11,11 @@ import torch
 
 from ptycho_adapters.torch_backend import generalist_for, reconstruct
 from ptycho_adapters.torch_backend.data.resident import Canvas, ResidentScan
-from ptycho_adapters.torch_backend.finish.error_bars import error_bars, sampled_variances
+from ptycho_adapters.torch_backend.finish.error_bars import Curvature, error_bars, sampled_variances
 from ptycho_adapters.torch_backend.finish.point import Point
 from ptycho_adapters.torch_backend.finish.posterior import Measured, Posterior
 from ptycho_adapters.torch_backend.finish.prior import Prior, SlowError, Weights
+from ptycho_adapters.torch_backend.finish.prior_share import RINGS, prior_by_frequency
 from ptycho_adapters.torch_backend.finish.tents import Tents
 from ptycho_adapters.torch_backend.physics.optics import BACKGROUND_COUNTS
 from ptycho_core.config import PyTorchExecutionConfig, TorchInferenceConfig
@@ -193,3 +194,27 @@ def test_error_bars_without_a_finish_are_refused() -> None:
     with pytest.raises(ConfigError, match=r"error_bars: .*error bars belong to a finish"):
         TorchInferenceConfig(error_bars=True)
     assert attrs.evolve(TorchInferenceConfig(finish=2), error_bars=True).error_bars
+
+
+def test_the_priors_share_by_frequency_is_that_of_the_dense_matrices(posterior: Posterior, small: Scan) -> None:
+    """The trace, ring by ring, of inverse curvature times precision of the prior, by NumPy in float64."""
+    point = _point(posterior, small)
+    curvature = Curvature(posterior, point)
+    found = prior_by_frequency(curvature, samples=200)
+
+    precision = np.linalg.inv(_prior_covariance(posterior))
+    mixed = np.linalg.solve(_fisher(small) + precision, precision)
+    object_, canvas = point.object.numpy().astype(np.complex128), posterior.measured.canvas
+    lit = curvature.lit.numpy().reshape(canvas.height, canvas.width)
+    y, x = (np.fft.fftfreq(length) for length in lit.shape)
+    ring = (np.hypot(y[:, None], x) * 2 * RINGS).astype(int)
+    for shares, turn in ((found.amplitude, 1.0), (found.phase, 1.0j)):
+        unit = turn * object_ / np.abs(object_)
+        into = np.concatenate([np.diag(unit.real), np.diag(unit.imag)])
+        by_pixel = (into.T @ mixed @ into) * lit.ravel()[:, None] * lit.ravel()
+        spectra = np.fft.fft2(by_pixel.reshape(*lit.shape, lit.size), axes=(0, 1)).reshape(lit.size, -1)
+        diagonal = np.fft.ifft2(spectra.reshape(lit.size, *lit.shape), axes=(1, 2)).reshape(lit.size, -1)
+        trace = lit.size * np.diagonal(diagonal).real.reshape(lit.shape)
+        expected = np.array([trace[ring == r].sum() / (lit.sum() * (ring == r).sum()) for r in range(RINGS)])
+        np.testing.assert_allclose(shares[1:], expected[1:], atol=0.05)
+    assert found.phase[-1] > found.phase[2]

@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.nn.functional import avg_pool2d
 
 from ptycho_adapters.common.bars import counted
+from ptycho_adapters.torch_backend.finish.prior_share import prior_by_frequency
 from ptycho_adapters.torch_backend.finish.slow_waves import SlowWaves
 from ptycho_adapters.torch_backend.physics.canvas import add_patches, extract
 from ptycho_adapters.torch_backend.physics.optics import exit_waves, light_of, sum_of_modes
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
     from ptycho_adapters.torch_backend.finish.point import Point
     from ptycho_adapters.torch_backend.finish.posterior import Part, Posterior
+    from ptycho_core.results.uncertainty import PriorByFrequency
 
 SAMPLES = 16
 """Errors that are drawn; their squares are averaged over neighbours too."""
@@ -48,11 +50,13 @@ class ErrorBars:
         phase: (pixels,) float32 [rad], the constant phase being free.
         amplitude: (pixels,) float32.
         prior_share: (pixels,) float32, the prior's weight in each pixel's own curvature, mean of phase and amplitude.
+        by_frequency: its share by spatial frequency, all that pixels share in it.
     """
 
     phase: Tensor
     amplitude: Tensor
     prior_share: Tensor
+    by_frequency: PriorByFrequency
 
 
 def error_bars(posterior: Posterior, point: Point, *, show_progress: bool = False) -> ErrorBars:
@@ -75,7 +79,8 @@ def error_bars(posterior: Posterior, point: Point, *, show_progress: bool = Fals
     smooth = avg_pool2d(ratio, _SMOOTHED_PX, stride=1, padding=_SMOOTHED_PX // 2, count_include_pad=False)
     phase, amplitude = (smooth.reshape(2, -1) * guesses).sqrt()
     share = 1.0 - curvature.light * (1.0 / by_pixel.along + 1.0 / by_pixel.across) / 2.0
-    return ErrorBars(phase=phase, amplitude=amplitude, prior_share=share)
+    by_frequency = prior_by_frequency(curvature, show_progress=show_progress)
+    return ErrorBars(phase=phase, amplitude=amplitude, prior_share=share, by_frequency=by_frequency)
 
 
 class Curvature:
@@ -115,6 +120,12 @@ class Curvature:
         by_pixel = self.posterior.prior.divided(slopes, self.light)
         return by_pixel + torch.stack([self._slow(slope) for slope in slopes])
 
+    def solved(self, slopes: Tensor, *, show_progress: bool = False) -> Tensor:
+        """Divide slopes (k, pixels) by it, as well as is worth while; some at a time."""
+        at_once = max(1, _AT_ONCE // len(self.light))
+        parts = [solved(self, some, self.divided, show_progress=show_progress) for some in slopes.split(at_once)]
+        return torch.cat(parts)
+
     def disturbed(self, number: int, generator: torch.Generator) -> Tensor:
         """Draw slopes (number, pixels) that the errors of counts and prior give."""
         prior = self.posterior.prior
@@ -152,7 +163,7 @@ class _Errors:
     def variances(self, slopes: Tensor) -> Tensor:
         """Mean squares (2, pixels) of phase and amplitude of what slopes (k, pixels) do to the object."""
         curvature = self._curvature
-        steps = solved(curvature, slopes, curvature.divided, show_progress=self._show_progress)
+        steps = curvature.solved(slopes, show_progress=self._show_progress)
         turned = curvature.point.object.conj() * steps
         lit, brightness = curvature.lit, curvature.brightness
         constant = turned.imag[:, lit].sum(dim=1, keepdim=True) / brightness[lit].sum()

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
-_MOST_STEPS = 20
+_MOST_STEPS, _MOST_STEPS_MOVING = 20, 40  # the latter where positions move too
 _SETTLED = 2e-3  # of the misfit per unknown: a step that gains less is the last
 _CLEAR_ERRORS = 2.0  # of the change of what was left out: more than that to the worse is one
 _LIT = 0.1  # of the largest light: pixels that are counted as unknowns
@@ -69,6 +69,7 @@ class Wish:
         refine_probe: whether the probe is finished too.
         show_progress: on standard error.
         error_bars: whether to say how far the object may be off.
+        refine_background: whether the background is finished too, if there is one.
         stray: what is known of the positions, to finish them too; None takes them as they are.
     """
 
@@ -76,14 +77,22 @@ class Wish:
     refine_probe: bool
     show_progress: bool
     error_bars: bool = False
+    refine_background: bool = False
     stray: Stray | None = None
+
+    @property
+    def most_steps(self) -> int:
+        """How many there may be."""
+        if self.steps == "auto":
+            return _MOST_STEPS if self.stray is None else _MOST_STEPS_MOVING
+        return self.steps
 
 
 def finish(measured: Measured, object_: Tensor, probe: Tensor, wish: Wish) -> Finished:
     """Take a network's object to the most likely one under the counts, with itself as a prior.
 
     Args:
-        measured: the patterns. A background that they have is finished too.
+        measured: the patterns.
         object_: (pixels,) complex64, the network's.
         probe: (modes, N, N) complex64, at the scan's flux.
         wish: how.
@@ -96,7 +105,7 @@ def finish(measured: Measured, object_: Tensor, probe: Tensor, wish: Wish) -> Fi
     first = _first(measured, object_, probe, wish)
     start = Place(first, posterior.look(first))
     course = _Course(posterior, start)
-    most = _MOST_STEPS if wish.steps == "auto" else wish.steps
+    most = wish.most_steps
     for number in counted(most, "finish", shown=wish.show_progress):
         if not course.step(judged=held_out):
             break
@@ -140,6 +149,8 @@ class _Course:
         free = posterior.prior.weights.plus(self._light)
         self._unknowns = sum(float((self._light / each)[lit].sum()) for each in (free.along, free.across))
         self._unknowns += self._beside.unknowns
+        if posterior.refine_probe:
+            self._unknowns += 2.0 * start.point.probe.numel()
         self._descent: Descent | None = None
 
     def step(self, *, judged: bool) -> bool:
@@ -196,7 +207,8 @@ class _Course:
 
 def _first(measured: Measured, object_: Tensor, probe: Tensor, wish: Wish) -> Point:
     moves = None if wish.stray is None else torch.zeros_like(wish.stray.px)
-    return Point(object_, probe, moves, torch.zeros((), device=probe.device) if measured.background > 0.0 else None)
+    free = wish.refine_background and measured.background > 0.0
+    return Point(object_, probe, moves, torch.zeros((), device=probe.device) if free else None)
 
 
 def _left_out(place: Place) -> float:

@@ -197,6 +197,7 @@ def _finished(prepared: Prepared, object_: Tensor, settings: TorchInferenceConfi
         refine_probe=prepared.probe_refined,
         show_progress=show_progress,
         error_bars=settings.error_bars,
+        refine_background=prepared.background_fitted,
         stray=stray_of(prepared),
     )
     with stage("finish", patterns=len(run.indices)) as course:
