@@ -26,7 +26,9 @@ _SAMPLES = 4  # each of amplitude and phase
 _SEED = 30_013
 
 
-def prior_by_frequency(curvature: Curvature, *, samples: int = _SAMPLES, show_progress: bool = False) -> PriorByFrequency:
+def prior_by_frequency(
+    curvature: Curvature, *, samples: int = _SAMPLES, show_progress: bool = False
+) -> PriorByFrequency:
     """Say by rings of spatial frequency what share the prior has, in amplitude and phase, where there is light.
 
     Args:

@@ -225,7 +225,7 @@ def _outward(ended: _Ended, taken: CandidateProbe, scan: Scan, light: Tensor) ->
     probe = run.probe * beam_slope(run.scan.beam_px, run.scan.size).to(run.probe.device) / scale
     chosen = run.indices.cpu().numpy()
     bars = None if ended.error_bars is None else _uncertainty(ended.error_bars, coverage.reshape(shape), scale)
-    said = {} if bars is None else {"median_phase_std_rad": bars.median_phase_std_rad}
+    said = {} if bars is None else _said_of(bars)
     return Reconstruction(
         object=(object_ * scale).reshape(shape).cpu().numpy(),
         coverage=coverage.reshape(shape).cpu().numpy(),
@@ -248,6 +248,13 @@ def _outward(ended: _Ended, taken: CandidateProbe, scan: Scan, light: Tensor) ->
     )
 
 
+def _said_of(bars: Uncertainty) -> dict[str, float]:
+    said = {"median_phase_std_rad": bars.median_phase_std_rad}
+    if bars.by_frequency is not None:
+        said["counts_decide_phase_up_to_per_px"] = bars.by_frequency.half_phase_per_px
+    return said
+
+
 def _uncertainty(bars: ErrorBars, coverage: Tensor, scale: float) -> Uncertainty:
     """Put error bars into the scale of a result; nothing is known where nothing was measured."""
 
@@ -259,6 +266,7 @@ def _uncertainty(bars: ErrorBars, coverage: Tensor, scale: float) -> Uncertainty
         phase_std_rad=shown(bars.phase, np.inf),
         amplitude_std=shown(bars.amplitude * scale, np.inf),
         prior_share=shown(bars.prior_share, 1.0),
+        by_frequency=bars.by_frequency,
     )
 
 
