@@ -86,9 +86,9 @@ def test_error_bars_survive(name: str, tmp_path: Path) -> None:
     assert found is not None
     assert product.uncertainty is not None
     given = attrs.asdict(product.uncertainty)
-    for name, read in attrs.asdict(found).items():
-        rings = name == "by_frequency"
-        for own, other in zip(read.values(), given[name].values(), strict=True) if rings else [(read, given[name])]:
+    for field, read in attrs.asdict(found).items():
+        rings = field == "by_frequency"
+        for own, other in zip(read.values(), given[field].values(), strict=True) if rings else [(read, given[field])]:
             assert own.dtype == np.float32
             np.testing.assert_array_equal(own, other)
     if path.suffix == ".h5":

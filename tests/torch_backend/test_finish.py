@@ -333,7 +333,7 @@ def _rough(scan: Scan) -> torch.Tensor:
 
 
 def test_positions_are_finished_too() -> None:
-    """Where patterns are half a pixel off, they come back, and the object to what shot noise allows; else far from it."""
+    """Where patterns are half a pixel off, they come back, and the object to what shot noise allows."""
     scan = simulate(SimulationConfig(object_size_px=110, step_px=6.0, photons=1e5, seed=2))
     off = np.random.default_rng(3).normal(size=scan.positions_px.shape) * 0.5
     off -= off.mean(axis=0)

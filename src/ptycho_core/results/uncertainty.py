@@ -29,7 +29,7 @@ class PriorByFrequency:
 
         Half a cycle per pixel if there is none.
         """
-        above = np.flatnonzero(self.phase[1:] >= 0.5)  # noqa: PLR2004 - half
+        above = np.flatnonzero(self.phase[1:] >= 0.5)
         return float(self.frequency_per_px[1 + above[0]]) if above.size else 0.5
 
 

@@ -70,17 +70,26 @@ def error_bars(posterior: Posterior, point: Point, *, show_progress: bool = Fals
     curvature = Curvature(posterior, point)
     errors = _Errors(curvature, show_progress=show_progress)
     off = errors.variances(posterior.look(point).slope.object[None])
-    canvas, by_pixel = posterior.measured.canvas, curvature.by_pixel
-    still = errors.drawn(SAMPLES)
-    brightness = curvature.brightness
-    # What one pixel alone would leave open takes the edges of the light; the ratio to it is smooth.
-    guesses = torch.stack([0.5 / (by_pixel.across * brightness), 0.5 / by_pixel.along])
-    ratio = ((off + still) / guesses).reshape(2, canvas.height, canvas.width)
-    smooth = avg_pool2d(ratio, _SMOOTHED_PX, stride=1, padding=_SMOOTHED_PX // 2, count_include_pad=False)
-    phase, amplitude = (smooth.reshape(2, -1) * guesses).sqrt()
+    by_pixel = curvature.by_pixel
+    phase, amplitude = _smooth(curvature, off + errors.drawn(SAMPLES)).sqrt()
     share = 1.0 - curvature.light * (1.0 / by_pixel.along + 1.0 / by_pixel.across) / 2.0
     by_frequency = prior_by_frequency(curvature, show_progress=show_progress)
     return ErrorBars(phase=phase, amplitude=amplitude, prior_share=share, by_frequency=by_frequency)
+
+
+def counts_variances(curvature: Curvature) -> Tensor:
+    """Variances (2, pixels) of phase [rad²] and amplitude by the counts alone, the prior's object being the true one."""
+    return _smooth(curvature, _Errors(curvature, show_progress=False).drawn(SAMPLES, by_counts_alone=True))
+
+
+def _smooth(curvature: Curvature, variances: Tensor) -> Tensor:
+    """Average variances (2, pixels) of phase and amplitude over neighbours, but for the edges of the light."""
+    canvas, by_pixel = curvature.posterior.measured.canvas, curvature.by_pixel
+    # What one pixel alone would leave open takes those edges; the ratio to it is smooth.
+    guesses = torch.stack([0.5 / (by_pixel.across * curvature.brightness), 0.5 / by_pixel.along])
+    ratio = (variances / guesses).reshape(2, canvas.height, canvas.width)
+    smooth = avg_pool2d(ratio, _SMOOTHED_PX, stride=1, padding=_SMOOTHED_PX // 2, count_include_pad=False)
+    return smooth.reshape(2, -1) * guesses
 
 
 class Curvature:
@@ -126,10 +135,11 @@ class Curvature:
         parts = [solved(self, some, self.divided, show_progress=show_progress) for some in slopes.split(at_once)]
         return torch.cat(parts)
 
-    def disturbed(self, number: int, generator: torch.Generator) -> Tensor:
-        """Draw slopes (number, pixels) that the errors of counts and prior give."""
+    def disturbed(self, number: int, generator: torch.Generator, *, by_counts_alone: bool = False) -> Tensor:
+        """Draw slopes (number, pixels) that the errors of counts and prior give, or those of the counts alone."""
         prior = self.posterior.prior
-        total = torch.stack([prior.pull(prior.error(generator)) for _ in range(number)])
+        pulls = [prior.pull(prior.error(generator)) for _ in range(number)]
+        total = torch.stack(pulls) * (0.0 if by_counts_alone else 1.0)
         for part, probes, far in self._seen(number):
             noise = torch.randn(number, *part.counts.shape[1:], generator=generator).to(far.device)
             add_patches(total, _back(probes, far, noise), part.where.expand(number, -1, -1))
@@ -150,14 +160,15 @@ class _Errors:
     def __init__(self, curvature: Curvature, *, show_progress: bool) -> None:
         self._curvature, self._show_progress = curvature, show_progress
 
-    def drawn(self, number: int) -> Tensor:
+    def drawn(self, number: int, *, by_counts_alone: bool = False) -> Tensor:
         """Draw errors and give the variances (2, pixels) of phase and amplitude."""
         generator = torch.Generator().manual_seed(_SEED)
         at_once = max(1, _AT_ONCE // len(self._curvature.light))
         total = torch.zeros(2, len(self._curvature.light), device=self._curvature.light.device)
         for first in range(0, number, at_once):
             some = min(at_once, number - first)
-            total += some * self.variances(self._curvature.disturbed(some, generator))
+            slopes = self._curvature.disturbed(some, generator, by_counts_alone=by_counts_alone)
+            total += some * self.variances(slopes)
         return total / number
 
     def variances(self, slopes: Tensor) -> Tensor:

@@ -13,13 +13,14 @@ from ptycho_adapters.common.bars import counted
 from ptycho_adapters.stages import say, stage
 from ptycho_adapters.torch_backend.finish.beside import Beside
 from ptycho_adapters.torch_backend.finish.descent import Descent, Place, line_search
-from ptycho_adapters.torch_backend.finish.error_bars import ErrorBars, error_bars
+from ptycho_adapters.torch_backend.finish.error_bars import Curvature, ErrorBars, counts_variances, error_bars
 from ptycho_adapters.torch_backend.finish.point import Point
 from ptycho_adapters.torch_backend.finish.posterior import LEFT_OUT, Measured, Posterior
 from ptycho_adapters.torch_backend.finish.prior import Prior, Weights, around
 from ptycho_adapters.torch_backend.finish.slow_waves import SlowWaves
 from ptycho_adapters.torch_backend.finish.stray import Stray
 from ptycho_adapters.torch_backend.finish.tents import Tents
+from ptycho_adapters.torch_backend.finish.thinning import ThinningCheck, apart
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -46,6 +47,7 @@ class Finished:
         gain: by how much the half deviance of the pixels that were left out fell, in all; None if none were.
         refused: by how much it was above that of the start at a place that they refused; None if they refused none.
         error_bars: of the object; None if they were not asked for.
+        check: of the error bars; None if it was not asked for.
     """
 
     object: Tensor
@@ -56,6 +58,7 @@ class Finished:
     gain: float | None
     refused: float | None = None
     error_bars: ErrorBars | None = None
+    check: ThinningCheck | None = None
 
 
 @attrs.frozen(kw_only=True)
@@ -69,6 +72,7 @@ class Wish:
         refine_probe: whether the probe is finished too.
         show_progress: on standard error.
         error_bars: whether to say how far the object may be off.
+        check_error_bars: whether to hold them against two halves of the counts.
         refine_background: whether the background is finished too, if there is one.
         stray: what is known of the positions, to finish them too; None takes them as they are.
     """
@@ -77,6 +81,7 @@ class Wish:
     refine_probe: bool
     show_progress: bool
     error_bars: bool = False
+    check_error_bars: bool = False
     refine_background: bool = False
     stray: Stray | None = None
 
@@ -116,6 +121,10 @@ def finish(measured: Measured, object_: Tensor, probe: Tensor, wish: Wish) -> Fi
     if wish.error_bars:
         with stage("error bars", patterns=len(measured.indices)):
             bars = error_bars(posterior, place.point, show_progress=wish.show_progress)
+    check = None
+    if wish.check_error_bars:
+        with stage("check of the error bars", patterns=len(measured.indices)):
+            check = thinning_check(measured, object_, place.point, wish)
     return Finished(
         object=place.point.object,
         probe=place.point.probe,
@@ -125,7 +134,31 @@ def finish(measured: Measured, object_: Tensor, probe: Tensor, wish: Wish) -> Fi
         gain=gain if held_out else None,
         refused=course.refused,
         error_bars=bars,
+        check=check,
     )
+
+
+def thinning_check(measured: Measured, start: Tensor, point: Point, wish: Wish) -> ThinningCheck:
+    """Finish two independent halves of the counts from the same object, and hold their difference against the bars.
+
+    Args:
+        measured: the patterns.
+        start: (pixels,) complex64, the network's object.
+        point: what a finish of all counts came to; probe, positions and background are taken from there.
+        wish: how that was made.
+    """
+    scan = measured.scan if point.moves is None else measured.scan.nudged(measured.indices, point.moves)
+    background, probe = measured.background, point.probe / 2.0**0.5
+    if point.dark is not None:
+        background *= float(point.dark.exp())
+    alone = Wish(steps=_MOST_STEPS, refine_probe=False, show_progress=wish.show_progress)
+    found = []
+    for half in (0, 1):
+        part = attrs.evolve(measured, scan=scan.thinned(half), background=background / 2.0)
+        found.append((part, finish(part, start, probe, alone).object))
+    (part, first), (_, second) = found
+    curvature = Curvature(_posterior(part, start, probe, alone), Point(first, probe))
+    return apart(curvature, second, counts_variances(curvature))
 
 
 class _Course:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ptycho_adapters.common.findings import beam_moved, poor_fit
+from ptycho_adapters.torch_backend.finish.thinning import ThinningCheck
 from ptycho_adapters.torch_backend.physics.optics import light_of
 from ptycho_core.measurement.findings import Finding, Suspicion
 
@@ -28,6 +29,17 @@ def findings_of(prepared: Prepared, metrics: Mapping[str, float]) -> Iterator[Fi
     yield from poor_fit(metrics)
     yield from _of_the_positions(prepared)
     yield from _of_the_light(prepared)
+    yield from _of_the_error_bars(metrics)
+
+
+def _of_the_error_bars(metrics: Mapping[str, float]) -> Iterator[Finding]:
+    phase, amplitude = (metrics.get(f"halves_apart_{name}_in_bars") for name in ("phase", "amplitude"))
+    if phase is not None and amplitude is not None and ThinningCheck(phase=phase, amplitude=amplitude).wrong:
+        text = (
+            f"the error bars are wrong: two independent halves of the counts lead apart by {phase:.2g} of what they say "
+            f"in phase and {amplitude:.2g} in amplitude, where 1 is right"
+        )
+        yield Finding(kind=Suspicion.ERROR_BARS, text=text)
 
 
 def _of_the_positions(prepared: Prepared) -> Iterator[Finding]:

@@ -197,19 +197,22 @@ def _finished(prepared: Prepared, object_: Tensor, settings: TorchInferenceConfi
         refine_probe=prepared.probe_refined,
         show_progress=show_progress,
         error_bars=settings.error_bars,
+        check_error_bars=settings.error_bars_check,
         refine_background=prepared.background_fitted,
         stray=stray_of(prepared),
     )
     with stage("finish", patterns=len(run.indices)) as course:
         found = finish(measured, object_, run.probe, wish)
         course.count(steps=found.steps)
+    spreads = {} if found.check is None else {"phase": found.check.phase, "amplitude": found.check.amplitude}
     figures = {"finish_steps": float(found.steps), "finish_gain": found.gain, "finish_refused": found.refused}
     scan = run.scan if found.moves_px is None else run.scan.nudged(run.indices, found.moves_px)
     changed = attrs.evolve(run, probe=found.probe, scan=scan, background=found.background)
     return _Ended(
         prepared=attrs.evolve(prepared, run=changed),
         object=found.object,
-        metrics={name: value for name, value in figures.items() if value is not None},
+        metrics={name: value for name, value in figures.items() if value is not None}
+        | {f"halves_apart_{name}_in_bars": value for name, value in spreads.items()},
         first=(run, object_) if found.steps else None,
         error_bars=found.error_bars,
     )
