@@ -11,7 +11,8 @@ import torch
 
 from ptycho_adapters.torch_backend import generalist_for, reconstruct
 from ptycho_adapters.torch_backend.data.resident import Canvas, ResidentScan
-from ptycho_adapters.torch_backend.finish.error_bars import Curvature, error_bars, sampled_variances
+from ptycho_adapters.torch_backend.finish.curvature import Curvature
+from ptycho_adapters.torch_backend.finish.error_bars import error_bars, sampled_variances
 from ptycho_adapters.torch_backend.finish.point import Point
 from ptycho_adapters.torch_backend.finish.posterior import Measured, Posterior
 from ptycho_adapters.torch_backend.finish.prior import Prior, SlowError, Weights

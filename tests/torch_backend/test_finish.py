@@ -10,6 +10,7 @@ import pytest
 import torch
 from scipy.special import xlogy
 
+from ptycho_adapters.common.shipped import shipped_prior_law
 from ptycho_adapters.torch_backend import generalist_for, reconstruct
 from ptycho_adapters.torch_backend.data.resident import Canvas, ResidentScan
 from ptycho_adapters.torch_backend.finish.beside import known_by_the_counts
@@ -119,7 +120,7 @@ def test_a_network_is_trusted_less_where_its_object_bends_and_more_in_the_light(
     object_[:, 24:] = torch.polar(torch.tensor(0.8), torch.tensor(1.0))
     tents = Tents(canvas, size, torch.device("cpu"))
     dim, bright = (
-        around(object_.reshape(-1), torch.full((canvas.pixels,), photons), photons, tents).weights
+        around(object_.reshape(-1), torch.full((canvas.pixels,), photons), photons, tents, shipped_prior_law()).weights
         for photons in (10.0, 100.0)
     )
     edge, even = 24 * canvas.width + 24, 24 * canvas.width + 8

@@ -40,6 +40,7 @@ class Suspicion(StrEnum):
     PROBE_MODES = "probe_modes"
     POOR_FIT = "poor_fit"
     ERROR_BARS = "error_bars"
+    PRIOR_UNKNOWN = "prior_unknown"
 
 
 @attrs.frozen(kw_only=True)

@@ -207,7 +207,7 @@ class ResidentScan(nn.Module):
             half: 0 or 1; both add up to the whole, and are the same each time.
         """
         other = self._with(self.starts, self.fractions_px)
-        other._half = half
+        vars(other)["_half"] = half
         kept = torch.nonzero(self.rows < len(self.counts))[:, 0].cpu().numpy()
         other.counts = _halves(self.counts.cpu(), kept, half).to(self.counts)
         return other
@@ -308,7 +308,7 @@ def _converted(
 
 
 def _halves(counts: Tensor, numbers: NDArray[np.integer], half: int) -> Tensor:
-    """One half of the counts (n, N, N) of patterns by these numbers, of which each has a course of chance of its own."""
+    """One half of the counts (n, N, N) of patterns by these numbers; each pattern has chances of its own."""
     halves = torch.empty(counts.shape)
     for row, number in enumerate(numbers.tolist()):
         whole = counts[row].numpy().astype(np.float64)

@@ -10,10 +10,13 @@ import torch
 from torch import Tensor
 
 from ptycho_adapters.common.bars import counted
+from ptycho_adapters.common.prior_law import PriorLaw
+from ptycho_adapters.common.shipped import shipped_prior_law
 from ptycho_adapters.stages import say, stage
 from ptycho_adapters.torch_backend.finish.beside import Beside
+from ptycho_adapters.torch_backend.finish.curvature import Curvature
 from ptycho_adapters.torch_backend.finish.descent import Descent, Place, line_search
-from ptycho_adapters.torch_backend.finish.error_bars import Curvature, ErrorBars, counts_variances, error_bars
+from ptycho_adapters.torch_backend.finish.error_bars import ErrorBars, counts_variances, error_bars
 from ptycho_adapters.torch_backend.finish.point import Point
 from ptycho_adapters.torch_backend.finish.posterior import LEFT_OUT, Measured, Posterior
 from ptycho_adapters.torch_backend.finish.prior import Prior, Weights, around
@@ -75,6 +78,7 @@ class Wish:
         check_error_bars: whether to hold them against two halves of the counts.
         refine_background: whether the background is finished too, if there is one.
         stray: what is known of the positions, to finish them too; None takes them as they are.
+        law: by which the network errs; by default the shipped one's.
     """
 
     steps: int | Literal["auto"]
@@ -84,6 +88,7 @@ class Wish:
     check_error_bars: bool = False
     refine_background: bool = False
     stray: Stray | None = None
+    law: PriorLaw = attrs.field(factory=shipped_prior_law)
 
     @property
     def most_steps(self) -> int:
@@ -151,7 +156,7 @@ def thinning_check(measured: Measured, start: Tensor, point: Point, wish: Wish) 
     background, probe = measured.background, point.probe / 2.0**0.5
     if point.dark is not None:
         background *= float(point.dark.exp())
-    alone = Wish(steps=_MOST_STEPS, refine_probe=False, show_progress=wish.show_progress)
+    alone = Wish(steps=_MOST_STEPS, refine_probe=False, show_progress=wish.show_progress, law=wish.law)
     found = []
     for half in (0, 1):
         part = attrs.evolve(measured, scan=scan.thinned(half), background=background / 2.0)
@@ -261,4 +266,4 @@ def _posterior(measured: Measured, object_: Tensor, probe: Tensor, wish: Wish) -
     light = posterior.light(probe).clamp_min(_DARK)
     typical = float(light[light > _LIT * light.max()].mean())
     tents = Tents(measured.canvas, measured.scan.size, object_.device)
-    return attrs.evolve(posterior, prior=around(object_, light, typical, tents))
+    return attrs.evolve(posterior, prior=around(object_, light, typical, tents, wish.law))

@@ -1,7 +1,7 @@
 """How much of what a finish knows comes from its prior, by spatial frequency.
 
-A finish is a mixture: inverse curvature times (Fisher matrix of the counts) of the truth, and inverse curvature times
-(precision of the prior) of the network's object. The trace of the latter over the waves of a ring, divided by their
+A finish is a mixture: inverse curvature times Fisher matrix of the truth, inverse curvature times precision of the prior
+of the network's object. The trace of the latter over the waves of a ring, divided by their
 number, is the prior's share there; one minus it is the share of degrees of freedom that the counts decide (Rodgers 2000,
 "Inverse Methods for Atmospheric Sounding", chapter 2). Random vectors give the trace (Hutchinson 1990,
 doi:10.1080/03610919008812866).
@@ -17,7 +17,7 @@ from torch import Tensor
 from ptycho_core.results.uncertainty import PriorByFrequency
 
 if TYPE_CHECKING:
-    from ptycho_adapters.torch_backend.finish.error_bars import Curvature
+    from ptycho_adapters.torch_backend.finish.curvature import Curvature
 
 RINGS = 16
 """Of equal width, up to half a wave per pixel."""

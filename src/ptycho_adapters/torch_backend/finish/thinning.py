@@ -1,11 +1,11 @@
 """Error bars against what the counts do: two independent halves of them, finished from the same object.
 
-Each count is split at random in two (binomial thinning: halves of Poisson counts are Poisson counts that know nothing of
-each other; Leiner et al. 2023, doi:10.1080/01621459.2023.2270748, "data fission"). The prior, with the weight that half
-the light asks for, is the same for both, and is known: what makes the two objects differ is the counts alone. So the
-difference is held against the counts' part of the error that bars of half the light have, and not against the bars
-themselves. That tests curvature, solver and convergence. Counts that scatter more than Poisson ones cannot be told in
-this way, since their halves differ no more, nor can a prior that is off.
+Each count is split at random in two (binomial thinning: halves of Poisson counts are Poisson counts that know nothing
+of each other; Leiner et al. 2023, doi:10.1080/01621459.2023.2270748). The prior, with the weight that half the light
+asks for, is the same for both, and is known: what makes the two objects differ is the counts alone. So the difference
+is held against the counts' part of the error that bars of half the light have, and not against the bars themselves.
+That tests curvature, solver and convergence. Counts that scatter more than Poisson ones cannot be told in this way,
+since their halves differ no more, nor can a prior that is off.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 if TYPE_CHECKING:
-    from ptycho_adapters.torch_backend.finish.error_bars import Curvature
+    from ptycho_adapters.torch_backend.finish.curvature import Curvature
 
 _WRONG = 1.3
 """Ratio of true errors to bars, or of bars to errors, from which on they are called wrong."""

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from ptycho_adapters.common.candidates import COVERED, CandidateProbe, candidate_probes, chosen_patterns
+from ptycho_adapters.common.shipped import shipped_prior_law
 from ptycho_adapters.stages import stage
 from ptycho_adapters.torch_backend.data.resident import ResidentScan
 from ptycho_adapters.torch_backend.execution import check_hardware, cpu_threads, pick_device
@@ -31,6 +32,7 @@ from ptycho_core.results.uncertainty import Uncertainty
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from ptycho_adapters.common.prior_law import PriorLaw
     from ptycho_adapters.torch_backend.trained_model import TrainedModel
     from ptycho_core.measurement.scan import Scan
 
@@ -80,7 +82,7 @@ def reconstruct(
         with stage("pass", patterns=len(chosen), steps=len(model.generator.steps()), batch=run.batch_size):
             object_, coverage = prepared.run.stitch()
         clock.append(time.perf_counter())
-        ended = _finished(prepared, object_, settings, show_progress=execution.enable_progress_bar)
+        ended = _finished(prepared, object_, settings, model.prior_law, show_progress=execution.enable_progress_bar)
         clock.append(time.perf_counter())
         with stage("judgement", patterns=len(chosen)):
             result = _outward(ended, taken, scan, coverage)
@@ -170,6 +172,7 @@ class _Ended:
         metrics: of the finish; none where none was made.
         first: the pass under its own probe and its object, where a finish changed them.
         error_bars: of the object, where they were asked for.
+        law_known: whether the law by which the network errs is its own; True where no finish needed one.
     """
 
     prepared: Prepared
@@ -177,9 +180,12 @@ class _Ended:
     metrics: dict[str, float] = attrs.field(factory=dict)
     first: tuple[WholeScan, Tensor] | None = None
     error_bars: ErrorBars | None = None
+    law_known: bool = True
 
 
-def _finished(prepared: Prepared, object_: Tensor, settings: TorchInferenceConfig, *, show_progress: bool) -> _Ended:
+def _finished(
+    prepared: Prepared, object_: Tensor, settings: TorchInferenceConfig, law: PriorLaw | None, *, show_progress: bool
+) -> _Ended:
     """Take an object (pixels,) further, and what was refined or found before with it; say by how much."""
     run, steps = prepared.run, settings.finish
     if steps == "none":
@@ -198,8 +204,10 @@ def _finished(prepared: Prepared, object_: Tensor, settings: TorchInferenceConfi
         show_progress=show_progress,
         error_bars=settings.error_bars,
         check_error_bars=settings.error_bars_check,
-        refine_background=prepared.background_fitted,
+        # A probe that is free follows the noise of dark pixels, and would take the background's light for its own.
+        refine_background=prepared.background_fitted and not prepared.probe_refined,
         stray=stray_of(prepared),
+        law=law or shipped_prior_law(),
     )
     with stage("finish", patterns=len(run.indices)) as course:
         found = finish(measured, object_, run.probe, wish)
@@ -215,6 +223,7 @@ def _finished(prepared: Prepared, object_: Tensor, settings: TorchInferenceConfi
         | {f"halves_apart_{name}_in_bars": value for name, value in spreads.items()},
         first=(run, object_) if found.steps else None,
         error_bars=found.error_bars,
+        law_known=law is not None,
     )
 
 
@@ -247,7 +256,7 @@ def _outward(ended: _Ended, taken: CandidateProbe, scan: Scan, light: Tensor) ->
         before_finish=before,
         probe_refined=prepared.probe_refined,
         r_factors=judgement.r_factors,
-        findings=tuple(findings_of(prepared, judgement.metrics)),
+        findings=tuple(findings_of(prepared, {**judgement.metrics, **ended.metrics}, law_known=ended.law_known)),
     )
 
 
