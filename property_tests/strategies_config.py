@@ -124,8 +124,10 @@ def records(record: type[R], **fixed: st.SearchStrategy[object]) -> st.SearchStr
 
 
 def _agreeing(given: dict[str, object]) -> dict[str, object]:
-    """Leave error bars out where there is no finish, which they belong to."""
+    """Leave error bars out where there is no finish, which they belong to, and their check where there are none."""
     left_out = set() if given.get("finish", "none") != "none" else {"error_bars"}
+    if left_out or not given.get("error_bars", False):
+        left_out.add("error_bars_check")
     return {name: value for name, value in given.items() if name not in left_out}
 
 

@@ -71,7 +71,7 @@ CALLED_WITH = (DataConfig, TorchModelConfig, TorchTrainingConfig, TorchInference
 EXPLICIT = {info.key: Layer.EXPLICIT for info in ALL}
 DEFAULTS = {info.key: Layer.CANONICAL_DEFAULT for info in ALL}
 # These are wrong without loader processes or a finish, or need an array.
-NEED_COMPANY = {"persistent_workers", "prefetch_factor", "probe_mask_tensor", "error_bars"}
+NEED_COMPANY = {"persistent_workers", "prefetch_factor", "probe_mask_tensor", "error_bars", "error_bars_check"}
 
 
 def trained(**settings: object) -> TrainingPayload:

@@ -13,7 +13,7 @@ import pytest
 from ptycho_adapters.files import read_product, write_product
 from ptycho_core.errors import ScanError, ScanFileError
 from ptycho_core.results.product import Product
-from ptycho_core.results.uncertainty import Uncertainty
+from ptycho_core.results.uncertainty import PriorByFrequency, Uncertainty
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -68,7 +68,12 @@ def _uncertainty(**changes: npt.NDArray[np.float32]) -> Uncertainty:
     names = ("phase_std_rad", "amplitude_std", "prior_share")
     arrays = {name: rng.uniform(size=(30, 41)).astype(np.float32) for name in names}
     arrays["phase_std_rad"][0] = np.inf
-    return Uncertainty(**{**arrays, **changes})
+    return Uncertainty(**{**arrays, **changes}, by_frequency=_by_frequency())
+
+
+def _by_frequency(**changes: npt.NDArray[np.float32]) -> PriorByFrequency:
+    rising = np.linspace(0.0, 0.5, 7, dtype=np.float32)
+    return PriorByFrequency(**{"frequency_per_px": rising, "phase": 2 * rising, "amplitude": 1 - rising, **changes})
 
 
 @pytest.mark.parametrize("name", ["product.h5", "product.npz"])
@@ -79,14 +84,36 @@ def test_error_bars_survive(name: str, tmp_path: Path) -> None:
 
     found = read_product(path).uncertainty
     assert found is not None
-    for field in attrs.fields(Uncertainty):
-        read = getattr(found, field.name)
-        assert read.dtype == np.float32
-        np.testing.assert_array_equal(read, getattr(product.uncertainty, field.name))
+    assert product.uncertainty is not None
+    given = attrs.asdict(product.uncertainty)
+    for field, read in attrs.asdict(found).items():
+        rings = field == "by_frequency"
+        for own, other in zip(read.values(), given[field].values(), strict=True) if rings else [(read, given[field])]:
+            assert own.dtype == np.float32
+            np.testing.assert_array_equal(own, other)
     if path.suffix == ".h5":
         with h5py.File(path) as file:
-            units = {key: node.attrs["units"] for key, node in file["ptycho_core/uncertainty"].items()}
+            beside = file["ptycho_core/uncertainty"]
+            assert beside["prior_share_by_frequency"].attrs["rows"] == b"frequency_per_px phase amplitude"
+            units = {key: node.attrs["units"] for key, node in beside.items() if "units" in node.attrs}
         assert units == {"phase_std_rad": b"rad", "amplitude_std": b"1", "prior_share": b"1"}
+
+
+def test_a_damaged_share_by_frequency_is_refused_and_a_missing_one_is_not_known(tmp_path: Path) -> None:
+    """Files of before hold none; rows that are missing are named."""
+    path = tmp_path / "product.h5"
+    write_product(attrs.evolve(_product(), uncertainty=_uncertainty()), path)
+    name = "ptycho_core/uncertainty/prior_share_by_frequency"
+    with h5py.File(path, "a") as file:
+        two_rows = file[name][:2]
+        del file[name]
+    found = read_product(path).uncertainty
+    assert found is not None
+    assert found.by_frequency is None
+    with h5py.File(path, "a") as file:
+        file[name] = two_rows
+    with pytest.raises(ScanFileError, match=name):
+        read_product(path)
 
 
 def test_error_bars_in_part_are_damage(tmp_path: Path) -> None:
@@ -220,6 +247,14 @@ def test_a_truncated_file_is_refused(length: int, tmp_path: Path) -> None:
         ({"origin_px": (float("inf"), 0.0)}, "origin_px"),
         ({"name": "a\0b"}, "name"),
         ({"uncertainty": _uncertainty(prior_share=np.ones((2, 2), np.float32))}, "uncertainty.prior_share"),
+        (
+            {"uncertainty": attrs.evolve(_uncertainty(), by_frequency=_by_frequency(phase=np.ones(3, np.float32)))},
+            "uncertainty.by_frequency.phase",
+        ),
+        (
+            {"uncertainty": attrs.evolve(_uncertainty(), by_frequency=_by_frequency(phase=np.full(7, 2, np.float32)))},
+            "uncertainty.by_frequency.phase",
+        ),
         ({"uncertainty": _uncertainty(amplitude_std=np.full((30, 41), -1, np.float32))}, "uncertainty.amplitude_std"),
     ],
 )

@@ -310,3 +310,16 @@ def test_r_factor_by_hand() -> None:
     assert r_factor(np.array([4.0, 16.0]), np.array([9.0, 1.0])) == 1.0
     with pytest.raises(ValueError, match="at least one photon"):
         r_factor(np.ones(2), np.zeros(2))
+
+
+@pytest.mark.parametrize("correlation", [0.0, 0.8])
+@pytest.mark.parametrize("turn", [0.0, 1.0j])
+def test_a_band_holds_the_true_correlation_as_often_as_it_says(correlation: float, turn: complex) -> None:
+    """Of images with a known share in common, real or complex, about 95 % of the rings; their number is what counts."""
+    rng, inside = np.random.default_rng(5), []
+    for _ in range(40):
+        common, one, other = (rng.normal(size=(48, 48)) + turn * rng.normal(size=(48, 48)) for _ in range(3))
+        a, b = (np.sqrt(correlation) * common + np.sqrt(1.0 - correlation) * own for own in (one, other))
+        low, high = frc(a.real if turn == 0 else a, b.real if turn == 0 else b).band()
+        inside.append((low <= correlation) & (correlation <= high))
+    assert np.mean(inside) == pytest.approx(0.955, abs=0.025)

@@ -11,14 +11,18 @@ import torch
 
 from ptycho_adapters.torch_backend import generalist_for, reconstruct
 from ptycho_adapters.torch_backend.data.resident import Canvas, ResidentScan
+from ptycho_adapters.torch_backend.finish.curvature import Curvature
 from ptycho_adapters.torch_backend.finish.error_bars import error_bars, sampled_variances
 from ptycho_adapters.torch_backend.finish.point import Point
 from ptycho_adapters.torch_backend.finish.posterior import Measured, Posterior
 from ptycho_adapters.torch_backend.finish.prior import Prior, SlowError, Weights
+from ptycho_adapters.torch_backend.finish.prior_share import RINGS, prior_by_frequency
 from ptycho_adapters.torch_backend.finish.tents import Tents
+from ptycho_adapters.torch_backend.finish.thinning import apart
 from ptycho_adapters.torch_backend.physics.optics import BACKGROUND_COUNTS
 from ptycho_core.config import PyTorchExecutionConfig, TorchInferenceConfig
 from ptycho_core.errors import ConfigError
+from ptycho_core.measurement.findings import Suspicion
 from ptycho_core.physics.subpixel import scan_counts
 from ptycho_core.simulation.simulate import SimulationConfig, simulate
 
@@ -193,3 +197,70 @@ def test_error_bars_without_a_finish_are_refused() -> None:
     with pytest.raises(ConfigError, match=r"error_bars: .*error bars belong to a finish"):
         TorchInferenceConfig(error_bars=True)
     assert attrs.evolve(TorchInferenceConfig(finish=2), error_bars=True).error_bars
+
+
+def test_the_priors_share_by_frequency_is_that_of_the_dense_matrices(posterior: Posterior, small: Scan) -> None:
+    """The trace, ring by ring, of inverse curvature times precision of the prior, by NumPy in float64."""
+    point = _point(posterior, small)
+    curvature = Curvature(posterior, point)
+    found = prior_by_frequency(curvature, samples=200)
+
+    precision = np.linalg.inv(_prior_covariance(posterior))
+    mixed = np.linalg.solve(_fisher(small) + precision, precision)
+    object_, canvas = point.object.numpy().astype(np.complex128), posterior.measured.canvas
+    lit = curvature.lit.numpy().reshape(canvas.height, canvas.width)
+    y, x = (np.fft.fftfreq(length) for length in lit.shape)
+    ring = (np.hypot(y[:, None], x) * 2 * RINGS).astype(int)
+    for shares, turn in ((found.amplitude, 1.0), (found.phase, 1.0j)):
+        unit = turn * object_ / np.abs(object_)
+        into = np.concatenate([np.diag(unit.real), np.diag(unit.imag)])
+        by_pixel = (into.T @ mixed @ into) * lit.ravel()[:, None] * lit.ravel()
+        spectra = np.fft.fft2(by_pixel.reshape(*lit.shape, lit.size), axes=(0, 1)).reshape(lit.size, -1)
+        diagonal = np.fft.ifft2(spectra.reshape(lit.size, *lit.shape), axes=(1, 2)).reshape(lit.size, -1)
+        trace = lit.size * np.diagonal(diagonal).real.reshape(lit.shape)
+        expected = np.array([trace[ring == r].sum() / (lit.sum() * (ring == r).sum()) for r in range(RINGS)])
+        np.testing.assert_allclose(shares[1:], expected[1:], atol=0.05)
+    assert found.phase[-1] > found.phase[2]
+
+
+def test_error_bars_are_checked_if_asked(made: tuple[Scan, Reconstruction]) -> None:
+    """Two halves of the counts lead apart by what the bars say; nothing is said of it unless asked."""
+    scan, plain = made
+    wished = TorchInferenceConfig(probe_rounds=0, finish="auto", error_bars=True, error_bars_check=True)
+    quiet = PyTorchExecutionConfig(enable_progress_bar=False)
+    checked = reconstruct(generalist_for(scan), scan, execution_config=quiet, inference_config=wished)
+    for name in ("phase", "amplitude"):
+        assert checked.metrics[f"halves_apart_{name}_in_bars"] == pytest.approx(1.0, abs=0.12)
+        assert f"halves_apart_{name}_in_bars" not in plain.metrics
+    assert Suspicion.ERROR_BARS not in {finding.kind for finding in checked.findings}
+    np.testing.assert_array_equal(checked.object, plain.object)
+    with pytest.raises(ConfigError, match=r"error_bars_check: .*none to check"):
+        TorchInferenceConfig(finish=2, error_bars_check=True)
+
+
+@pytest.mark.parametrize(("times", "wrong"), [(0.25, True), (1.0, False), (4.0, True)])
+def test_bars_that_are_half_or_double_of_what_they_should_be_are_told(
+    posterior: Posterior, small: Scan, times: float, *, wrong: bool
+) -> None:
+    """Two objects that err by what is said, apart, are held against variances that are right, a quarter or fourfold."""
+    curvature, rng = Curvature(posterior, _point(posterior, small)), np.random.default_rng(2)
+    truth, said = curvature.point.object, torch.tensor([[0.02**2], [0.01**2]])
+    found = []
+    for _ in range(2):
+        phase, amplitude = (torch.tensor(rng.normal(size=len(truth))).float() * off for off in (0.02, 0.01))
+        found.append(torch.polar(truth.abs() + amplitude, truth.angle() + phase + 0.7))
+    one = attrs.evolve(curvature.point, object=found[0])
+    check = apart(Curvature(posterior, one), found[1], times * said.expand(2, len(truth)))
+    assert check.wrong == wrong
+    assert check.phase == pytest.approx(times**-0.5, rel=0.15)
+    assert check.amplitude == pytest.approx(times**-0.5, rel=0.15)
+
+
+def test_halves_of_counts_add_up_and_know_nothing_of_each_other(small: Scan) -> None:
+    """They are the same each time, whatever is read beside them, and as far apart as independent Poisson counts."""
+    scan = ResidentScan(small)
+    every = torch.arange(small.n_patterns)
+    one, other = (scan.thinned(half).read(every) for half in (0, 1))
+    torch.testing.assert_close(one + other, scan.read(every))
+    torch.testing.assert_close(scan.thinned(0).read(every[3:5]), one[3:5])
+    assert float((one - other).square().mean() / scan.read(every).mean()) == pytest.approx(1.0, abs=0.06)

@@ -107,6 +107,7 @@ SHOWN: dict[str, tuple[str, ...]] = {
     ),
     "torch_backend/test_finish.py::test_a_reconstruction_is_finished_if_asked": ("finish",),
     "torch_backend/test_error_bars.py::test_a_reconstruction_has_error_bars_if_asked": ("error_bars",),
+    "torch_backend/test_error_bars.py::test_error_bars_are_checked_if_asked": ("error_bars_check",),
     "torch_backend/test_faulty_scans.py::test_the_focus_is_looked_for_if_asked": ("probe_autofocus",),
     "torch_backend/test_faulty_scans.py::test_a_beam_off_the_middle_is_brought_back": ("beam_search",),
     "torch_backend/test_faulty_scans.py::test_a_background_is_found_or_given": ("background_counts",),

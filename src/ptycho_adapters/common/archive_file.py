@@ -23,6 +23,8 @@ from ptycho_adapters.archive_facts import archive_file
 from ptycho_adapters.atomic import atomic_path
 from ptycho_adapters.common.cnn_structure import CnnStructure
 from ptycho_adapters.common.model import EpochLosses, ModelRecord, ScanProbe, Selection, StepLoss
+from ptycho_adapters.common.prior_law import PriorLaw, prior_law_from
+from ptycho_adapters.common.shipped import prior_law_of_start
 from ptycho_adapters.common.structure_json import structure_from_json, structure_problems, structure_to_json
 from ptycho_core.config.package_generator import PackageGenerator
 from ptycho_core.config.payload_json import payload_from_json, payload_to_json
@@ -42,7 +44,7 @@ _GENERATOR = "generator."
 _PROBE, _START_PROBE = "probe", "start_probe"
 _ROW = tuple(field.name for field in attrs.fields(EpochLosses))
 # Archives without them have none to tell of.
-_STEP_LOSSES, _SELECTION, _STRUCTURE = "step_losses", "selection", "structure"
+_STEP_LOSSES, _SELECTION, _STRUCTURE, _PRIOR_LAW = "step_losses", "selection", "structure", "prior_law"
 _CHOICE = tuple(field.name for field in attrs.fields(Selection))
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 
@@ -132,6 +134,7 @@ def read_model(source: Path, *, backend: Backend, generators: Collection[str]) -
         step_losses=tuple(StepLoss(step=step, train=loss) for step, loss in manifest.get(_STEP_LOSSES, ())),
         selection=Selection(**manifest[_SELECTION]) if manifest.get(_SELECTION) is not None else None,
         probe_refined=bool(manifest["probes"]),
+        prior_law=_prior_law(source, manifest, payload),
     )
     weights = {
         name.removeprefix(_GENERATOR): value
@@ -139,6 +142,18 @@ def read_model(source: Path, *, backend: Backend, generators: Collection[str]) -
         if not name.startswith((f"{_PROBE}.", f"{_START_PROBE}."))
     }
     return StoredModel(record=record, structure=structure, weights=weights)
+
+
+def _prior_law(source: Path, manifest: Mapping[str, Any], payload: TrainingPayload) -> PriorLaw | None:
+    """Give the law that is stored; archives of before one was say by their settings what they started from."""
+    if _PRIOR_LAW not in manifest:
+        return prior_law_of_start(payload)
+    if manifest[_PRIOR_LAW] is None:
+        return None
+    law = prior_law_from(manifest[_PRIOR_LAW], f"{_MANIFEST}.{_PRIOR_LAW}")
+    if isinstance(law, Problem):
+        raise ArchiveError(str(source), [law])
+    return law
 
 
 def check_weights(source: Path, stored: Mapping[str, NDArray[Any]], wanted: Mapping[str, str]) -> None:
@@ -186,6 +201,7 @@ def _manifest(record: ModelRecord, backend: Backend, structure: CnnStructure | N
         "history": [attrs.asdict(row) for row in record.history],
         _STEP_LOSSES: [[row.step, row.train] for row in record.step_losses],
         _SELECTION: None if record.selection is None else attrs.asdict(record.selection),
+        _PRIOR_LAW: None if record.prior_law is None else attrs.asdict(record.prior_law),
         **({} if told is None else {_STRUCTURE: told}),
     }
 

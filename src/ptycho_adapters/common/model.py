@@ -8,6 +8,7 @@ import attrs
 import numpy as np
 from numpy.typing import NDArray
 
+from ptycho_adapters.common.prior_law import PriorLaw
 from ptycho_core.config.main_term import main_term_name
 from ptycho_core.config.payload import TrainingPayload
 from ptycho_core.notebook import html_table
@@ -97,6 +98,7 @@ class ModelRecord:
         step_losses: training losses by step, a bounded number of them; empty where they were not taken down.
         selection: which state of the training this is; None where nothing was held out.
         probe_refined: whether the probes were learned along with the network; False for weights that know no scan.
+        prior_law: by which the network errs, or that from which its training started does; None where it is not known.
 
     Raises:
         ValueError: there is no probe, and one is said to be refined.
@@ -109,6 +111,7 @@ class ModelRecord:
     step_losses: tuple[StepLoss, ...] = ()
     selection: Selection | None = None
     probe_refined: bool = True
+    prior_law: PriorLaw | None = None
 
     def __attrs_post_init__(self) -> None:
         if self.probe_refined and not self.probes:

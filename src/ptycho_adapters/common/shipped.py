@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -9,7 +10,8 @@ from safetensors.numpy import load
 
 from ptycho_adapters.common.model import ModelRecord, ScanProbe
 from ptycho_adapters.common.patterns import mean_flux
-from ptycho_adapters.shipped_weights import generalist_payload, weights_path
+from ptycho_adapters.common.prior_law import PriorLaw, prior_law_from
+from ptycho_adapters.shipped_weights import generalist_payload, prior_law_path, weights_path
 from ptycho_core.config import TorchModelConfig
 from ptycho_core.errors import ConfigError, Problem
 from ptycho_core.version import VERSION
@@ -32,6 +34,7 @@ def generalist_record(scan: Scan) -> ModelRecord:
         history=(),
         code_version=VERSION,
         probe_refined=False,
+        prior_law=shipped_prior_law(),
     )
 
 
@@ -55,6 +58,24 @@ def starts_from_shipped(payload: TrainingPayload) -> bool:
         expected = "the default network, which the package's weights fit"
         raise ConfigError("training", [Problem(path="initial_weights", expected=expected, found=found)])
     return wanted != "random" and fits
+
+
+def shipped_prior_law() -> PriorLaw:
+    """Read the law by which the shipped network errs (`benchmarks/prior_law.py` measures it).
+
+    Raises:
+        ConfigError: the file in the package is damaged.
+    """
+    path = prior_law_path()
+    law = prior_law_from(json.loads(path.read_text()), path.name)
+    if isinstance(law, Problem):
+        raise ConfigError(str(path), [law])
+    return law
+
+
+def prior_law_of_start(payload: TrainingPayload) -> PriorLaw | None:
+    """Give the law of what a training starts from; None for random weights, of which none was measured."""
+    return shipped_prior_law() if starts_from_shipped(payload) else None
 
 
 def shipped_weights() -> dict[str, NDArray[Any]]:

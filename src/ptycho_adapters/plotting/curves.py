@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from ptycho_core.results.ring_correlation import RingCorrelation
+    from ptycho_core.results.uncertainty import PriorByFrequency
 
     class _Epoch(Protocol):
         """The losses of one epoch."""
@@ -99,14 +100,16 @@ def draw_losses(axes: Axes, losses: LossCurves, *, unit: str) -> None:
 
 
 def draw_ring_correlation(axes: Axes, rings: Mapping[str, RingCorrelation]) -> None:
-    """Draw Fourier ring correlations with both thresholds; the half-bit one is that of the first curve.
+    """Draw Fourier ring correlations in their bands of 95 %, with both thresholds; the half-bit one of the first curve.
 
     Args:
         axes: to draw into.
         rings: by name; at least one.
     """
     for name, ring in rings.items():
-        axes.plot(ring.frequency_per_px, ring.correlation, label=f"{name}: 1/2 at {ring.frc50_per_px:.3f} per px")
+        label = f"{name}: 1/2 at {ring.frc50_per_px:.3f} per px"
+        (line,) = axes.plot(ring.frequency_per_px, ring.correlation, label=label)
+        axes.fill_between(ring.frequency_per_px, *ring.band(), color=line.get_color(), alpha=0.2, linewidth=0)
     first = next(iter(rings.values()))
     axes.axhline(0.5, linestyle=":", color=axes.xaxis.label.get_color(), label="threshold 0.5")
     axes.plot(
@@ -120,6 +123,23 @@ def draw_ring_correlation(axes: Axes, rings: Mapping[str, RingCorrelation]) -> N
     axes.set(xlim=(0.0, 0.5), ylim=(min(-0.05, low - 0.05), 1.05))
     axes.set_xlabel("spatial frequency / cycles per px (Nyquist: 0.5)")
     axes.set_ylabel("Fourier ring correlation")
+    axes.grid(visible=True, alpha=0.25)
+    axes.legend(fontsize=8, loc="best")
+
+
+def draw_prior_share(axes: Axes, known: PriorByFrequency) -> None:
+    """Draw by spatial frequency how much of an object the network decides, and not the counts.
+
+    Args:
+        axes: to draw into.
+        known: the shares.
+    """
+    for name, share in (("phase", known.phase), ("amplitude", known.amplitude)):
+        axes.plot(known.frequency_per_px, share, label=name, marker="o", markersize=3.0)
+    axes.axhline(0.5, linestyle=":", color=axes.xaxis.label.get_color())
+    axes.set(xlim=(0.0, 0.5), ylim=(-0.02, 1.02))
+    axes.set_xlabel("spatial frequency / cycles per px (Nyquist: 0.5)")
+    axes.set_ylabel("share that the network decides")
     axes.grid(visible=True, alpha=0.25)
     axes.legend(fontsize=8, loc="best")
 

@@ -8,7 +8,7 @@ import attrs
 import numpy as np
 
 from ptycho_adapters.plotting.complex_colours import draw_complex
-from ptycho_adapters.plotting.curves import LossCurves, draw_losses, draw_position_map
+from ptycho_adapters.plotting.curves import LossCurves, draw_losses, draw_position_map, draw_prior_share
 from ptycho_adapters.plotting.panels import (
     Panel,
     amplitude_panel,
@@ -33,10 +33,11 @@ if TYPE_CHECKING:
 
     from ptycho_adapters.report.content import Report
     from ptycho_core.results.product import Product
-    from ptycho_core.results.uncertainty import Uncertainty
+    from ptycho_core.results.uncertainty import PriorByFrequency, Uncertainty
 
 _BRIGHT_PERCENT = 99.5
 _BY_STEP = "Mean over a few steps of the training; held out: at the end of each epoch."
+_NYQUIST = 0.5
 _WELL_COVERED = 0.1  # of the largest coverage: what lies below is shown, but does not set the scale
 
 
@@ -70,6 +71,8 @@ def _object(product: Product) -> Section:
         pictures.append(_coverage(product.coverage, origin, quanta(product.wavelength_m)))
     if product.uncertainty is not None:
         pictures.append(_phase_std(product.uncertainty, covered, well, origin))
+        if product.uncertainty.by_frequency is not None:
+            pictures.append(_prior_share(product.uncertainty.by_frequency))
     return Section(title="Object", pictures=tuple(pictures), omissions=tuple(omissions))
 
 
@@ -137,6 +140,21 @@ def _phase_std(
     share = float(np.median(bars.prior_share[well]))
     told = f"Given the probe; a constant phase is free. The network says {share:.2g} of what is known (median)."
     return image("phase-std", panel, told)
+
+
+def _prior_share(known: PriorByFrequency) -> Picture:
+    def paint(figure: Figure) -> None:
+        draw_prior_share(figure.subplots(), known)
+
+    caption = (
+        "Of the waves of each ring, the share that the network decides; the counts decide the rest. "
+        f"The network says more of the phase from {known.half_phase_per_px:.2g} cycles per px on."
+        if known.half_phase_per_px < _NYQUIST
+        else "Of the waves of each ring, the share that the network decides; the counts decide the rest, and most of "
+        "the phase at all frequencies."
+    )
+    svg = inline_svg(paint, size_in=CURVE_IN, name="prior-share", label="Share that the network decides")
+    return Picture(title="What the network decides", caption=caption, svg=svg)
 
 
 def _probe(product: Product) -> Section:

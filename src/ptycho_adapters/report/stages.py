@@ -113,7 +113,9 @@ def _rings(comparisons: Mapping[str, Comparison], product: Product | None) -> Pi
     def paint(figure: Figure) -> None:
         draw_ring_correlation(figure.subplots(), rings)
 
-    caption = "On the largest square inside the compared area."
+    caption = (
+        "On the largest square inside the compared area. Band: 95 %, by the independent coefficients of each ring."
+    )
     pixel_m = None if product is None else product.pixel_size_m
     if pixel_m is not None:
         half_period = length_in_words(pixel_m / (2.0 * last.ring.frc50_per_px))

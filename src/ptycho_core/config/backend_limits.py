@@ -83,6 +83,7 @@ _TENSORFLOW: Mapping[str, Limit] = MappingProxyType(
         "orientation_search": _only("never", why=_SCAN_AS_GIVEN),
         "finish": _only("none", why="the network's object is not taken further"),
         "error_bars": _only(False, why="the network's object is not taken further"),
+        "error_bars_check": _only(False, why="the network's object is not taken further"),
         "background_counts": Limit(
             never=(None,), instead=0.0, why="a background is not estimated: say how many counts"
         ),

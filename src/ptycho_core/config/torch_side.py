@@ -348,6 +348,10 @@ class TorchInferenceConfig(Evaluation, Sampling):
         "standard deviations of phase and amplitude of each pixel that a finish came to, given the probe",
         phase=Phase.RECONSTRUCTION,
     ).field(False)
+    error_bars_check: bool = Knob(
+        "error bars held against how far two independent halves of the counts lead apart; takes two finishes more",
+        phase=Phase.RECONSTRUCTION,
+    ).field(False)
     experiment_number: int = _fixed("scan of a folder", "a reconstruction reads one scan", at_least(0)).field(0)
     window: int = _fixed("border left out of figures", "figures use the covered area", at_least(0)).field(20)
     patch_weighting: Literal["uniform", "probe"] = only_in(
@@ -364,4 +368,11 @@ class TorchInferenceConfig(Evaluation, Sampling):
                 expected="False, as finish='none' says: error bars belong to a finish",
                 found="True",
                 fix="set finish to 'auto' or a number of steps",
+            )
+        if self.error_bars_check and not self.error_bars:
+            yield Problem(
+                path="error_bars_check",
+                expected="False, as error_bars=False says: there are none to check",
+                found="True",
+                fix="set error_bars to True",
             )

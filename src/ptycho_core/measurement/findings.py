@@ -39,6 +39,8 @@ class Suspicion(StrEnum):
     PROBE_REPLACED = "probe_replaced"
     PROBE_MODES = "probe_modes"
     POOR_FIT = "poor_fit"
+    ERROR_BARS = "error_bars"
+    PRIOR_UNKNOWN = "prior_unknown"
 
 
 @attrs.frozen(kw_only=True)

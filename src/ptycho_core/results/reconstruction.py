@@ -40,7 +40,10 @@ class Reconstruction:
             both; after a finish `finish_steps` and, where it was judged by pixels left out, `finish_gain`, by how much
             their summed half deviance fell, and `finish_refused`, by how much it was above the start's at a place that
             they refused; where steps were taken, the same figures of the pass before under `pass_` names;
-            `median_phase_std_rad` where there are error bars.
+            `median_phase_std_rad` where there are error bars, and `counts_decide_phase_up_to_per_px`, the spatial
+            frequency from which on the network says more of the phase than the counts do;
+            `halves_apart_phase_in_bars` and `halves_apart_amplitude_in_bars`, where the bars were checked: how far two
+            halves of the counts lead apart in what their bars say, 1 if they are right.
         before_finish: (H, W) complex64, the network's object on the same canvas where a finish changed it; None
             where none did.
         probe_refined: whether the probe's pixels were changed in this run.

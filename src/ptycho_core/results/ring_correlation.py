@@ -6,6 +6,9 @@ import attrs
 import numpy as np
 import numpy.typing as npt
 
+_HANN_SPREAD = 35.0 / 18.0  # coefficients along a ring, over which the window spreads what is independent
+_NEARLY_ONE = 1.0 - 1e-12
+
 
 @attrs.frozen(kw_only=True, eq=False)
 class RingCorrelation:
@@ -17,6 +20,7 @@ class RingCorrelation:
         half_bit: (r,), the half-bit information threshold for the samples of each ring.
         frc50_per_px: first crossing of 1/2 by the smoothed curve; 0.5 (Nyquist) if it never falls below.
         half_bit_per_px: first crossing of the half-bit threshold, likewise.
+        independent: (r,), how many coefficients of each ring are independent of each other.
     """
 
     frequency_per_px: npt.NDArray[np.float64]
@@ -24,6 +28,20 @@ class RingCorrelation:
     half_bit: npt.NDArray[np.float64]
     frc50_per_px: float
     half_bit_per_px: float
+    independent: npt.NDArray[np.float64]
+
+    def band(self, deviations: float = 1.96) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+        """Give the ends (r,) of the interval that so many coefficients leave open; 95 % by default.
+
+        The inverse hyperbolic tangent of a correlation of n pairs of complex numbers has a variance of 1 / (2 n - 3)
+        (R. A. Fisher, Metron 1, 3 (1921), two real pairs each). What images share in error, it does not know.
+
+        Args:
+            deviations: half its width in standard deviations.
+        """
+        half = deviations / np.sqrt(np.maximum(2.0 * self.independent - 3.0, 1.0))
+        middle = np.arctanh(np.clip(self.correlation, -_NEARLY_ONE, _NEARLY_ONE))
+        return np.tanh(middle - half), np.tanh(middle + half)
 
 
 def frc(a: npt.NDArray[np.inexact], b: npt.NDArray[np.inexact], *, smooth_rings: int = 3) -> RingCorrelation:
@@ -57,7 +75,8 @@ def frc(a: npt.NDArray[np.inexact], b: npt.NDArray[np.inexact], *, smooth_rings:
     energy = np.sqrt(per_ring(np.abs(spectrum_a) ** 2) * per_ring(np.abs(spectrum_b) ** 2))
     correlation = np.divide(shared, energy, out=np.zeros(last), where=energy > 0)
     symmetric = np.isrealobj(a) and np.isrealobj(b)
-    root = np.sqrt(per_ring(np.ones(n * n)) / (2 if symmetric else 1))
+    samples = per_ring(np.ones(n * n)) / (2 if symmetric else 1)
+    root = np.sqrt(samples)
     half_bit = (0.2071 * root + 1.9102) / (1.2071 * root + 0.9102)
     frequency = np.arange(1, last + 1) / n
     smooth = _smooth(correlation, smooth_rings)
@@ -67,6 +86,7 @@ def frc(a: npt.NDArray[np.inexact], b: npt.NDArray[np.inexact], *, smooth_rings:
         half_bit=half_bit,
         frc50_per_px=_first_crossing(frequency, smooth - 0.5, smooth_rings),
         half_bit_per_px=_first_crossing(frequency, smooth - half_bit, smooth_rings),
+        independent=samples / _HANN_SPREAD,
     )
 
 

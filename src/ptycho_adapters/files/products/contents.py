@@ -22,7 +22,7 @@ from ptycho_core.errors import Problem, ScanError, ScanFileError
 from ptycho_core.measurement.geometry import wavelength_from_energy
 from ptycho_core.results.product import Product
 from ptycho_core.results.run_details import RunDetails
-from ptycho_core.results.uncertainty import Uncertainty
+from ptycho_core.results.uncertainty import PriorByFrequency, Uncertainty
 
 OWN = "ptycho_core"
 UNITS = "position_units"
@@ -40,6 +40,9 @@ OPTIONAL_ARRAYS = (
 )
 UNCERTAINTY_UNITS = {"phase_std_rad": "rad", "amplitude_std": "1", "prior_share": "1"}
 UNCERTAINTY_ARRAYS = tuple(f"{OWN}/uncertainty/{name}" for name in UNCERTAINTY_UNITS)
+BY_FREQUENCY = "prior_share_by_frequency"
+BY_FREQUENCY_ROWS = ("frequency_per_px", "phase", "amplitude")
+BY_FREQUENCY_ARRAY = f"{OWN}/uncertainty/{BY_FREQUENCY}"
 ROOT_NUMBERS = (
     "detector_object_distance_m",
     "focus_object_distance_m",
@@ -145,12 +148,25 @@ class ProductContents:
         ]
         if len(known) == len(UNCERTAINTY_ARRAYS):
             phase, amplitude, share = known
-            return Uncertainty(phase_std_rad=phase, amplitude_std=amplitude, prior_share=share)
+            rings = self._by_frequency()
+            return Uncertainty(phase_std_rad=phase, amplitude_std=amplitude, prior_share=share, by_frequency=rings)
         if any(array is not None for array in found):
             expected = f"real {', '.join(UNCERTAINTY_UNITS)}"
             shown = ", ".join("nothing" if array is None else describe(array) for array in found)
             self.problems.append(Problem(path=f"{OWN}/uncertainty", expected=expected, found=shown))
         return None
+
+    def _by_frequency(self) -> PriorByFrequency | None:
+        """Give the prior's share by frequency; None where a file holds none, as older ones do."""
+        table = self.arrays.get(BY_FREQUENCY_ARRAY)
+        if table is None:
+            return None
+        if table.dtype.kind != "f" or table.ndim != 2 or len(table) != len(BY_FREQUENCY_ROWS):
+            expected = f"({len(BY_FREQUENCY_ROWS)}, rings) real: {', '.join(BY_FREQUENCY_ROWS)}"
+            self.problems.append(Problem(path=BY_FREQUENCY_ARRAY, expected=expected, found=describe(table)))
+            return None
+        frequency, phase, amplitude = table.astype(np.float32, copy=False)
+        return PriorByFrequency(frequency_per_px=frequency, phase=phase, amplitude=amplitude)
 
     def is_object_known(self) -> bool:
         """Tell whether the object is one, and not the transparent one that stands for none."""
@@ -159,6 +175,11 @@ class ProductContents:
     def is_in_pixels(self) -> bool:
         """Tell whether the file's metres are pixels, because the pixel size is unknown."""
         return self.texts.get(UNITS) == "px"
+
+
+def by_frequency_table(known: PriorByFrequency) -> npt.NDArray[np.float32]:
+    """Lay out the prior's share by frequency as files hold it, (3, rings)."""
+    return np.stack([known.frequency_per_px, known.phase, known.amplitude]).astype(np.float32)
 
 
 def product_from(contents: ProductContents, path: str) -> Product:

@@ -13,6 +13,9 @@ from ptycho_adapters.files.hdf5.members import read_array, read_long_text, read_
 from ptycho_adapters.files.hdf5.nodes import DAMAGE, damaged, find_node, names_in, open_h5
 from ptycho_adapters.files.hdf5.texts import read_text
 from ptycho_adapters.files.products.contents import (
+    BY_FREQUENCY,
+    BY_FREQUENCY_ARRAY,
+    BY_FREQUENCY_ROWS,
     JSON_TEXTS,
     OBJECT_NUMBERS,
     OPTIONAL_ARRAYS,
@@ -23,6 +26,7 @@ from ptycho_adapters.files.products.contents import (
     UNCERTAINTY_UNITS,
     UNITS,
     ProductContents,
+    by_frequency_table,
 )
 from ptycho_adapters.files.products.run_details import GROUP, read_run_details, write_run_details
 from ptycho_core.errors import Problem
@@ -156,6 +160,9 @@ def _write_own(product: Product, group: h5py.Group) -> None:
         for name, unit in UNCERTAINTY_UNITS.items():
             beside[name] = getattr(product.uncertainty, name)
             beside[name].attrs["units"] = np.bytes_(unit)
+        if product.uncertainty.by_frequency is not None:
+            beside[BY_FREQUENCY] = by_frequency_table(product.uncertainty.by_frequency)
+            beside[BY_FREQUENCY].attrs["rows"] = np.bytes_(" ".join(BY_FREQUENCY_ROWS))
     group.attrs["origin_px"] = product.origin_px
     group.attrs["scale"] = product.scale
     if product.code_version:
@@ -187,7 +194,7 @@ def read_h5_contents(path: Path) -> ProductContents:
 
 
 def _read_arrays(file: h5py.File, contents: ProductContents) -> None:
-    for name in (*REQUIRED_ARRAYS, *OPTIONAL_ARRAYS, *UNCERTAINTY_ARRAYS):
+    for name in (*REQUIRED_ARRAYS, *OPTIONAL_ARRAYS, *UNCERTAINTY_ARRAYS, BY_FREQUENCY_ARRAY):
         if name == "object" and not contents.is_object_known():
             continue
         array = read_array(file, name)

@@ -15,6 +15,7 @@ import numpy.typing as npt
 from ptycho_adapters.atomic import atomic_path
 from ptycho_adapters.files.npz.members import member_keys, open_archive, read_member, read_text
 from ptycho_adapters.files.products.contents import (
+    BY_FREQUENCY_ARRAY,
     JSON_TEXTS,
     OBJECT_NUMBERS,
     OPTIONAL_ARRAYS,
@@ -25,6 +26,7 @@ from ptycho_adapters.files.products.contents import (
     UNCERTAINTY_UNITS,
     UNITS,
     ProductContents,
+    by_frequency_table,
 )
 from ptycho_adapters.files.products.hdf5 import experiment_of
 from ptycho_adapters.files.products.run_details import (
@@ -97,6 +99,8 @@ def _own_arrays(product: Product) -> Arrays:
     if product.uncertainty is not None:
         values = [getattr(product.uncertainty, name) for name in UNCERTAINTY_UNITS]
         arrays |= dict(zip(UNCERTAINTY_ARRAYS, values, strict=True))
+        if product.uncertainty.by_frequency is not None:
+            arrays[BY_FREQUENCY_ARRAY] = by_frequency_table(product.uncertainty.by_frequency)
     if product.wavelength_m is not None:
         arrays[f"{OWN}.wavelength_m"] = np.asarray(product.wavelength_m)
     for name, content in zip(JSON_TEXTS, (product.gauge, product.provenance, product.metrics), strict=True):
@@ -130,7 +134,7 @@ def read_npz_contents(path: Path) -> ProductContents:
 
 def _read_arrays(archive: zipfile.ZipFile, infos: Mapping[str, zipfile.ZipInfo], contents: ProductContents) -> None:
     origin = f"{OWN}.origin_px"
-    for name in (*REQUIRED_ARRAYS, *OPTIONAL_ARRAYS, *UNCERTAINTY_ARRAYS, origin):
+    for name in (*REQUIRED_ARRAYS, *OPTIONAL_ARRAYS, *UNCERTAINTY_ARRAYS, BY_FREQUENCY_ARRAY, origin):
         if name in infos:
             array = read_member(archive, infos[name])
             if name == origin and not isinstance(array, Problem) and (array.shape != (2,) or array.dtype.kind != "f"):

@@ -16,6 +16,7 @@ from ptycho_adapters.common.model import EpochLosses, ScanProbe, Selection
 from ptycho_adapters.common.monitoring import start_is_kept, watched_loss
 from ptycho_adapters.common.pace import Pace
 from ptycho_adapters.common.schedule import Clock, TimeLimit
+from ptycho_adapters.common.shipped import prior_law_of_start
 from ptycho_adapters.common.stopping import StopRequest
 from ptycho_adapters.stages import stage
 from ptycho_adapters.tensorflow_backend.execution import device_of, prepare_process
@@ -213,6 +214,7 @@ class _Run:
             step_losses=self._course.steps.means(),
             selection=selection,
             code_version=VERSION,
+            prior_law=prior_law_of_start(payload),
         )
 
     def _kept(self) -> tuple[dict[str, NDArray[Any]], Selection | None]:

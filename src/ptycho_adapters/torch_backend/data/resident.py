@@ -28,6 +28,9 @@ if TYPE_CHECKING:
     from ptycho_core.measurement.scan import Scan
 
 
+_THINNING_SEED = 30_017
+
+
 @attrs.frozen(kw_only=True, eq=False)
 class Gathered:
     """Some patterns with all that the forward model needs of them.
@@ -102,6 +105,7 @@ class ResidentScan(nn.Module):
         kept = np.arange(scan.n_patterns) if patterns is None else patterns
         self.size = scan.N
         self._mapped = scan if scan.memory_mapped else None
+        self._half: int | None = None
         good = None if scan.bad_pixels is None else torch.tensor(~scan.bad_pixels, dtype=torch.float32)
         self._good_on_host = good = None if good is None else _beam_order(good, beam_px)
         if scan.memory_mapped:
@@ -161,7 +165,10 @@ class ResidentScan(nn.Module):
         """Give the counts (..., N, N) float32 of scan indices (...): from where they are kept, or the host if read."""
         if self._mapped is None:
             return self.counts[self.rows[indices]].to(torch.float32)
-        counts = _converted(self._mapped, indices.reshape(-1).cpu().numpy(), self._good_on_host, self.beam_px)
+        numbers = indices.reshape(-1).cpu().numpy()
+        counts = _converted(self._mapped, numbers, self._good_on_host, self.beam_px)
+        if self._half is not None:
+            counts = _halves(counts, numbers, self._half)
         return counts.reshape(*indices.shape, self.size, self.size)
 
     def _labels(self, starts: Tensor) -> Tensor | None:
@@ -192,6 +199,18 @@ class ResidentScan(nn.Module):
         """
         fractions = self.fractions_px.index_copy(0, indices, self.fractions_px[indices] + moves_px.float())
         return self._with(self.starts, fractions)
+
+    def thinned(self, half: int) -> ResidentScan:
+        """The same patterns with one of two halves of each count, at random: if they are Poisson, so are both, apart.
+
+        Args:
+            half: 0 or 1; both add up to the whole, and are the same each time.
+        """
+        other = self._with(self.starts, self.fractions_px)
+        vars(other)["_half"] = half
+        kept = torch.nonzero(self.rows < len(self.counts))[:, 0].cpu().numpy()
+        other.counts = _halves(self.counts.cpu(), kept, half).to(self.counts)
+        return other
 
     def _with(self, starts: Tensor, fractions_px: Tensor) -> ResidentScan:
         other = copy(self)
@@ -286,6 +305,16 @@ def _converted(
     """Bring patterns of a scan to counts in detector order on the host, 0 at bad pixels."""
     counts = _beam_order(torch.tensor(scan.counts(chosen)), beam_px)
     return counts if good is None else counts * good
+
+
+def _halves(counts: Tensor, numbers: NDArray[np.integer], half: int) -> Tensor:
+    """One half of the counts (n, N, N) of patterns by these numbers; each pattern has chances of its own."""
+    halves = torch.empty(counts.shape)
+    for row, number in enumerate(numbers.tolist()):
+        whole = counts[row].numpy().astype(np.float64)
+        first = np.random.default_rng((_THINNING_SEED, number)).binomial(np.rint(whole).astype(np.int64), 0.5)
+        halves[row] = torch.tensor(first if half == 0 else whole - first)
+    return halves
 
 
 def _beam_order(patterns: Tensor, beam_px: tuple[int, int]) -> Tensor:

@@ -18,7 +18,6 @@ from ptycho_adapters.torch_backend.physics.optics import exit_waves, light_of, s
 if TYPE_CHECKING:
     from ptycho_adapters.torch_backend.finish.point import Point
     from ptycho_adapters.torch_backend.finish.posterior import Posterior
-    from ptycho_adapters.torch_backend.finish.stray import Stray
 
 
 @attrs.frozen(kw_only=True, eq=False)

@@ -10,22 +10,26 @@ import torch
 from torch import Tensor
 
 from ptycho_adapters.common.bars import counted
+from ptycho_adapters.common.prior_law import PriorLaw
+from ptycho_adapters.common.shipped import shipped_prior_law
 from ptycho_adapters.stages import say, stage
 from ptycho_adapters.torch_backend.finish.beside import Beside
+from ptycho_adapters.torch_backend.finish.curvature import Curvature
 from ptycho_adapters.torch_backend.finish.descent import Descent, Place, line_search
-from ptycho_adapters.torch_backend.finish.error_bars import ErrorBars, error_bars
+from ptycho_adapters.torch_backend.finish.error_bars import ErrorBars, counts_variances, error_bars
 from ptycho_adapters.torch_backend.finish.point import Point
 from ptycho_adapters.torch_backend.finish.posterior import LEFT_OUT, Measured, Posterior
 from ptycho_adapters.torch_backend.finish.prior import Prior, Weights, around
 from ptycho_adapters.torch_backend.finish.slow_waves import SlowWaves
 from ptycho_adapters.torch_backend.finish.stray import Stray
 from ptycho_adapters.torch_backend.finish.tents import Tents
+from ptycho_adapters.torch_backend.finish.thinning import ThinningCheck, apart
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 
-_MOST_STEPS = 20
+_MOST_STEPS, _MOST_STEPS_MOVING = 20, 40  # the latter where positions move too
 _SETTLED = 2e-3  # of the misfit per unknown: a step that gains less is the last
 _CLEAR_ERRORS = 2.0  # of the change of what was left out: more than that to the worse is one
 _LIT = 0.1  # of the largest light: pixels that are counted as unknowns
@@ -46,6 +50,7 @@ class Finished:
         gain: by how much the half deviance of the pixels that were left out fell, in all; None if none were.
         refused: by how much it was above that of the start at a place that they refused; None if they refused none.
         error_bars: of the object; None if they were not asked for.
+        check: of the error bars; None if it was not asked for.
     """
 
     object: Tensor
@@ -56,6 +61,7 @@ class Finished:
     gain: float | None
     refused: float | None = None
     error_bars: ErrorBars | None = None
+    check: ThinningCheck | None = None
 
 
 @attrs.frozen(kw_only=True)
@@ -69,21 +75,34 @@ class Wish:
         refine_probe: whether the probe is finished too.
         show_progress: on standard error.
         error_bars: whether to say how far the object may be off.
+        check_error_bars: whether to hold them against two halves of the counts.
+        refine_background: whether the background is finished too, if there is one.
         stray: what is known of the positions, to finish them too; None takes them as they are.
+        law: by which the network errs; by default the shipped one's.
     """
 
     steps: int | Literal["auto"]
     refine_probe: bool
     show_progress: bool
     error_bars: bool = False
+    check_error_bars: bool = False
+    refine_background: bool = False
     stray: Stray | None = None
+    law: PriorLaw = attrs.field(factory=shipped_prior_law)
+
+    @property
+    def most_steps(self) -> int:
+        """How many there may be."""
+        if self.steps == "auto":
+            return _MOST_STEPS if self.stray is None else _MOST_STEPS_MOVING
+        return self.steps
 
 
 def finish(measured: Measured, object_: Tensor, probe: Tensor, wish: Wish) -> Finished:
     """Take a network's object to the most likely one under the counts, with itself as a prior.
 
     Args:
-        measured: the patterns. A background that they have is finished too.
+        measured: the patterns.
         object_: (pixels,) complex64, the network's.
         probe: (modes, N, N) complex64, at the scan's flux.
         wish: how.
@@ -96,7 +115,7 @@ def finish(measured: Measured, object_: Tensor, probe: Tensor, wish: Wish) -> Fi
     first = _first(measured, object_, probe, wish)
     start = Place(first, posterior.look(first))
     course = _Course(posterior, start)
-    most = _MOST_STEPS if wish.steps == "auto" else wish.steps
+    most = wish.most_steps
     for number in counted(most, "finish", shown=wish.show_progress):
         if not course.step(judged=held_out):
             break
@@ -107,6 +126,10 @@ def finish(measured: Measured, object_: Tensor, probe: Tensor, wish: Wish) -> Fi
     if wish.error_bars:
         with stage("error bars", patterns=len(measured.indices)):
             bars = error_bars(posterior, place.point, show_progress=wish.show_progress)
+    check = None
+    if wish.check_error_bars:
+        with stage("check of the error bars", patterns=len(measured.indices)):
+            check = thinning_check(measured, object_, place.point, wish)
     return Finished(
         object=place.point.object,
         probe=place.point.probe,
@@ -116,7 +139,31 @@ def finish(measured: Measured, object_: Tensor, probe: Tensor, wish: Wish) -> Fi
         gain=gain if held_out else None,
         refused=course.refused,
         error_bars=bars,
+        check=check,
     )
+
+
+def thinning_check(measured: Measured, start: Tensor, point: Point, wish: Wish) -> ThinningCheck:
+    """Finish two independent halves of the counts from the same object, and hold their difference against the bars.
+
+    Args:
+        measured: the patterns.
+        start: (pixels,) complex64, the network's object.
+        point: what a finish of all counts came to; probe, positions and background are taken from there.
+        wish: how that was made.
+    """
+    scan = measured.scan if point.moves is None else measured.scan.nudged(measured.indices, point.moves)
+    background, probe = measured.background, point.probe / 2.0**0.5
+    if point.dark is not None:
+        background *= float(point.dark.exp())
+    alone = Wish(steps=_MOST_STEPS, refine_probe=False, show_progress=wish.show_progress, law=wish.law)
+    found = []
+    for half in (0, 1):
+        part = attrs.evolve(measured, scan=scan.thinned(half), background=background / 2.0)
+        found.append((part, finish(part, start, probe, alone).object))
+    (part, first), (_, second) = found
+    curvature = Curvature(_posterior(part, start, probe, alone), Point(first, probe))
+    return apart(curvature, second, counts_variances(curvature))
 
 
 class _Course:
@@ -140,6 +187,8 @@ class _Course:
         free = posterior.prior.weights.plus(self._light)
         self._unknowns = sum(float((self._light / each)[lit].sum()) for each in (free.along, free.across))
         self._unknowns += self._beside.unknowns
+        if posterior.refine_probe:
+            self._unknowns += 2.0 * start.point.probe.numel()
         self._descent: Descent | None = None
 
     def step(self, *, judged: bool) -> bool:
@@ -196,7 +245,8 @@ class _Course:
 
 def _first(measured: Measured, object_: Tensor, probe: Tensor, wish: Wish) -> Point:
     moves = None if wish.stray is None else torch.zeros_like(wish.stray.px)
-    return Point(object_, probe, moves, torch.zeros((), device=probe.device) if measured.background > 0.0 else None)
+    free = wish.refine_background and measured.background > 0.0
+    return Point(object_, probe, moves, torch.zeros((), device=probe.device) if free else None)
 
 
 def _left_out(place: Place) -> float:
@@ -216,4 +266,4 @@ def _posterior(measured: Measured, object_: Tensor, probe: Tensor, wish: Wish) -
     light = posterior.light(probe).clamp_min(_DARK)
     typical = float(light[light > _LIT * light.max()].mean())
     tents = Tents(measured.canvas, measured.scan.size, object_.device)
-    return attrs.evolve(posterior, prior=around(object_, light, typical, tents))
+    return attrs.evolve(posterior, prior=around(object_, light, typical, tents, wish.law))

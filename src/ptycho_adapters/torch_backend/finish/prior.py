@@ -10,19 +10,11 @@ from torch import Tensor
 from torch.nn.functional import avg_pool2d
 
 if TYPE_CHECKING:
+    from ptycho_adapters.common.prior_law import PriorLaw
     from ptycho_adapters.torch_backend.finish.tents import Tents
 
 
-# The network's error on simulations that it never saw, of six kinds and five doses (5 to 100,000 photons per pixel):
-# pixel by pixel it is the larger the more the object bends around it, and slow waves lie beside it, of which the phase
-# does not get better with more light. Errors of neighbours lie together, in the phase above all and in bright light, so
-# that each says less than its size by itself.
 _AROUND_PX, _LEAST_BENT = 5, 1e-4
-_FINE_PHASE, _PHASE_BY_BENT, _PHASE_BY_LIGHT = 1.3, 0.53, 0.57
-_FINE_AMPLITUDE, _AMPLITUDE_BY_BENT, _AMPLITUDE_BY_LIGHT = 0.14, 0.63, 0.45
-_BRIGHT, _TOGETHER = 700.0, 1.5
-_PHASE, _PHASE_OF_LIGHT = 3e-3, 0.15
-_AMPLITUDE, _AMPLITUDE_OF_LIGHT = 2e-5, 2e-2
 
 
 @attrs.frozen(kw_only=True, eq=False)
@@ -125,7 +117,7 @@ class SlowError:
         return self._tents.spread(torch.complex(amplitude, phase).to(self._object.device)) * self._object
 
 
-def around(object_: Tensor, light: Tensor, typical: float, tents: Tents) -> Prior:
+def around(object_: Tensor, light: Tensor, typical: float, tents: Tents, law: PriorLaw) -> Prior:
     """Return what a network's object says of the true one.
 
     Args:
@@ -133,23 +125,22 @@ def around(object_: Tensor, light: Tensor, typical: float, tents: Tents) -> Prio
         light: (pixels,) float32, photons on each pixel; positive.
         typical: photons per pixel where the scan is lit.
         tents: of its slow waves.
+        law: by which the network errs.
     """
-    bent = _bent(object_.reshape(tents.rows.shape[1], tents.columns.shape[1]))
-    weights = _fine(bent, light, 1.0 + (typical / _BRIGHT) ** _TOGETHER)
-    amplitude = _AMPLITUDE + _AMPLITUDE_OF_LIGHT / typical
-    phase = _PHASE + _PHASE_OF_LIGHT / typical
+    bend = bent(object_.reshape(tents.rows.shape[1], tents.columns.shape[1]))
+    # Errors of neighbours lie together, so that each says less than its size by itself.
+    together = 1.0 + (typical / law.bright_photons) ** law.together_by_light
+    weights = Weights(
+        along=light**law.amplitude_by_light / (law.fine_amplitude * bend**law.amplitude_by_bent * together),
+        across=light**law.phase_by_light / (law.fine_phase * bend**law.phase_by_bent * together),
+    )
+    amplitude = law.slow_amplitude + law.slow_amplitude_of_light / typical
+    phase = law.slow_phase + law.slow_phase_of_light / typical
     slow = SlowError(tents, object_, weights, amplitude=amplitude, phase=phase)
     return Prior(object=object_, weights=weights, slow=slow)
 
 
-def _fine(bent: Tensor, light: Tensor, together: float) -> Weights:
-    return Weights(
-        along=light**_AMPLITUDE_BY_LIGHT / (_FINE_AMPLITUDE * bent**_AMPLITUDE_BY_BENT * together),
-        across=light**_PHASE_BY_LIGHT / (_FINE_PHASE * bent**_PHASE_BY_BENT * together),
-    )
-
-
-def _bent(object_: Tensor) -> Tensor:
+def bent(object_: Tensor) -> Tensor:
     """Mean square of second differences around each pixel: (pixels,)."""
     padded = torch.cat([object_[:1], object_, object_[-1:]])
     down = torch.diff(padded, n=2, dim=0).abs().square()

@@ -1,7 +1,7 @@
 """Where patterns lie, as far as that may change: around where the stage is said to be.
 
-Moves of all patterns and a shift of the object are one and the same, so that the mean of the moves is held. Each is taken
-for a draw from one distribution.
+Moves of all patterns and a shift of the object are one and the same, so that the mean of the moves is held. Each is
+taken for a draw from one distribution.
 """
 
 from __future__ import annotations

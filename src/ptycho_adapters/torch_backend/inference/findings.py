@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ptycho_adapters.common.findings import beam_moved, poor_fit
+from ptycho_adapters.torch_backend.finish.thinning import ThinningCheck
 from ptycho_adapters.torch_backend.physics.optics import light_of
 from ptycho_core.measurement.findings import Finding, Suspicion
 
@@ -18,16 +19,34 @@ if TYPE_CHECKING:
 _WORTH_SAYING = 0.1  # counts per pixel
 
 
-def findings_of(prepared: Prepared, metrics: Mapping[str, float]) -> Iterator[Finding]:
+def findings_of(prepared: Prepared, metrics: Mapping[str, float], *, law_known: bool = True) -> Iterator[Finding]:
     """Yield what was put right, and whether the fit is poor all the same; that comes first.
 
     Args:
         prepared: the pass and what was changed.
         metrics: of the reconstruction.
+        law_known: whether a finish, if there was one, knew the law by which this network errs.
     """
     yield from poor_fit(metrics)
     yield from _of_the_positions(prepared)
     yield from _of_the_light(prepared)
+    yield from _of_the_error_bars(metrics)
+    if not law_known:
+        text = (
+            "by which law this network errs is not known, since its training started from none that has one; the "
+            "finish went by that of the shipped network, and so do error bars"
+        )
+        yield Finding(kind=Suspicion.PRIOR_UNKNOWN, text=text)
+
+
+def _of_the_error_bars(metrics: Mapping[str, float]) -> Iterator[Finding]:
+    phase, amplitude = (metrics.get(f"halves_apart_{name}_in_bars") for name in ("phase", "amplitude"))
+    if phase is not None and amplitude is not None and ThinningCheck(phase=phase, amplitude=amplitude).wrong:
+        text = (
+            f"the error bars are wrong: two independent halves of the counts lead apart by {phase:.2g} of what they "
+            f"say in phase and {amplitude:.2g} in amplitude, where 1 is right"
+        )
+        yield Finding(kind=Suspicion.ERROR_BARS, text=text)
 
 
 def _of_the_positions(prepared: Prepared) -> Iterator[Finding]:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from ptycho_adapters.common.candidates import COVERED, CandidateProbe, candidate_probes, chosen_patterns
+from ptycho_adapters.common.shipped import shipped_prior_law
 from ptycho_adapters.stages import stage
 from ptycho_adapters.torch_backend.data.resident import ResidentScan
 from ptycho_adapters.torch_backend.execution import check_hardware, cpu_threads, pick_device
@@ -31,6 +32,7 @@ from ptycho_core.results.uncertainty import Uncertainty
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from ptycho_adapters.common.prior_law import PriorLaw
     from ptycho_adapters.torch_backend.trained_model import TrainedModel
     from ptycho_core.measurement.scan import Scan
 
@@ -80,7 +82,7 @@ def reconstruct(
         with stage("pass", patterns=len(chosen), steps=len(model.generator.steps()), batch=run.batch_size):
             object_, coverage = prepared.run.stitch()
         clock.append(time.perf_counter())
-        ended = _finished(prepared, object_, settings, show_progress=execution.enable_progress_bar)
+        ended = _finished(prepared, object_, settings, model.prior_law, show_progress=execution.enable_progress_bar)
         clock.append(time.perf_counter())
         with stage("judgement", patterns=len(chosen)):
             result = _outward(ended, taken, scan, coverage)
@@ -170,6 +172,7 @@ class _Ended:
         metrics: of the finish; none where none was made.
         first: the pass under its own probe and its object, where a finish changed them.
         error_bars: of the object, where they were asked for.
+        law_known: whether the law by which the network errs is its own; True where no finish needed one.
     """
 
     prepared: Prepared
@@ -177,9 +180,12 @@ class _Ended:
     metrics: dict[str, float] = attrs.field(factory=dict)
     first: tuple[WholeScan, Tensor] | None = None
     error_bars: ErrorBars | None = None
+    law_known: bool = True
 
 
-def _finished(prepared: Prepared, object_: Tensor, settings: TorchInferenceConfig, *, show_progress: bool) -> _Ended:
+def _finished(
+    prepared: Prepared, object_: Tensor, settings: TorchInferenceConfig, law: PriorLaw | None, *, show_progress: bool
+) -> _Ended:
     """Take an object (pixels,) further, and what was refined or found before with it; say by how much."""
     run, steps = prepared.run, settings.finish
     if steps == "none":
@@ -197,20 +203,27 @@ def _finished(prepared: Prepared, object_: Tensor, settings: TorchInferenceConfi
         refine_probe=prepared.probe_refined,
         show_progress=show_progress,
         error_bars=settings.error_bars,
+        check_error_bars=settings.error_bars_check,
+        # A probe that is free follows the noise of dark pixels, and would take the background's light for its own.
+        refine_background=prepared.background_fitted and not prepared.probe_refined,
         stray=stray_of(prepared),
+        law=law or shipped_prior_law(),
     )
     with stage("finish", patterns=len(run.indices)) as course:
         found = finish(measured, object_, run.probe, wish)
         course.count(steps=found.steps)
+    spreads = {} if found.check is None else {"phase": found.check.phase, "amplitude": found.check.amplitude}
     figures = {"finish_steps": float(found.steps), "finish_gain": found.gain, "finish_refused": found.refused}
     scan = run.scan if found.moves_px is None else run.scan.nudged(run.indices, found.moves_px)
     changed = attrs.evolve(run, probe=found.probe, scan=scan, background=found.background)
     return _Ended(
         prepared=attrs.evolve(prepared, run=changed),
         object=found.object,
-        metrics={name: value for name, value in figures.items() if value is not None},
+        metrics={name: value for name, value in figures.items() if value is not None}
+        | {f"halves_apart_{name}_in_bars": value for name, value in spreads.items()},
         first=(run, object_) if found.steps else None,
         error_bars=found.error_bars,
+        law_known=law is not None,
     )
 
 
@@ -224,7 +237,7 @@ def _outward(ended: _Ended, taken: CandidateProbe, scan: Scan, light: Tensor) ->
     probe = run.probe * beam_slope(run.scan.beam_px, run.scan.size).to(run.probe.device) / scale
     chosen = run.indices.cpu().numpy()
     bars = None if ended.error_bars is None else _uncertainty(ended.error_bars, coverage.reshape(shape), scale)
-    said = {} if bars is None else {"median_phase_std_rad": bars.median_phase_std_rad}
+    said = {} if bars is None else _said_of(bars)
     return Reconstruction(
         object=(object_ * scale).reshape(shape).cpu().numpy(),
         coverage=coverage.reshape(shape).cpu().numpy(),
@@ -243,8 +256,15 @@ def _outward(ended: _Ended, taken: CandidateProbe, scan: Scan, light: Tensor) ->
         before_finish=before,
         probe_refined=prepared.probe_refined,
         r_factors=judgement.r_factors,
-        findings=tuple(findings_of(prepared, judgement.metrics)),
+        findings=tuple(findings_of(prepared, {**judgement.metrics, **ended.metrics}, law_known=ended.law_known)),
     )
+
+
+def _said_of(bars: Uncertainty) -> dict[str, float]:
+    said = {"median_phase_std_rad": bars.median_phase_std_rad}
+    if bars.by_frequency is not None:
+        said["counts_decide_phase_up_to_per_px"] = bars.by_frequency.half_phase_per_px
+    return said
 
 
 def _uncertainty(bars: ErrorBars, coverage: Tensor, scale: float) -> Uncertainty:
@@ -258,6 +278,7 @@ def _uncertainty(bars: ErrorBars, coverage: Tensor, scale: float) -> Uncertainty
         phase_std_rad=shown(bars.phase, np.inf),
         amplitude_std=shown(bars.amplitude * scale, np.inf),
         prior_share=shown(bars.prior_share, 1.0),
+        by_frequency=bars.by_frequency,
     )
 
 

@@ -21,6 +21,7 @@ from ptycho_adapters.common.groups import training_set_for
 from ptycho_adapters.common.identity import identity_of
 from ptycho_adapters.common.model import EpochLosses, ScanProbe
 from ptycho_adapters.common.schedule import TimeLimit
+from ptycho_adapters.common.shipped import prior_law_of_start
 from ptycho_adapters.stages import stage
 from ptycho_adapters.torch_backend.data.arms import arms_of, as_found_out
 from ptycho_adapters.torch_backend.data.groups import group_loader
@@ -275,6 +276,7 @@ def _trained(
         ),
         step_losses=history.steps.means(),
         code_version=VERSION,
+        prior_law=prior_law_of_start(payload),
     )
 
 
