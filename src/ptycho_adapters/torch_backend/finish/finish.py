@@ -83,7 +83,7 @@ class Wish:
 
     steps: int | Literal["auto"]
     refine_probe: bool
-    show_progress: bool
+    show_progress: bool = False
     error_bars: bool = False
     check_error_bars: bool = False
     refine_background: bool = False
@@ -111,7 +111,7 @@ def finish(measured: Measured, object_: Tensor, probe: Tensor, wish: Wish) -> Fi
         Object and probe in the same scale; the start itself where no step is better.
     """
     held_out = wish.steps == "auto"
-    posterior = _posterior(measured, object_, probe, wish)
+    posterior = posterior_around(measured, object_, probe, wish)
     first = _first(measured, object_, probe, wish)
     start = Place(first, posterior.look(first))
     course = _Course(posterior, start)
@@ -253,7 +253,8 @@ def _left_out(place: Place) -> float:
     return float(place.look.left_out.sum())
 
 
-def _posterior(measured: Measured, object_: Tensor, probe: Tensor, wish: Wish) -> Posterior:
+def posterior_around(measured: Measured, object_: Tensor, probe: Tensor, wish: Wish) -> Posterior:
+    """Build the likelihood of all counts with a network's object (pixels,) complex64 as a prior."""
     unknown = Prior(object=object_, weights=Weights.same(torch.zeros_like(object_.real)))
     held_out = wish.steps == "auto"
     posterior = Posterior(

@@ -11,6 +11,7 @@ import torch
 
 from ptycho_adapters.common.bars import counted
 from ptycho_adapters.stages import say, stage
+from ptycho_adapters.torch_backend.inference.likely_probe import likely_probe
 from ptycho_adapters.torch_backend.inference.position_refinement import single_moves
 from ptycho_adapters.torch_backend.inference.probe_refinement import background_step, probe_step
 
@@ -20,11 +21,11 @@ if TYPE_CHECKING:
     from ptycho_adapters.common.candidates import Judgement
     from ptycho_adapters.torch_backend.inference.whole_scan import WholeScan
 
-ROUNDS_BEFORE_A_RECONSTRUCTION, ROUNDS_BEFORE_A_TRAINING = 8, 30
+ROUNDS_BEFORE_A_RECONSTRUCTION, ROUNDS_BEFORE_A_TRAINING = 3, 6
 _FEW_PATTERNS, _PATTERNS = 128, 256  # say most, and all about probe and background, however large the scan
-_PROBE_STEPS = 3  # per round
-_LAST_ROUNDS = 2  # are made with more patterns
-_SETTLING_ROUNDS = 2  # before the first look at the positions
+_PROBE_STEPS = 3  # in a round for the positions alone
+_LAST_ROUNDS = 1  # are made with more patterns
+_SETTLING_ROUNDS = 1  # before the first look at the positions
 _MOVING_ROUNDS, _FEWEST_ROUNDS = 12, 3
 _LONGEST = _SETTLING_ROUNDS + _MOVING_ROUNDS + 1
 _BACKGROUND_ROUNDS = 3
@@ -42,7 +43,7 @@ class Turns:
     """What takes turns with the network, and for how long.
 
     Attributes:
-        probe: rounds of the probe, each a network pass and a few probe steps; 0 leaves the probe as it is.
+        probe: rounds of the probe, each a network pass and a descent from there; 0 leaves the probe as it is.
         background: whether the background is refined with it.
         positions: whether each position is moved by itself.
         show_progress: on standard error.
@@ -113,11 +114,14 @@ def _in_turns(start: WholeScan, turns: Turns, *, settled: WholeScan | None = Non
 def _round(run: WholeScan, turns: Turns, course: _Course, number: int, unsettled: int) -> WholeScan:
     """Make a pass, and a step of all that takes turns with it."""
     object_, _ = run.stitch()
-    if turns.probe and (course.moving or number < turns.probe):
+    if turns.background:
+        # Before the probe, which would spread over the detector to make up for a background that is too low.
+        run = attrs.evolve(run, background=background_step(run, object_))
+    if number < turns.probe:
+        run = attrs.evolve(run, probe=likely_probe(run, object_))
+    elif turns.probe and course.moving:
         for _ in range(_PROBE_STEPS):
             run = attrs.evolve(run, probe=probe_step(run, object_))
-    if turns.background:
-        run = attrs.evolve(run, background=background_step(run, object_))
     return course.step(run, object_) if course.moving and number >= unsettled else run
 
 

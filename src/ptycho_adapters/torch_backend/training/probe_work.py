@@ -6,10 +6,10 @@ import attrs
 
 # What one pattern costs in a search for the focus and in a round, in what it costs in a pass over eight patterns, which
 # is not an even share of one over many: two to three times of what was measured.
-FOCUS_PASSES, ROUND_PASSES = 1.5, 0.6
+FOCUS_PASSES, ROUND_PASSES = 1.5, 1.4
 FEWEST_PATTERNS = 32  # that say something about a probe
 _MOST_FOR_FOCUS = 0.4  # of the time for the probe
-_WANTED_ROUNDS = 6  # rather on fewer patterns than fewer rounds
+_WANTED_ROUNDS = 2  # rather on fewer patterns than fewer rounds
 _ALL_OF_FOCUS, _ALL_OF_ROUND = 64, 256  # patterns beyond which neither looks
 
 

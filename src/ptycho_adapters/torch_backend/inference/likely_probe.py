@@ -1,0 +1,57 @@
+"""The probe that the counts want most: object and probe go down their misfit together, from what the network makes.
+
+The network gives the object that belongs to the present probe. From there both are let go at once, so that neither is
+held to the other's errors; the probe is kept, and the object is left to the network again, which knows better what
+objects look like than the counts do.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ptycho_adapters.torch_backend.finish.descent import Descent, Place
+from ptycho_adapters.torch_backend.finish.finish import Wish, posterior_around
+from ptycho_adapters.torch_backend.finish.point import Point
+from ptycho_adapters.torch_backend.finish.posterior import Measured
+from ptycho_adapters.torch_backend.physics.optics import light_of
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ptycho_adapters.torch_backend.inference.whole_scan import WholeScan
+
+_STEPS = 20  # a step is one look at the patterns, a tenth of what a network pass costs
+
+
+def likely_probe(run: WholeScan, object_: Tensor) -> Tensor:
+    """Go down the Poisson misfit of all counts in object and probe together, the network's object as a prior.
+
+    Args:
+        run: patterns, present probe and background.
+        object_: (pixels,) complex64 on the pass' canvas, what the network makes under that probe.
+
+    Returns:
+        (modes, N, N) complex64, with the energy that the probe had.
+    """
+    patterns = len(run.indices)
+    measured = Measured(
+        scan=run.scan,
+        indices=run.indices,
+        canvas=run.canvas,
+        origin=run.origin,
+        batch_size=run.batch_size,
+        background=run.background,
+    )
+    posterior = posterior_around(measured, object_, run.probe, Wish(steps=_STEPS, refine_probe=True))
+    light, start = posterior.light(run.probe), Point(object_, run.probe)
+
+    def curved(slope: Point) -> Point:
+        # Each pattern lights the probe with an object of about 1.
+        return Point(posterior.prior.divided(slope.object, light), slope.probe / patterns)
+
+    descent = Descent(posterior.look, Place(start, posterior.look(start)), curved)
+    for _ in range(_STEPS):
+        if not descent.step():
+            break
+    found = descent.place.point.probe
+    return found * (light_of(run.probe).sum() / light_of(found).sum()).sqrt()
