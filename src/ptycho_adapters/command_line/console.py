@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, TextIO
 
+from ptycho_adapters.notices import NOTICES
 from ptycho_adapters.wording import shown
 
 if TYPE_CHECKING:
@@ -59,6 +60,30 @@ def heard_by(hear: Callable[[str, int], None]) -> Iterator[None]:
         yield
     finally:
         _HEARD.reset(token)
+
+
+class _Notes(logging.Handler):
+    """Notices of the library, as this command line says things."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Say one."""
+        note(record.getMessage())
+
+
+@contextmanager
+def notices_told() -> Iterator[None]:
+    """Say the library's notices on standard error; a log has them from there."""
+    log, handler = logging.getLogger(NOTICES), _Notes()
+    before = log.level, log.propagate
+    log.addHandler(handler)
+    log.setLevel(logging.INFO)
+    log.propagate = False
+    try:
+        yield
+    finally:
+        log.removeHandler(handler)
+        log.setLevel(before[0])
+        log.propagate = before[1]
 
 
 def summary(title: str, figures: Mapping[str, object], files: Sequence[Path]) -> str:
