@@ -52,8 +52,8 @@ def _misfit(error: Exception) -> DependencyError:
     reason = " ".join(str(error).split())
     return DependencyError(
         f"PyTorch backend selected, and {_UNASKED}, which Lightning imports where it is installed, does not fit torch: "
-        f"found {versions} ({type(error).__name__}: {reason}). Nothing but pty-chi needs it: pip uninstall {_UNASKED}; or "
-        f"install the one for this torch, from where torch came: pip install --force-reinstall --no-deps {_UNASKED}"
+        f"found {versions} ({type(error).__name__}: {reason}). Nothing but pty-chi needs it: pip uninstall {_UNASKED}; "
+        f"or install the one for this torch, from where torch came: pip install --force-reinstall --no-deps {_UNASKED}"
     )
 
 
