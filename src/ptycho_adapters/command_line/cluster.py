@@ -227,6 +227,9 @@ def _as_they_come(client: Client, futures: Mapping[Future[Came], Job], *, shown:
                 pending.discard(future)
                 if bar is not None:
                     bar.clear()
+                if shown:
+                    number = len(futures) - len(pending)
+                    console.note(f"scan {number} of {len(futures)}: {futures[future].source}")
                 row = _row_of(future, futures[future])
                 if bar is not None:
                     bar.update(1 / len(futures))

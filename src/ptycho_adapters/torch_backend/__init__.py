@@ -1,8 +1,8 @@
 """The torch and Lightning backend.
 
 Raises:
-    DependencyError: on import, where torch or one of its companions is not installed, or torchvision does not fit it; with
-        the command that helps.
+    DependencyError: on import, where torch or one of its companions is not installed, or torchvision does not fit; the
+        message says what helps.
 """
 
 from ptycho_adapters.torch_requirements import missing
