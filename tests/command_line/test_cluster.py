@@ -239,6 +239,8 @@ def cluster() -> Iterator[LocalCluster]:
         ) as found,
     ):
         yield found
+    with rooms._ONE_AT_A_TIME:  # what a lost worker was busy with has come to its end
+        pass
 
 
 def test_a_cluster_gives_what_this_process_gives(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import socket
 import threading
@@ -22,13 +23,13 @@ from ptycho_adapters.command_line.logs import Logged, collected, replay, wanted_
 from ptycho_adapters.command_line.one_scan import Verb, failed, of_scan, task_of, worked
 from ptycho_adapters.command_line.run_request import RunRequest
 from ptycho_adapters.command_line.usage import UsageError
-from ptycho_adapters.common.bars import fraction_bar
 from ptycho_core.config.table import INFERENCE
 from ptycho_core.errors import DependencyError
 from ptycho_core.version import VERSION
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+    from contextlib import AbstractContextManager
 
     from distributed import Client, Future
 
@@ -145,7 +146,7 @@ def _row(job: Job) -> Row:
         found = f"this worker, {_name()}, has ptycho-core {VERSION}, the command has {job.version}: install the same"
         return failed(job.source, job.folder, found)
     try:
-        with contextlib.chdir(job.here), links_of(job.typed):
+        with _in_folder(job.here), links_of(job.typed):
             with console.heard_by(lambda _text, _level: None), silent_on_empty_archives():
                 # Whatever there is to say about the command line was said where it was typed.
                 request = RunRequest.read(job.typed, INFERENCE, required=frozenset({"output_dir"}))
@@ -154,6 +155,11 @@ def _row(job: Job) -> Row:
     except Exception as error:  # noqa: BLE001 - whatever it is, the other scans have their turn
         where = f"on worker {_name()}, which has to see the files under the same paths"
         return failed(job.source, job.folder, f"{where}: {type(error).__name__}: {error}")
+
+
+def _in_folder(folder: Path) -> AbstractContextManager[None]:
+    """Stand in a folder; where this process does so already, its other threads are left alone."""
+    return contextlib.nullcontext() if Path.cwd() == folder else contextlib.chdir(folder)
 
 
 @lru_cache(maxsize=1)
@@ -188,8 +194,15 @@ def _client(address: str, command: str) -> Iterator[Client]:
             f"--scheduler: expected the address of a Dask scheduler, as tcp://node:8786, or its file, found {address}: "
             f"{found}"
         ) from None
-    with client:
-        yield client
+    # A lost connection is said in the rows of the scans that it cost.
+    log = logging.getLogger("distributed.client")
+    before = log.level
+    log.setLevel(logging.CRITICAL)
+    try:
+        with client:
+            yield client
+    finally:
+        log.setLevel(before)
 
 
 def _introduce(client: Client) -> None:
@@ -208,6 +221,8 @@ _NOBODY = "the scheduler has no worker now: waiting for one (dask worker ADDRESS
 
 def _as_they_come(client: Client, futures: Mapping[Future[Came], Job], *, shown: bool) -> Iterator[Row]:
     from distributed import CancelledError, wait  # noqa: PLC0415 - as above
+
+    from ptycho_adapters.common.bars import fraction_bar  # noqa: PLC0415 - tqdm, only where it is asked for
 
     pending = set(futures)
     told = False
