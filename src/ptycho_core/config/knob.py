@@ -130,7 +130,7 @@ POSITIVE_SIZES = Rule(expected="positive sizes", holds=lambda v: isinstance(v, t
 NOT_EMPTY = Rule(expected="a name", holds=lambda v: isinstance(v, str) and v.strip() != "")
 
 
-ELSEWHERE: Final = object()
+ELSEWHERE: Final[object] = object()
 """Stands for a value that another record of the same archive holds."""
 
 

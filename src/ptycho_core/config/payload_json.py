@@ -51,7 +51,7 @@ class _Stored(Record):
     provenance: _Sources
 
 
-FORMAT_VERSION: Final = newest(_Stored)
+FORMAT_VERSION: Final[int] = newest(_Stored)
 """The format of payloads; a new field says the next number with `Since`, and so makes it this one."""
 
 
