@@ -216,7 +216,7 @@ def _introduce(client: Client) -> None:
     console.note(f"workers: {len(threads)}{spare}; each does one scan at a time" if threads else _NOBODY)
 
 
-_NOBODY = "the scheduler has no worker now: waiting for one (dask worker ADDRESS --nthreads 1)"
+_NOBODY = "the scheduler has no worker now: waiting for one (dask worker ADDRESS)"
 
 
 def _as_they_come(client: Client, futures: Mapping[Future[Came], Job], *, shown: bool) -> Iterator[Row]:
