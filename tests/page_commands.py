@@ -90,5 +90,8 @@ def lay_out(folder: Path) -> None:
     for seed, name in enumerate(("scan.npz", "other_scan.npz", "monday.npz", "other_days/tuesday.npz")):
         scan = simulate(SimulationConfig(object_size_px=100, step_px=9, seed=seed, photons=1e5))
         write_scan(attrs.evolve(scan, metadata=LENGTHS), folder / name)
+    (folder / "night").mkdir()
+    for known, name in (("scan.npz", "first.npz"), ("other_scan.npz", "second.npz")):
+        shutil.copy(folder / known, folder / "night" / name)
     for known, name in (("other_scan.npz", "known.npz"), ("scan.npz", "a.npz"), ("other_scan.npz", "b.npz")):
         shutil.copy(folder / known, folder / name)

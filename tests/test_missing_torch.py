@@ -67,6 +67,34 @@ def test_lightning_is_needed_as_well(tmp_path: Path) -> None:
     assert done.stderr.splitlines()[-1].endswith(str(needs("lightning")))
 
 
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        ("raise RuntimeError('operator torchvision::nms does not exist')", "operator torchvision::nms does not exist"),
+        ("from torchvision import _C", "cannot import name '_C'"),
+    ],
+)
+def test_a_torchvision_that_does_not_fit_is_named(tmp_path: Path, scan: Path, body: str, reason: str) -> None:
+    """One that fails as a build for another torch does: Lightning imports it, and the message says what to do."""
+    vision = tmp_path / "site" / "torchvision"
+    facts = tmp_path / "site" / "torchvision-0.1.dist-info"
+    for folder in (vision, facts):
+        folder.mkdir(parents=True)
+    (facts / "METADATA").write_text("Metadata-Version: 2.1\nName: torchvision\nVersion: 0.1\n")
+    (vision / "__init__.py").write_text(f"{body}\n")
+
+    done = python_without(
+        tmp_path, (), "-m", "ptycho_adapters.cli", "infer", "--test-data", str(scan), "--output-dir", "out"
+    )
+
+    assert (done.returncode, done.stdout) == (2, "")
+    (line,) = done.stderr.splitlines()
+    assert "found torchvision 0.1 and torch 2" in line
+    assert reason in line
+    assert "pip uninstall torchvision" in line
+    assert not (tmp_path / "out").exists()
+
+
 def test_an_accident_in_the_library_is_no_missing_package(tmp_path: Path) -> None:
     """A module of ours that is not there is a broken installation, and named as what it is."""
     module = "ptycho_adapters.torch_backend.physics.optics"

@@ -7,6 +7,7 @@ very flags of one in the README, which is run there, is only parsed.
 from __future__ import annotations
 
 import re
+import shlex
 import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,13 +19,14 @@ import beamtime
 from page_commands import ONE_PASS, code_of, lay_out, lines_of, short, steps_of
 from ptycho_adapters import legacy, read_scan
 from ptycho_adapters.cli import main, parse
+from ptycho_adapters.command_line.parts import Part
 from ptycho_adapters.torch_backend.generators import registry
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 DOCS = Path(__file__).parents[1] / "docs"
-PAGES = ("first_look", "beamline", "electrons", "models", "survival", "python", "return_path")
+PAGES = ("first_look", "beamline", "electrons", "models", "survival", "python", "return_path", "clusters")
 WRITTEN = {
     "first_look": ("scan.npz",),
     "beamline": ("scan.npz", "both.png", "ready.npz"),
@@ -32,6 +34,7 @@ WRITTEN = {
     "models": ("model/wts.h5.zip",),
     "survival": ("model/wts.h5.zip", "model/checkpoints/last.ckpt"),
     "return_path": ("known/b.npz", "model/wts.h5.zip"),
+    "clusters": ("results/second/object.h5", "results/summary.csv", "results/summary-part-2-of-2.csv"),
     "python": ("products/tuesday.h5", "from_ours.npz", "corrected/wts.h5.zip"),
 }
 QUICK = (
@@ -110,6 +113,23 @@ def test_what_a_page_says_to_type_works(page: str, folder: Path, capsys: pytest.
         exec(compile(block, page, "exec"), names)
 
     assert [name for name in WRITTEN[page] if not (folder / name).is_file()] == []
+
+
+def test_the_array_job_is_understood() -> None:
+    """Its line is parsed, each of its tasks has a part, and the last line of the page is what joins them."""
+    text = text_of("clusters")
+    script = re.search(r"^```bash\n(#!.*?)^```", text, re.DOTALL | re.MULTILINE)
+    assert script is not None
+    first, last = map(int, re.findall(r"--array=(\d+)-(\d+)", script[1])[0])
+    (line,) = re.findall(r"^srun ptycho (.*)$", script[1], re.MULTILINE)
+
+    command, typed = parse(shlex.split(line))
+
+    tasks = range(first, last + 1)
+    said = {"SLURM_ARRAY_TASK_COUNT": str(len(tasks)), "SLURM_ARRAY_TASK_MIN": str(first), "SLURM_ARRAY_TASK_STEP": "1"}
+    parts = [Part.read(str(typed["part"]), said | {"SLURM_ARRAY_TASK_ID": str(task)}) for task in tasks]
+    assert command == "infer"
+    assert [part.number for part in parts] == [*range(1, len(tasks) + 1)]
 
 
 def test_every_page_for_users_is_run() -> None:

@@ -13,8 +13,10 @@ from ptycho_adapters.legacy_archives import (
     legacy_payload,
     read_legacy_archive,
 )
+from ptycho_adapters.notices import notice
 from ptycho_core.callers import warn_caller
-from ptycho_core.config.payload_json import payload_from_json
+from ptycho_core.config.payload_json import read_payload
+from ptycho_core.config.types import shown
 from ptycho_core.errors import ArchiveError, ConfigError, Problem
 
 if TYPE_CHECKING:
@@ -79,6 +81,28 @@ def archive_backend(archive: Path) -> Backend:
     return "tensorflow" if isinstance(manifest, dict) and manifest.get("backend") == "tensorflow" else "pytorch"
 
 
+def payload_of(archive: Path, text: str) -> TrainingPayload:
+    """Return how an archive's model was trained; what its format did not have yet is said once.
+
+    Args:
+        archive: the file.
+        text: of its configuration.
+
+    Raises:
+        ConfigError: it cannot be read.
+    """
+    read = read_payload(text)
+    if read.added:
+        values = ", ".join(f"{key}={shown(value)}" for key, value in sorted(read.added.items()))
+        notice(
+            f"{archive}: written in format {read.format_version}, before some settings were there; taken as it was "
+            f"then: {values}",
+            str(archive.resolve()),
+            str(archive.stat().st_mtime_ns),
+        )
+    return read.payload
+
+
 def read_archive_config(archive: Path) -> TrainingPayload | None:
     """Return how an archive's model was trained; None, with a warning, for an empty placeholder.
 
@@ -99,7 +123,7 @@ def read_archive_config(archive: Path) -> TrainingPayload | None:
     try:
         with zipfile.ZipFile(archive) as stored:
             text = stored.read(CONFIG_NAME).decode()
-        return payload_from_json(text)
+        return payload_of(archive, text)
     except KeyError as error:
         problem = Problem(path=CONFIG_NAME, expected="the model's configuration", found="no such member")
         raise ArchiveError(str(archive), [problem]) from error

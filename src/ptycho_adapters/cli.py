@@ -127,7 +127,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     name = " ".join(["ptycho", *arguments[:1]]) if arguments[:1] and arguments[0] in _COMMANDS else "ptycho"
     with any_text():
         try:
-            with _signals_as_exits(), console.warnings_on_one_line():
+            with _signals_as_exits(), console.warnings_on_one_line(), console.notices_told():
                 _run(arguments)
         except SystemExit as stop:
             return stop.code if isinstance(stop.code, int) else DONE

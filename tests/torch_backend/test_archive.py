@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import itertools
 import json
+import logging
 import multiprocessing
+import operator
 import os
 import time
 import zipfile
@@ -17,7 +20,11 @@ import pytest
 import torch
 from safetensors import torch as safetensors_torch
 
+from ptycho_adapters.notices import NOTICES
 from ptycho_adapters.torch_backend import EpochLosses, ScanProbe, load_archive, reconstruct, save_archive
+from ptycho_core.config.knob import ELSEWHERE
+from ptycho_core.config.older_payloads import _fields
+from ptycho_core.config.payload_json import _Stored
 from ptycho_core.errors import ArchiveError
 from torch_sample import quick_training, same, tiny_scan
 
@@ -88,6 +95,19 @@ def _of_version_1(members: Members) -> Members:
     tensors = safetensors_torch.load(members["model.safetensors"])
     old = {name.removesuffix(".0") if "probe" in name else name: tensor for name, tensor in tensors.items()}
     return members | {"manifest.json": json.dumps(manifest).encode(), "model.safetensors": safetensors_torch.save(old)}
+
+
+def _of_release_0_1(members: Members) -> Members:
+    """Write the members as version 0.1.0 did, whose settings were fewer."""
+    config = json.loads(members["config.json"]) | {"format_version": 1}
+    for field in _fields(_Stored):
+        if field.since.version > 1:
+            record = functools.reduce(operator.getitem, field.records, config)
+            del record[field.name]
+            if field.since.before is not ELSEWHERE:
+                config["provenance"].pop(field.key, None)
+    changed = _with_manifest(code_version="0.1.0")(members)
+    return changed | {"config.json": json.dumps(config).encode()}
 
 
 def _without(name: str) -> Callable[[Members], Members]:
@@ -193,6 +213,36 @@ def test_equal_models_make_equal_files(model: TrainedModel, tmp_path: Path) -> N
     second = save_archive(load_archive(first), tmp_path / "b.zip")
 
     assert first.read_bytes() == second.read_bytes()
+
+
+def test_an_archive_of_an_older_version_reconstructs_as_ever(
+    model: TrainedModel, stored: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Bit for bit what the model itself gives; that its settings were fewer is said once; written anew it is whole."""
+    caplog.set_level(logging.INFO, logger=NOTICES)
+    _rewrite(stored, _of_release_0_1(_members(stored)))
+
+    found = load_archive(stored)
+    load_archive(stored)
+
+    scan = tiny_scan()
+    np.testing.assert_array_equal(reconstruct(found, scan).object, reconstruct(model, scan).object)
+    assert found.code_version == "0.1.0"
+    (said,) = [record.getMessage() for record in caplog.records if record.name == NOTICES]
+    assert f"{stored}: written in format 1" in said
+    assert "beam_search=False" in said
+    assert same(load_archive(save_archive(found, tmp_path / "anew")), found)
+
+
+def test_what_an_older_version_had_is_missed_in_its_archive(stored: Path) -> None:
+    """By the path of the setting; nothing stands in for it."""
+    members = _of_release_0_1(_members(stored))
+    config = json.loads(members["config.json"])
+    del config["pt_model"]["unrolled_steps"]
+    _rewrite(stored, members | {"config.json": json.dumps(config).encode()})
+
+    with pytest.raises(ArchiveError, match=r"pt_model\.unrolled_steps: expected a value, found nothing"):
+        load_archive(stored)
 
 
 def test_nothing_in_it_can_run(stored: Path) -> None:

@@ -14,13 +14,16 @@ from typing import TYPE_CHECKING
 import attrs
 
 from ptycho_adapters.atomic import commit_files
-from ptycho_adapters.command_line.scan_list import TABLE_NAMES
+from ptycho_adapters.command_line.parts import table_names
 from ptycho_core.version import VERSION
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from ptycho_adapters.command_line.parts import Part
+
 _FIGURES = ("r_factor", "expected_r_factor", "deviance_per_px", "expected_deviance_per_px", "finish_steps")
+_COLUMNS = ("file", "folder", "state", *_FIGURES, "seconds", "error")
 
 
 class State(StrEnum):
@@ -70,18 +73,19 @@ def table(rows: Sequence[Row]) -> str:
     return "\n".join(f"{a:<{wide}}  {b:<{middle}}  {c:>{right}}  {d:>{last}}" for a, b, c, d in cells)
 
 
-def write_tables(rows: Sequence[Row], folder: Path, command: str) -> list[Path]:
-    """Write `summary.json` and `summary.csv` of all scans together; creates the folder.
+def write_tables(rows: Sequence[Row], folder: Path, command: str, part: Part | None = None) -> list[Path]:
+    """Write `summary.json` and `summary.csv` of all scans together, or those of a part; creates the folder.
 
     Returns:
         The files.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    as_json, as_csv = (folder / name for name in TABLE_NAMES)
+    as_json, as_csv = (folder / name for name in table_names(part))
     values = [row.values() for row in rows]
-    content = {"command": command, "code_version": VERSION, "scans": values}
+    of_part = {} if part is None else {"part": str(part)}
+    content = {"command": command, "code_version": VERSION, **of_part, "scans": values}
     text = io.StringIO()
-    writer = csv.DictWriter(text, list(values[0]) if values else [], lineterminator="\n")
+    writer = csv.DictWriter(text, _COLUMNS, lineterminator="\n")
     writer.writeheader()
     writer.writerows(values)
     commit_files(

@@ -6,15 +6,18 @@ import logging
 import sys
 import warnings
 from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, TextIO
 
+from ptycho_adapters.notices import NOTICES
 from ptycho_adapters.wording import shown
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
 _LOG = logging.getLogger(__name__)
+_HEARD: ContextVar[Callable[[str, int], None] | None] = ContextVar("who hears what is said", default=None)
 
 
 def tell(text: str) -> None:
@@ -29,19 +32,58 @@ def tell(text: str) -> None:
 
 def note(text: str) -> None:
     """Say what is going on; a log has it too, if there is one."""
-    _say(text, logging.INFO)
+    say(text, logging.INFO)
 
 
 def warn(text: str) -> None:
     """Say what may not be as meant, on one line."""
-    _say("warning: " + " ".join(text.split()), logging.WARNING)
+    say("warning: " + " ".join(text.split()), logging.WARNING)
 
 
-def _say(text: str, level: int) -> None:
+def say(text: str, level: int) -> None:
+    """Say something at a level of the log: to standard error, or to who hears this thread."""
+    heard = _HEARD.get()
+    if heard is not None:
+        heard(text, level)
+        return
     if _LOG.isEnabledFor(logging.INFO):  # else a warning would be shown a second time
         _LOG.log(level, "%s", text)
     sys.stderr.write(text + "\n")
     sys.stderr.flush()
+
+
+@contextmanager
+def heard_by(hear: Callable[[str, int], None]) -> Iterator[None]:
+    """Let text and level of everything that this thread says go to somebody, instead of to standard error."""
+    token = _HEARD.set(hear)
+    try:
+        yield
+    finally:
+        _HEARD.reset(token)
+
+
+class _Notes(logging.Handler):
+    """Notices of the library, as this command line says things."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Say one."""
+        note(record.getMessage())
+
+
+@contextmanager
+def notices_told() -> Iterator[None]:
+    """Say the library's notices on standard error; a log has them from there."""
+    log, handler = logging.getLogger(NOTICES), _Notes()
+    before = log.level, log.propagate
+    log.addHandler(handler)
+    log.setLevel(logging.INFO)
+    log.propagate = False
+    try:
+        yield
+    finally:
+        log.removeHandler(handler)
+        log.setLevel(before[0])
+        log.propagate = before[1]
 
 
 def summary(title: str, figures: Mapping[str, object], files: Sequence[Path]) -> str:

@@ -18,14 +18,20 @@ if TYPE_CHECKING:
 
 _WITHOUT_SAY = frozenset({"output_dir", "test_data_file", "model_path", "enable_progress_bar"})
 _NO_OPTIONS = frozenset(
-    {"scans", "config", "print_config", "json", "quiet", "again", "traceback", "log_level", "log_file", "profile"}
+    {
+        *("scans", "config", "print_config", "json", "quiet", "again", "traceback", "log_level", "log_file", "profile"),
+        *("part", "scheduler"),
+    }
 )
 
 
-def made_from(typed: Mapping[str, object], request: RunRequest, payload: InferencePayload) -> dict[str, object]:
+def made_from(
+    command: str, typed: Mapping[str, object], request: RunRequest, payload: InferencePayload
+) -> dict[str, object]:
     """Return all that a result hangs on: files by size and time of their last change, settings, flags and version.
 
     Args:
+        command: that makes it.
         typed: the command line; what in it is no setting, such as the domain or a mask, has a say too.
         request: what was asked for, of one scan.
         payload: its settings.
@@ -44,6 +50,7 @@ def made_from(typed: Mapping[str, object], request: RunRequest, payload: Inferen
         files["model"] = find_archive(model)
     values = settings_as_text(settings_of(*payload.records))
     return {
+        "command": command,
         "code_version": VERSION,
         "files": {name: _identity(path) for name, path in files.items() if _is_there(path)},
         "options": options,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from argparse import SUPPRESS
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import attrs
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from ptycho_core.config.table import Table
 
 _DEST = "setting "  # no option of a command has a space in its name
+_NOTHING: Mapping[str, type[argparse.Action] | None] = MappingProxyType({})
 
 
 @attrs.frozen(kw_only=True, eq=False)
@@ -41,7 +43,12 @@ class Flag:
     @property
     def dest(self) -> str:
         """Where the parser keeps what was typed."""
-        return _DEST + self.name
+        return dest_of(self.name)
+
+
+def dest_of(name: str) -> str:
+    """Return where the parser keeps what was typed for a setting."""
+    return _DEST + name
 
 
 def flags(table: Table) -> tuple[Flag, ...]:
@@ -57,7 +64,12 @@ def names_of(info: FieldInfo) -> tuple[str, ...]:
 
 
 def add_flags(
-    parser: argparse.ArgumentParser, table: Table, *, shown: Callable[[FieldInfo], bool], hints: Mapping[str, str]
+    parser: argparse.ArgumentParser,
+    table: Table,
+    *,
+    shown: Callable[[FieldInfo], bool],
+    hints: Mapping[str, str],
+    own: Mapping[str, type[argparse.Action] | None] = _NOTHING,
 ) -> None:
     """Give a parser one flag per key and alias.
 
@@ -66,6 +78,7 @@ def add_flags(
         table: the command's settings.
         shown: which settings appear in the help; the others are accepted all the same, for the resolver to judge.
         hints: what the help says instead of a default, by key.
+        own: by key, how a command keeps what is typed after its flag; None where the command has that flag already.
     """
     wanted = {section_of(info) for info in table if shown(info)}
     groups = {section: parser.add_argument_group(SECTIONS[section]) for section in SECTIONS if section in wanted}
@@ -73,7 +86,9 @@ def add_flags(
         visible = flag.name == flag.info.key and shown(flag.info)
         target = groups[section_of(flag.info)] if visible else parser
         help_text = _help(flag.info, hints.get(flag.info.key)) if visible else SUPPRESS
-        _add(target, flag, help_text)
+        action = own.get(flag.info.key, "store")
+        if action is not None:
+            _add(target, flag, help_text, action)
 
 
 def read_flags(typed: Mapping[str, object], table: Table) -> dict[str, object]:
@@ -100,7 +115,7 @@ def _annotation(name: str, info: FieldInfo) -> object:
     return info.annotation
 
 
-def _add(target: argparse._ActionsContainer, flag: Flag, help_text: str) -> None:
+def _add(target: argparse._ActionsContainer, flag: Flag, help_text: str, action: type[argparse.Action] | str) -> None:
     option = kebab(flag.name)
     if is_switch(flag.annotation):
         words = [str(choice) for choice in choices(flag.annotation)]
@@ -111,7 +126,12 @@ def _add(target: argparse._ActionsContainer, flag: Flag, help_text: str) -> None
         )
     else:
         target.add_argument(
-            option, dest=flag.dest, default=SUPPRESS, help=help_text, metavar=placeholder(flag.annotation)
+            option,
+            dest=flag.dest,
+            default=SUPPRESS,
+            action=action,
+            help=help_text,
+            metavar=placeholder(flag.annotation),
         )
 
 

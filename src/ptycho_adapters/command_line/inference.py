@@ -49,7 +49,11 @@ HINTS: Mapping[str, str] = MappingProxyType(
 
 
 def add_inference_options(
-    parser: argparse.ArgumentParser, hints: Mapping[str, str], *, left_out: frozenset[str] = frozenset()
+    parser: argparse.ArgumentParser,
+    hints: Mapping[str, str],
+    *,
+    left_out: frozenset[str] = frozenset(),
+    own: Mapping[str, type[argparse.Action] | None],
 ) -> None:
     """Give a parser the flags of a reconstruction.
 
@@ -57,6 +61,7 @@ def add_inference_options(
         parser: of the command.
         hints: what the help says instead of a default, by key.
         left_out: keys that the help does not show.
+        own: by key, how the command keeps what is typed after its flag; None where it has that flag already.
     """
 
     def shown(info: FieldInfo) -> bool:
@@ -64,7 +69,7 @@ def add_inference_options(
         described = info.effect is Effect.LEGACY or info.key in OF_ARCHIVE or info.key in left_out
         return INFERENCE.reads(info) and not described
 
-    add_run_options(parser, INFERENCE, shown=shown, hints=hints)
+    add_run_options(parser, INFERENCE, shown=shown, hints=hints, own=own)
 
 
 def plan_for(request: RunRequest, folder: Path, defaults: Mapping[str, object]) -> InferencePayload:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import sys
+import threading
 from contextlib import contextmanager, nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,7 +17,7 @@ from ptycho_core.version import VERSION
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from contextlib import AbstractContextManager
 
     from ptycho_adapters.stages import Stage
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
 _OURS = "ptycho_adapters"
 _LEVELS = ("warning", "info", "debug")
 _LOG = logging.getLogger(__name__)
+
+Logged = dict[str, object]
+"""A record of a log, as it travels between processes."""
 
 
 def add_log_options(parser: argparse._ActionsContainer) -> None:
@@ -86,6 +90,54 @@ def _with_its_reason(course: Stage) -> Iterator[None]:
     except Exception as error:
         course.count(reason=" ".join(str(error).split()))
         raise
+
+
+def wanted_level() -> int | None:
+    """Return the level that this process logs from; None where it logs nothing."""
+    return logging.getLogger(_OURS).level or None
+
+
+@contextmanager
+def collected(level: int | None) -> Iterator[list[Logged]]:
+    """Collect what this thread logs, for `replay` in another process.
+
+    Args:
+        level: from which on; None for nothing at all.
+    """
+    if level is None:
+        yield []
+        return
+    ours, handler = logging.getLogger(_OURS), _Collector()
+    before = ours.level
+    ours.setLevel(level)
+    ours.addHandler(handler)
+    try:
+        yield handler.found
+    finally:
+        ours.removeHandler(handler)
+        ours.setLevel(before)
+
+
+def replay(logged: Iterable[Logged]) -> None:
+    """Log what another process has logged, with its time."""
+    for each in logged:
+        logging.getLogger(str(each["name"])).handle(logging.makeLogRecord(each))
+
+
+class _Collector(logging.Handler):
+    """The records of the thread that made it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[Logged] = []
+        self._thread = threading.get_ident()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Keep a record's words."""
+        if record.thread == self._thread:
+            kept = ("name", "levelno", "levelname", "created", "said")
+            told = {name: value for name, value in vars(record).items() if name in kept}
+            self.found.append({**told, "msg": record.getMessage()})
 
 
 class _Stderr(logging.Handler):

@@ -47,6 +47,22 @@ class Switch(argparse.Action):
         setattr(namespace, self.dest, "false" if negative else values or "true")
 
 
+class Scans(argparse.Action):
+    """A flag for a scan that may be typed several times: the last one is kept as that of any flag, all as `scans`."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: str | Sequence[object] | None,
+        option_string: str | None = None,
+    ) -> None:
+        """Keep what was said."""
+        del parser, option_string
+        namespace.scans = [*getattr(namespace, "scans", []), values]
+        setattr(namespace, self.dest, values)
+
+
 class _HelpFormatter(argparse.HelpFormatter):
     """Shows a switch as two words instead of with its rarely used values."""
 

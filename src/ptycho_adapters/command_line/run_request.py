@@ -215,6 +215,7 @@ def add_run_options(
     shown: Callable[[FieldInfo], bool],
     hints: Mapping[str, str],
     detector_check: DetectorCheck = DetectorCheck.MASK,
+    own: Mapping[str, type[argparse.Action] | None] | None = None,
 ) -> None:
     """Give a parser what every command that runs a model takes."""
     options = parser.add_argument_group("command")
@@ -243,4 +244,4 @@ def add_run_options(
         "--print-config", action="store_true", help="print every setting with its source and stop; nothing is written"
     )
     options.add_argument("--json", action="store_true", help="with --print-config: for machines")
-    add_flags(parser, table, shown=lambda info: can_be_chosen(info) and shown(info), hints=hints)
+    add_flags(parser, table, shown=lambda info: can_be_chosen(info) and shown(info), hints=hints, own=own or {})

@@ -1,4 +1,4 @@
-"""`ptycho infer`: a scan and, if there is one, a trained model in, an object out."""
+"""`ptycho infer`: scans and, if there is one, a trained model in, objects out."""
 
 from __future__ import annotations
 
@@ -19,9 +19,19 @@ from ptycho_adapters.command_line.inference import (
     silent_on_empty_archives,
     title_of,
 )
+from ptycho_adapters.command_line.one_scan import ScanTask, Verb
+from ptycho_adapters.command_line.parser import Scans
 from ptycho_adapters.command_line.profile_option import profile_of
 from ptycho_adapters.command_line.run_request import RunRequest
 from ptycho_adapters.command_line.scan_input import say_findings, warn_of
+from ptycho_adapters.command_line.scan_list import folders_of
+from ptycho_adapters.command_line.several import (
+    OWN_FLAGS,
+    add_several_options,
+    are_several,
+    reconstruct_all,
+    refuse_to_show_several,
+)
 from ptycho_adapters.stages import stage
 from ptycho_core.config.table import INFERENCE
 
@@ -29,35 +39,49 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Mapping
 
-    from ptycho_adapters.command_line.inference import ReadScan
     from ptycho_core.config.payload import InferencePayload
 
-HELP = "reconstruct a scan, with a trained model or the package's own"
-USAGE = "ptycho infer --test-data FILE --output-dir FOLDER [--model-path FOLDER] [flags]"
+HELP = "reconstruct scans, with a trained model or the package's own"
+USAGE = "ptycho infer --test-data FILE [--test-data FILE ...] --output-dir FOLDER [--model-path FOLDER] [flags]"
 REQUIRED: Final = frozenset({"test_data_file", "output_dir"})
+_COMMAND = "infer"
 _OWN_DEFAULTS: Mapping[str, object] = MappingProxyType({})
+_OF_FILE = (
+    "required; also --test-data; several times, a folder or a pattern in quotes: each scan has a folder of its own"
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Give the parser this command's flags."""
-    add_inference_options(parser, {**HINTS, "test_data_file": "required; also --test-data"})
+    add_several_options(parser)
+    hints = {**HINTS, "test_data_file": _OF_FILE}
+    add_inference_options(parser, hints, own={**OWN_FLAGS, "test_data_file": Scans})
 
 
 def run(typed: Mapping[str, object]) -> None:
-    """Reconstruct, write the result and report.
+    """Reconstruct, write results and report.
 
     Raises:
-        PtychoError: the user's input cannot be used.
+        PtychoError: the user's input cannot be used, or some of several scans failed.
         OSError: from the file system.
     """
     request = read_request(typed)
-    with silent_on_empty_archives():
-        if request.print_config:
+    names = _names(typed, request)
+    if request.print_config:
+        refuse_to_show_several(names)
+        with silent_on_empty_archives():
             show_inference(request, _OWN_DEFAULTS)
-            return
+        return
+    if names and are_several(typed, names):
+        folder = request.required_path("output_dir")
+        reconstruct_all(_VERB, typed, request, folders_of(names, folder, "--test-data"), folder)
+        return
+    with silent_on_empty_archives():
         payload = plan(request)
     with profile_of(request):
-        _reconstruct(read_for(request, payload, Models()))
+        folder = Path(payload.pt_inference_config.output_dir)
+        said = _reconstruct(ScanTask(request=request, folder=folder, payload=payload), Models())
+    console.tell(said)
 
 
 def read_request(typed: Mapping[str, object]) -> RunRequest:
@@ -75,23 +99,43 @@ def plan(request: RunRequest) -> InferencePayload:
     return plan_for(request, request.required_path("output_dir"), _OWN_DEFAULTS)
 
 
-def _reconstruct(ready: ReadScan) -> None:
+def _names(typed: Mapping[str, object], request: RunRequest) -> list[str]:
+    """Return the scans as they were named: by flags, or by one in a configuration file."""
+    listed = typed.get("scans")
+    if isinstance(listed, list):
+        return [str(name) for name in listed]
+    said = request.path("test_data_file")
+    return [] if said is None else [str(said)]
+
+
+def _defaults(request: RunRequest) -> Mapping[str, object]:
+    del request
+    return _OWN_DEFAULTS
+
+
+def _reconstruct(task: ScanTask, models: Models) -> str:
+    """Reconstruct one scan and write its result; give what there is to say about it."""
     from ptycho_adapters.report.results import product_of, write_reconstruction  # noqa: PLC0415 - h5py
     from ptycho_adapters.report.summary import Summary  # noqa: PLC0415
 
+    ready = read_for(task.request, task.payload, models)
     found = say_findings(ready.source, ready.scan)
     result = reconstruct_read(ready)
     warn_of(result.findings, ready.source)
     summary = Summary(
-        command="infer",
+        command=_COMMAND,
         title=title_of(ready, result),
         figures=figures(result, ready.model.probes),
         inputs={"model_path": ready.model_path, "test_data_file": ready.source},
         settings=dict(ready.payload.overrides_applied),
         findings=(*found, *result.findings),
+        made_from=task.made_from,
     )
     with stage("files") as course:
         product = product_of(result, ready.model, ready.scan, ready.payload, findings=summary.findings)
-        files = write_reconstruction(product, summary, Path(ready.payload.pt_inference_config.output_dir))
+        files = write_reconstruction(product, summary, task.folder)
         course.count(files=len(files), megabytes=sum(path.stat().st_size for path in files) / 1e6)
-    console.tell(console.summary(summary.title, summary.figures, files))
+    return console.summary(summary.title, summary.figures, files)
+
+
+_VERB = Verb(name=_COMMAND, defaults=_defaults, work=_reconstruct)

@@ -2,49 +2,50 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import attrs
 
-from ptycho_adapters.archive_facts import find_model
 from ptycho_adapters.command_line import console
-from ptycho_adapters.command_line.batch import Row, State, table, write_tables
-from ptycho_adapters.command_line.earlier_results import is_there, made_from, summary_in
 from ptycho_adapters.command_line.inference import (
     HINTS,
     Models,
     add_inference_options,
     figures,
-    plan_for,
     read_for,
     reconstruct_read,
     show_inference,
     silent_on_empty_archives,
     title_of,
 )
+from ptycho_adapters.command_line.one_scan import ScanTask, Verb, of_scan, task_of
 from ptycho_adapters.command_line.profile_option import profile_of
 from ptycho_adapters.command_line.run_request import RunRequest
 from ptycho_adapters.command_line.scan_input import existing, say_findings, warn_of
 from ptycho_adapters.command_line.scan_list import folders_of
+from ptycho_adapters.command_line.several import (
+    OWN_FLAGS,
+    add_several_options,
+    are_several,
+    reconstruct_all,
+    refuse_to_show_several,
+)
 from ptycho_adapters.command_line.usage import UsageError
 from ptycho_adapters.evaluation.area import Area, judge
 from ptycho_adapters.evaluation.objects import PlacedObject, read_object
 from ptycho_adapters.stages import stage
 from ptycho_adapters.wording import shown_value
-from ptycho_core.config.payload import InferencePayload
 from ptycho_core.config.table import INFERENCE
-from ptycho_core.errors import PtychoError, ScanFileError
+from ptycho_core.errors import ScanFileError
 from ptycho_core.measurement.findings import Suspicion
 from ptycho_core.results.alignment import ComparisonSettings
 from ptycho_core.results.metrics import Comparison
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from ptycho_adapters.command_line.inference import ReadScan
     from ptycho_adapters.report.decisions import Decision
@@ -61,35 +62,6 @@ OWN_DEFAULTS: Mapping[str, object] = MappingProxyType(
 """Settings of this command where nobody says otherwise, a layer of their own."""
 _COMMAND = "reconstruct"
 _OF_PASS = frozenset({"phase_correlation", "amplitude_correlation", "phase_frc50_per_px"})
-_OF_ONE_SCAN = frozenset({"test_data_file", "output_dir"})
-
-
-class SomeFailedError(PtychoError):
-    """Some of several scans could not be reconstructed."""
-
-
-@attrs.frozen(kw_only=True, eq=False)
-class _Task:
-    """One scan that is to be reconstructed.
-
-    Attributes:
-        request: what was asked for, with its file and its folder.
-        folder: for its result.
-        made_from: all that the result will hang on.
-        payload: its settings.
-        reference: what it is to be compared with.
-    """
-
-    request: RunRequest
-    folder: Path
-    made_from: Mapping[str, object]
-    payload: InferencePayload
-    reference: Path | None
-
-    @property
-    def source(self) -> Path:
-        """The file of the scan."""
-        return self.request.required_path("test_data_file")
 
 
 @attrs.frozen(kw_only=True, eq=False)
@@ -113,19 +85,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "scans",
         metavar="SCAN",
         nargs="*",
-        help="scan in any known format; of several, or of a pattern in quotes, each has a folder of its own in the "
-        "output folder",
-    )
-    parser.add_argument(
-        "--again", action="store_true", help="of several scans, also those whose result is there already"
+        help="scan in any known format; of several, of a folder of them or of a pattern in quotes, each has a folder "
+        "of its own in the output folder",
     )
     parser.add_argument(
         "--reference",
         metavar="FILE",
         help="product, or NPZ with `object` or `objectGuess`, to compare a single scan's result with",
     )
+    add_several_options(parser)
     own = {key: f"default here: {shown_value(value)}" for key, value in OWN_DEFAULTS.items()}
-    add_inference_options(parser, {**HINTS, **own}, left_out=frozenset({"test_data_file"}))
+    add_inference_options(parser, {**HINTS, **own}, left_out=frozenset({"test_data_file"}), own=OWN_FLAGS)
 
 
 def run(typed: Mapping[str, object]) -> None:
@@ -145,17 +115,16 @@ def run(typed: Mapping[str, object]) -> None:
     folder = request.required_path("output_dir")
     folders = folders_of(names, folder)
     reference = None if typed.get("reference") is None else existing(Path(str(typed["reference"])), "Reference")
-    if list(folders.values()) == [folder]:
-        with silent_on_empty_archives():
-            task = _task(typed, _of_scan(request, *next(iter(folders.items()))), reference)
-        with profile_of(request):
-            said = _reconstruct(task, Models())
-        console.tell(said)
+    if are_several(typed, names):
+        if reference is not None:
+            raise UsageError("--reference: expected none beside several scans, of which each has one of its own")
+        reconstruct_all(_VERB, typed, request, folders, folder)
         return
-    if reference is not None:
-        raise UsageError("--reference: expected none beside several scans, of which each has one of its own")
+    with silent_on_empty_archives():
+        task = task_of(_VERB, typed, of_scan(request, *next(iter(folders.items()))))
     with profile_of(request):
-        _reconstruct_all(typed, request, folders, folder)
+        said = _reconstruct(attrs.evolve(task, reference=reference), Models())
+    console.tell(said)
 
 
 def _listed(value: object) -> Iterable[object]:
@@ -163,10 +132,9 @@ def _listed(value: object) -> Iterable[object]:
 
 
 def _show(request: RunRequest, names: Sequence[str]) -> None:
-    if len(names) > 1:
-        raise UsageError("--print-config: expected one scan at most, whose settings they are")
+    refuse_to_show_several(names)
     with silent_on_empty_archives():
-        one = [_of_scan(request, Path(name), request.path("output_dir") or Path()) for name in names]
+        one = [of_scan(request, Path(name), request.path("output_dir") or Path()) for name in names]
         shown = one[0] if one else request
         show_inference(shown, _defaults(shown))
 
@@ -176,89 +144,7 @@ def _defaults(request: RunRequest) -> Mapping[str, object]:
     return {} if request.said("finish") == "none" else OWN_DEFAULTS
 
 
-def _of_scan(request: RunRequest, source: Path, folder: Path) -> RunRequest:
-    said = {name: value for name, value in request.cli.items() if INFERENCE.key(name) not in _OF_ONE_SCAN}
-    where = {} if request.path("output_dir") is None else {"output_dir": folder}
-    return attrs.evolve(request, cli={**said, "test_data_file": source, **where})
-
-
-def _task(typed: Mapping[str, object], request: RunRequest, reference: Path | None) -> _Task:
-    folder = request.required_path("output_dir")
-    payload = plan_for(request, folder, _defaults(request))
-    made = made_from(typed, request, payload)
-    return _Task(request=request, folder=folder, made_from=made, payload=payload, reference=reference)
-
-
-def _reconstruct_all(
-    typed: Mapping[str, object], request: RunRequest, folders: Mapping[Path, Path], folder: Path
-) -> None:
-    """Reconstruct one after the other, whatever becomes of some.
-
-    Raises:
-        SomeFailedError: some failed.
-    """
-    named = request.path("model_path")
-    if named is not None:
-        find_model(named)
-    planned: dict[Path, _Task | ScanFileError] = {}
-    with silent_on_empty_archives():
-        for source, own in folders.items():
-            try:
-                planned[source] = _task(typed, _of_scan(request, source, own), None)
-            except ScanFileError as error:
-                planned[source] = error
-    rows: list[Row] = []
-    files: list[Path] = []
-    models = Models()
-    for number, (source, task) in enumerate(planned.items(), start=1):
-        if request.said("enable_progress_bar") is not False:
-            console.note(f"scan {number} of {len(planned)}: {source}")
-        rows.append(_row(source, folders[source], task, models, again=bool(typed.get("again"))))
-        # After each, so that what is known stays if the next one ends it all.
-        files = write_tables(rows, folder, _COMMAND)
-    console.tell("\n".join([table(rows), *(f"wrote {path}" for path in files)]))
-    failed = [str(row.source) for row in rows if row.state is State.FAILED]
-    if failed:
-        raise SomeFailedError(f"{len(failed)} of {len(rows)} scans: {', '.join(failed)}")
-
-
-def _row(source: Path, folder: Path, task: _Task | ScanFileError, models: Models, *, again: bool) -> Row:
-    """Reconstruct one of several scans, and say what became of it."""
-    clock = time.perf_counter()
-    error: Exception | None = task if isinstance(task, ScanFileError) else None
-    state = State.DONE
-    if isinstance(task, _Task):
-        if not again and is_there(folder, task.made_from):
-            console.note(f"{source}: {folder} holds its result under the same settings already; --again redoes it")
-            state = State.SKIPPED
-        else:
-            try:
-                with stage("scan", file=str(source)):
-                    _reconstruct(task, models)
-            except Exception as failure:  # noqa: BLE001 - whatever it is, the other scans have their turn
-                error = failure
-    if error is not None:
-        said = " ".join(f"{'' if isinstance(error, PtychoError) else type(error).__name__ + ': '}{error}".split())
-        console.note(f"{source} failed: {said}")
-        return Row(
-            source=source,
-            folder=folder,
-            state=State.FAILED,
-            figures={},
-            seconds=time.perf_counter() - clock,
-            error=said,
-        )
-    known = summary_in(folder).get("figures")
-    return Row(
-        source=source,
-        folder=folder,
-        state=state,
-        figures=known if isinstance(known, dict) else {},
-        seconds=time.perf_counter() - clock,
-    )
-
-
-def _reconstruct(task: _Task, models: Models) -> str:
+def _reconstruct(task: ScanTask, models: Models) -> str:
     """Reconstruct one scan and write its result; give what there is to say about it."""
     from ptycho_adapters.report.decisions import decisions_after, decisions_before  # noqa: PLC0415
     from ptycho_adapters.report.results import product_of, write_reconstruction  # noqa: PLC0415 - h5py
@@ -328,3 +214,6 @@ def _agreement(comparison: Comparison | None, first: Comparison | None) -> dict[
     before = {} if first is None else first.figures()
     of_pass = {f"pass_{name}": value for name, value in before.items() if name in _OF_PASS}
     return {**({} if comparison is None else comparison.figures()), **of_pass}
+
+
+_VERB = Verb(name=_COMMAND, defaults=_defaults, work=_reconstruct)

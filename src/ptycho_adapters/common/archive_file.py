@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors import numpy as safetensors_numpy
 
-from ptycho_adapters.archive_facts import archive_file
+from ptycho_adapters.archive_facts import archive_file, payload_of
 from ptycho_adapters.atomic import atomic_path
 from ptycho_adapters.common.cnn_structure import CnnStructure
 from ptycho_adapters.common.model import EpochLosses, ModelRecord, ScanProbe, Selection, StepLoss
@@ -27,7 +27,7 @@ from ptycho_adapters.common.prior_law import PriorLaw, prior_law_from
 from ptycho_adapters.common.shipped import prior_law_of_start
 from ptycho_adapters.common.structure_json import structure_from_json, structure_problems, structure_to_json
 from ptycho_core.config.package_generator import PackageGenerator
-from ptycho_core.config.payload_json import payload_from_json, payload_to_json
+from ptycho_core.config.payload_json import payload_to_json
 from ptycho_core.config.shared import Backend
 from ptycho_core.errors import ArchiveError, ConfigError, Problem, raise_if_any
 
@@ -116,7 +116,7 @@ def read_model(source: Path, *, backend: Backend, generators: Collection[str]) -
     members = _read_members(source)
     manifest = _read_manifest(source, members[_MANIFEST])
     try:
-        payload = payload_from_json(members[_CONFIG].decode())
+        payload = payload_of(source, members[_CONFIG].decode())
     except (ConfigError, UnicodeDecodeError) as error:
         problems = error.problems if isinstance(error, ConfigError) else _one(_CONFIG, "UTF-8 text", str(error))
         raise ArchiveError(f"{source} ({_CONFIG})", problems) from error

@@ -1,7 +1,8 @@
 """The torch and Lightning backend.
 
 Raises:
-    DependencyError: on import, where torch or one of its companions is not installed; with the command to install it.
+    DependencyError: on import, where torch or one of its companions is not installed, or torchvision does not fit; the
+        message says what helps.
 """
 
 from ptycho_adapters.torch_requirements import missing
@@ -16,7 +17,7 @@ try:
     from ptycho_adapters.torch_backend.inference.running import RunningReconstruction
     from ptycho_adapters.torch_backend.trained_model import TrainedModel
     from ptycho_adapters.torch_backend.training.trainer import train, train_on
-except ModuleNotFoundError as error:
+except (ImportError, RuntimeError, AttributeError, OSError) as error:
     raise missing(error) from None
 
 __all__ = [

@@ -9,7 +9,7 @@ from typing import Literal
 
 import attrs
 
-from ptycho_core.config.knob import DURATION, NOT_EMPTY, Codec, Effect, Knob, Phase, Rule, above, at_least
+from ptycho_core.config.knob import DURATION, NOT_EMPTY, Codec, Effect, Knob, Phase, Rule, Since, above, at_least
 from ptycho_core.config.record import Explicit
 from ptycho_core.config.shared import (
     ACCELERATOR,
@@ -75,7 +75,7 @@ class PyTorchExecutionConfig(Explicit, Loop, Steps, Bottleneck, Evaluation):
     checkpoint_every_s: float | None = _of_training(
         "seconds between checkpoints within an epoch, beside the one at its end; 0 is after every step, none never",
         at_least(0),
-    ).field(60.0)
+    ).field(60.0, since=Since(version=2, before=None))
     checkpoint_save_top_k: int = _of_training("checkpoints kept; -1 keeps all", at_least(-1)).field(1)
     checkpoint_monitor_metric: str = _of_training("figure that ranks checkpoints", NOT_EMPTY).field("val_loss")
     checkpoint_mode: Literal["min", "max"] = _of_training("whether low or high is good").field("min")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from enum import StrEnum
-from typing import TypeVar
+from typing import Final, TypeVar
 
 import attrs
 
@@ -130,6 +130,24 @@ POSITIVE_SIZES = Rule(expected="positive sizes", holds=lambda v: isinstance(v, t
 NOT_EMPTY = Rule(expected="a name", holds=lambda v: isinstance(v, str) and v.strip() != "")
 
 
+ELSEWHERE: Final[object] = object()
+"""Stands for a value that another record of the same archive holds."""
+
+
+@attrs.frozen(kw_only=True)
+class Since:
+    """When a field came into archives, and what stands for it in those that were written before.
+
+    Attributes:
+        version: the format of payloads that it came with.
+        before: the value, as the record spells it, under which a run is as it was without the setting; where another
+            record had the setting already, it is that one's.
+    """
+
+    version: int
+    before: object = ELSEWHERE
+
+
 @attrs.frozen(kw_only=True)
 class Alias:
     """Another name for a key, perhaps with another spelling of its values; `deprecated` says what to write instead."""
@@ -179,9 +197,15 @@ class Knob:
     idle: tuple[object, ...] = attrs.field(default=(), kw_only=True)
     unread: str = attrs.field(default="", kw_only=True)
 
-    def field(self, default: T, *, codec: Codec | None = None) -> T:
-        """Return an attrs field with this knob and a default; `codec` is for a record with a spelling of its own."""
-        return attrs.field(default=default, metadata=self.metadata(codec=codec))
+    def field(self, default: T, *, codec: Codec | None = None, since: Since | None = None) -> T:
+        """Return an attrs field with this knob and a default.
+
+        Args:
+            default: of the field.
+            codec: for a record with a spelling of its own.
+            since: for a field that older archives do not have.
+        """
+        return attrs.field(default=default, metadata={_METADATA_KEY: Entry(knob=self, codec=codec, since=since)})
 
     def metadata(self, *, codec: Codec | None = None) -> dict[str, Entry]:
         """Return the metadata for a field that needs more than a plain default."""
@@ -194,6 +218,7 @@ class Entry:
 
     knob: Knob
     codec: Codec | None = None
+    since: Since | None = None
 
 
 BARE = Entry(knob=Knob(""))

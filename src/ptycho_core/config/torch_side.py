@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ptycho_core.config.execution import Accelerator
-from ptycho_core.config.knob import POSITIVE_SIZES, RISING, Effect, Knob, Phase, Rule, above, at_least, within
+from ptycho_core.config.knob import POSITIVE_SIZES, RISING, Effect, Knob, Phase, Rule, Since, above, at_least, within
 from ptycho_core.config.shared import (
     ACCELERATOR,
     ACTIVATION,
@@ -80,6 +80,13 @@ def _fixed(doc: str, why: str, *rules: Rule) -> Knob:
 
 def _generator(doc: str, *rules: Rule) -> Knob:
     return _fixed(doc, OTHER_GENERATOR, *rules)
+
+
+_OFF_BEFORE_2 = Since(version=2, before=False)
+_NONE_BEFORE_2 = Since(version=2, before="none")
+_NEVER_BEFORE_2 = Since(version=2, before="never")
+_UNSAID_BEFORE_2 = Since(version=2, before=None)
+_OF_TRAINING_BEFORE_2 = Since(version=2)
 
 
 @attrs.frozen(kw_only=True, slots=False)
@@ -279,11 +286,11 @@ class TorchTrainingConfig(Loop, Optimisation, Sampling):
         phase=Phase.TRAINING,
     ).field(0.0)
     background_counts: float | None = BACKGROUND_COUNTS.field(None)
-    beam_search: bool = BEAM_SEARCH.field(True)
-    position_refinement: Literal["none", "affine", "each"] = POSITION_REFINEMENT.field("each")
-    orientation_search: Literal["auto", "always", "never"] = ORIENTATION_SEARCH.field("auto")
-    probe_search: Literal["auto", "always", "never"] = PROBE_SEARCH.field("auto")
-    probe_modes: int | None = PROBE_MODES.field(None)
+    beam_search: bool = BEAM_SEARCH.field(True, since=_OFF_BEFORE_2)
+    position_refinement: Literal["none", "affine", "each"] = POSITION_REFINEMENT.field("each", since=_NONE_BEFORE_2)
+    orientation_search: Literal["auto", "always", "never"] = ORIENTATION_SEARCH.field("auto", since=_NEVER_BEFORE_2)
+    probe_search: Literal["auto", "always", "never"] = PROBE_SEARCH.field("auto", since=_NEVER_BEFORE_2)
+    probe_modes: int | None = PROBE_MODES.field(None, since=_UNSAID_BEFORE_2)
     training_directories: tuple[Path, ...] = Knob(
         "folders whose scan files are trained on together with train_data_file, each under a probe of its own",
         phase=Phase.TRAINING,
@@ -331,27 +338,27 @@ class TorchInferenceConfig(Evaluation, Sampling):
         phase=Phase.RECONSTRUCTION,
     ).field("auto")
     probe_rounds: int | None = PROBE_ROUNDS.field(None)
-    probe_autofocus: bool = PROBE_AUTOFOCUS.field(True)
-    background_counts: float | None = BACKGROUND_COUNTS.field(None)
-    beam_search: bool = BEAM_SEARCH.field(True)
-    position_refinement: Literal["none", "affine", "each"] = POSITION_REFINEMENT.field("each")
-    orientation_search: Literal["auto", "always", "never"] = ORIENTATION_SEARCH.field("auto")
-    probe_search: Literal["auto", "always", "never"] = PROBE_SEARCH.field("auto")
-    probe_modes: int | None = PROBE_MODES.field(None)
+    probe_autofocus: bool = PROBE_AUTOFOCUS.field(True, since=_OF_TRAINING_BEFORE_2)
+    background_counts: float | None = BACKGROUND_COUNTS.field(None, since=_OF_TRAINING_BEFORE_2)
+    beam_search: bool = BEAM_SEARCH.field(True, since=_OFF_BEFORE_2)
+    position_refinement: Literal["none", "affine", "each"] = POSITION_REFINEMENT.field("each", since=_NONE_BEFORE_2)
+    orientation_search: Literal["auto", "always", "never"] = ORIENTATION_SEARCH.field("auto", since=_NEVER_BEFORE_2)
+    probe_search: Literal["auto", "always", "never"] = PROBE_SEARCH.field("auto", since=_NEVER_BEFORE_2)
+    probe_modes: int | None = PROBE_MODES.field(None, since=_UNSAID_BEFORE_2)
     finish: int | Literal["auto", "none"] = Knob(
         "steps from the network's object to the most likely one under the counts; auto makes them as long as pixels "
         "left out of the fit agree",
         rules=(above(0),),
         phase=Phase.RECONSTRUCTION,
-    ).field("none")
+    ).field("none", since=_NONE_BEFORE_2)
     error_bars: bool = Knob(
         "standard deviations of phase and amplitude of each pixel that a finish came to, given the probe",
         phase=Phase.RECONSTRUCTION,
-    ).field(False)
+    ).field(False, since=_OFF_BEFORE_2)
     error_bars_check: bool = Knob(
         "error bars held against how far two independent halves of the counts lead apart; takes two finishes more",
         phase=Phase.RECONSTRUCTION,
-    ).field(False)
+    ).field(False, since=_OFF_BEFORE_2)
     experiment_number: int = _fixed("scan of a folder", "a reconstruction reads one scan", at_least(0)).field(0)
     window: int = _fixed("border left out of figures", "figures use the covered area", at_least(0)).field(20)
     patch_weighting: Literal["uniform", "probe"] = only_in(

@@ -1,0 +1,115 @@
+"""Payloads of older formats: what they cannot have stands for what was done then; all else is as strict as ever."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ptycho_core.config.older_payloads import _fields
+from ptycho_core.config.payload import ScanFacts, TrainingPayload, resolve_training
+from ptycho_core.config.payload_json import FORMAT_VERSION, _Stored, payload_from_json, payload_to_json, read_payload
+from ptycho_core.errors import ConfigError
+
+AS_THEN = {
+    "beam_search": False,
+    "checkpoint_every_s": None,
+    "error_bars": False,
+    "finish": "none",
+    "orientation_search": "never",
+    "position_refinement": "none",
+    "probe_modes": None,
+    "probe_search": "never",
+}
+"""Settings of format 2 that format 1 did not have, with what a run did without them."""
+SHARED = ("background_counts", "probe_autofocus")
+"""Settings that format 1 had for trainings alone."""
+
+
+@pytest.fixture(scope="module")
+def payload() -> TrainingPayload:
+    settings = {"n_groups": 64, "background_counts": 1.5, "probe_autofocus": False}
+    return resolve_training(ScanFacts(path=Path("scan.npz"), N=128), settings, output_dir=Path("out"))
+
+
+def in_format_1(payload: TrainingPayload) -> dict[str, Any]:
+    """The payload as format 1 had it."""
+    data: dict[str, Any] = json.loads(payload_to_json(payload)) | {"format_version": 1}
+    for key in AS_THEN:
+        del data["provenance"][key]
+        for record in ("pt_training", "pt_inference", "execution"):
+            data[record].pop(key, None)
+    for key in SHARED:
+        del data["pt_inference"][key]
+    return data
+
+
+def test_an_older_payload_is_taken_as_it_was_then(payload: TrainingPayload) -> None:
+    """What it lacks has the declared value, in every record and with nobody as its source; all else is its own."""
+    read = read_payload(json.dumps(in_format_1(payload)))
+
+    assert (read.format_version, dict(read.added)) == (1, AS_THEN)
+    before, now = (json.loads(payload_to_json(each)) for each in (payload, read.payload))
+    for record in ("pt_training", "pt_inference", "execution"):
+        assert now[record] == before[record] | {key: AS_THEN[key] for key in AS_THEN if key in before[record]}
+    assert read.payload.pt_inference_config.background_counts == 1.5
+    assert not read.payload.pt_inference_config.probe_autofocus
+    assert all(read.payload.provenance[key].default for key in AS_THEN)
+    assert now["overrides_applied"] == before["overrides_applied"]
+
+
+def test_the_present_format_has_nothing_added(payload: TrainingPayload) -> None:
+    """Nor has format 2 under the number of format 1, as it was written once."""
+    data = json.loads(payload_to_json(payload))
+
+    assert (data["format_version"], FORMAT_VERSION) == (2, 2)
+    for version in (1, 2):
+        read = read_payload(json.dumps(data | {"format_version": version}))
+        assert (read.payload, read.format_version, dict(read.added)) == (payload, 2, {})
+
+
+@pytest.mark.parametrize(
+    ("record", "key", "words"),
+    [
+        ("pt_model", "offset", "pt_model.offset: expected a value, found nothing"),
+        ("pt_training", "background_counts", "pt_training.background_counts: expected a value, found nothing"),
+        ("provenance", "N", "provenance.N: expected a value, found nothing"),
+    ],
+)
+def test_what_an_older_format_had_is_not_made_up(payload: TrainingPayload, record: str, key: str, words: str) -> None:
+    """Its lack is named with its path."""
+    data = in_format_1(payload)
+    del data[record][key]
+
+    with pytest.raises(ConfigError) as error:
+        payload_from_json(json.dumps(data))
+
+    assert words in [str(problem) for problem in error.value.problems]
+
+
+def test_half_a_format_is_none(payload: TrainingPayload) -> None:
+    """One setting of format 2 makes all of its others missing; an unknown one is refused in any format."""
+    data = in_format_1(payload)
+    data["pt_training"]["beam_search"] = True
+    data["pt_data"]["spare"] = 1
+
+    with pytest.raises(ConfigError) as error:
+        payload_from_json(json.dumps(data))
+
+    found = {problem.path: problem.found for problem in error.value.problems}
+    assert found["pt_data.spare"] == "an unknown one"
+    assert found["pt_inference.beam_search"] == found["provenance.finish"] == "nothing"
+
+
+def test_a_format_is_never_added_to() -> None:
+    """So many fields were there when it was left: a new one says `since=Since(version=..., before=...)` in its record.
+
+    The number is the next one, or the present one if no version was released with it.
+    """
+    fields = Counter(field.since.version for field in _fields(_Stored))
+
+    assert (fields[1], fields[2]) == (267, 15)
+    assert sorted(fields) == list(range(1, FORMAT_VERSION + 1))
