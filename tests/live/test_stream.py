@@ -247,7 +247,7 @@ def test_a_file_without_the_frames_is_refused(tmp_path: Path) -> None:
 
     with pytest.raises(FileNotFoundError, match="Stream file not found"):
         list(SwmrSource(path=tmp_path / "none.h5", frames_at="data"))
-    with pytest.raises(ScanFileError, match=r"data: expected a dataset \(n, N, N\), found nothing"):
+    with pytest.raises(ScanFileError, match=r"data: expected a dataset \(n, H, W\), found nothing"):
         list(SwmrSource(path=tmp_path / "scan.h5", frames_at="data"))
 
 

@@ -69,7 +69,8 @@ class FrameStore:
             self._own_positions |= batch.positions_px is not None
             self._put(batch, np.flatnonzero(new))
             self.state = attrs.evolve(self.state, unusable=unusable)
-        self.state = attrs.evolve(self.state.arrived(batch.numbers, now_s), waiting=batch.waiting)
+        unusable = self.state.unusable + batch.unusable
+        self.state = attrs.evolve(self.state.arrived(batch.numbers, now_s), waiting=batch.waiting, unusable=unusable)
 
     def spread_out(self, first: int, end: int) -> bool:
         """Tell whether frames lie apart from each other, as those of a scan do; `latest` says which."""

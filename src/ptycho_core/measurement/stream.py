@@ -26,6 +26,7 @@ class FrameBatch:
         patterns: (m, N, N) as measured, zero frequency at N // 2.
         positions_px: (m, 2) float64, (y, x) in object pixels; None where they are known beforehand.
         waiting: how many more the source knows of already.
+        unusable: how many more came and could not be read.
 
     Raises:
         ScanError: the parts are not about the same frames.
@@ -35,6 +36,7 @@ class FrameBatch:
     patterns: npt.NDArray[np.generic]
     positions_px: npt.NDArray[np.float64] | None = None
     waiting: int = 0
+    unusable: int = 0
 
     def __attrs_post_init__(self) -> None:
         m, problems = len(self.numbers), []
@@ -78,6 +80,7 @@ class StreamState:
         unusable: how many frames came and were not taken: without light on good pixels, or not finite, or negative.
         reconstructed: how many frames the last picture was made of.
         waiting: how many frames the source knows of that are not here yet.
+        longest_silence_s: most seconds between two arrivals so far, this silence included.
         arrivals: (second, frames) of what arrived lately.
         now_s: when the state was last brought up to date.
     """
@@ -88,6 +91,7 @@ class StreamState:
     unusable: int = 0
     reconstructed: int = 0
     waiting: int = 0
+    longest_silence_s: float = 0.0
     arrivals: tuple[tuple[float, int], ...] = ()
     now_s: float = 0.0
 
@@ -138,9 +142,10 @@ class StreamState:
         """Return the state after some frames (m,), which may be none, at a time."""
         fresh = numbers[self.new(numbers)]
         now_s = max(now_s, self.now_s)
+        silence_s = max(self.longest_silence_s, now_s - self.arrivals[-1][0]) if self.arrivals else 0.0
         repeated = self.repeated + len(numbers) - len(fresh)
         if not len(fresh):
-            return attrs.evolve(self, repeated=repeated, now_s=now_s)
+            return attrs.evolve(self, repeated=repeated, longest_silence_s=silence_s, now_s=now_s)
         highest = self.spans[-1][1] - 1 if self.spans else -1
         before = np.maximum.accumulate(np.concatenate([[highest], fresh[:-1]]))
         recent = tuple(each for each in self.arrivals if each[0] > now_s - _RATE_WINDOW_S)
@@ -149,6 +154,7 @@ class StreamState:
             spans=_merged([*self.spans, *_spans(np.sort(fresh))]),
             late=self.late + int(np.count_nonzero(fresh < before)),
             repeated=repeated,
+            longest_silence_s=silence_s,
             arrivals=(*recent[-_MOST_ARRIVALS:], (now_s, len(fresh))),
             now_s=now_s,
         )
