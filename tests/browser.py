@@ -50,7 +50,7 @@ def missing() -> str:
 
 
 def visit(page: Path, *, dark: bool, width_px: int, screenshot: Path) -> Visit:
-    """Open a local page in a fresh browser that cannot resolve any host.
+    """Open a local page in a fresh browser that cannot reach any other machine.
 
     Args:
         page: HTML file.
@@ -76,7 +76,7 @@ def visit_all(pages: Sequence[Path], *, dark: bool, width_px: int, folder: Path)
         width_px: of the window.
         folder: gets a PNG file for each.
     """
-    with _browser() as driver:
+    with opened() as driver:
         for number, page in enumerate(pages):
             shot = folder / f"{number:03d}_{page.stem}_{width_px}_{'dark' if dark else 'light'}.png"
             yield page, _seen(driver, page, dark=dark, width_px=width_px, screenshot=shot)
@@ -93,14 +93,14 @@ def search(page: Path, question: str, hit: str) -> list[str]:
     from selenium.webdriver.common.by import By  # noqa: PLC0415 - an optional package
     from selenium.webdriver.support.wait import WebDriverWait  # noqa: PLC0415
 
-    with _browser() as driver:
+    with opened() as driver:
         driver.get(f"{page.as_uri()}?q={question}")
         WebDriverWait(driver, 30).until(lambda driver: driver.find_elements(By.CSS_SELECTOR, hit))
         return [found.text for found in driver.find_elements(By.CSS_SELECTOR, hit)]
 
 
 def _visit(page: Path, *, dark: bool, width_px: int, screenshot: Path) -> Visit:
-    with _browser() as driver:
+    with opened() as driver:
         return _seen(driver, page, dark=dark, width_px=width_px, screenshot=screenshot)
 
 
@@ -127,7 +127,8 @@ def _found(names: tuple[str, ...]) -> str | None:
 
 
 @contextmanager
-def _browser() -> Iterator[Chrome]:
+def opened() -> Iterator[Chrome]:
+    """Start a browser that can reach this machine alone."""
     from selenium.webdriver import Chrome, ChromeOptions  # noqa: PLC0415 - an optional package
     from selenium.webdriver.chrome.service import Service  # noqa: PLC0415
 
@@ -138,7 +139,7 @@ def _browser() -> Iterator[Chrome]:
         "--no-sandbox",
         "--disable-gpu",
         "--disable-dev-shm-usage",
-        "--host-resolver-rules=MAP * ~NOTFOUND",
+        "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
     ):
         options.add_argument(argument)
     options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})

@@ -37,16 +37,16 @@ def decode(contents: Sequence[bytes], kind: Kind) -> tuple[NDArray[np.unsignedin
     n_bytes = int(np.prod(kind.shape)) * kind.dtype.itemsize
     good = np.array([_is_whole(content, kind, n_bytes) for content in contents], dtype=bool)
     if not kind.lz4:
-        for number in np.flatnonzero(good):
+        for number in np.flatnonzero(good).tolist():
             frames[number] = np.frombuffer(contents[number], dtype=kind.dtype).reshape(kind.shape)
         return frames, good
     module("hdf5plugin")
     chunks = [content if kind.shuffled else _framed(content, n_bytes) for content in contents]
     try:
-        frames[good] = _filtered([chunks[number] for number in np.flatnonzero(good)], kind)
+        frames[good] = _filtered([chunks[number] for number in np.flatnonzero(good).tolist()], kind)
     except OSError:
         # One that is broken hides the others of its pass.
-        for number in np.flatnonzero(good):
+        for number in np.flatnonzero(good).tolist():
             try:
                 frames[number] = _filtered([chunks[number]], kind)[0]
             except OSError:

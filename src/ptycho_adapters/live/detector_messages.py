@@ -1,7 +1,7 @@
 """Messages of a detector's stream, version 1: JSON headers with frames between them.
 
-DECTRIS, SIMPLON API Reference: `dheader-1.0` begins a series, `dimage-1.0` is followed by `dimage_d-1.0` with shape, type
-and encoding, by the frame, and by its times; `dseries_end-1.0` ends the series. Frames are counted from 0.
+DECTRIS, SIMPLON API Reference: `dheader-1.0` begins a series, `dimage-1.0` is followed by `dimage_d-1.0` with shape,
+type and encoding, by the frame, and by its times; `dseries_end-1.0` ends the series. Frames are counted from 0.
 """
 
 from __future__ import annotations
@@ -122,7 +122,7 @@ def _kind(header: Mapping[str, object], where: str) -> Kind:
     if told is None or (told["bits"] and not told["lz4"]):
         expected, fix = "bs16-lz4<, bs32-lz4<, lz4< or <", "set the detector's compression to bslz4, lz4 or none"
         raise ScanError(where, [Problem(path="encoding", expected=expected, found=encoding, fix=fix)])
-    dtype = np.dtype(name).newbyteorder(told["order"]) if name in _TYPES else None
+    dtype = np.dtype(name).newbyteorder("<" if told["order"] == "<" else ">") if name in _TYPES else None
     if dtype is None or (told["bits"] and int(told["bits"]) != 8 * dtype.itemsize):
         expected = f"one of {sorted(_TYPES)}, of as many bits as {encoding} says"
         raise ScanError(where, [Problem(path="type", expected=expected, found=name)])

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
     from types import TracebackType
 
-    from aiohttp.web import Application, Request, StreamResponse
+    from aiohttp.web import Application, Request, StreamResponse, TCPSite
 
     from ptycho_adapters.live.drawing import Drawing
     from ptycho_adapters.live.status import Board
@@ -124,7 +124,7 @@ class LivePage:
         finally:
             await runner.cleanup()
 
-    async def _listen(self, site: web.TCPSite) -> None:
+    async def _listen(self, site: TCPSite) -> None:
         try:
             await site.start()
         except OSError as error:
