@@ -84,6 +84,8 @@ class Drawing:
             raise self._failed
 
     def _work(self) -> None:
+        import ptycho_adapters.files.images.pictures  # noqa: F401, PLC0415 - matplotlib, before the first picture
+
         while (found := self._taken()) is not None:
             try:
                 self._draw(found)
