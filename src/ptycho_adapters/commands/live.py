@@ -234,7 +234,7 @@ def _follow(stream: Iterable[FrameBatch], like: Scan, payload: InferencePayload,
         model=model,
         inference_config=payload.pt_inference_config,
         execution_config=payload.execution_config,
-        watch=Watch(heard=onlookers.board.heard),
+        watch=Watch(heard=onlookers.board.heard, folder=payload.pt_inference_config.output_dir),
     ):
         onlookers.see(found)
         _tell(found, payload)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import attrs
@@ -87,17 +88,19 @@ def reconstruct_stream(
 
 @attrs.frozen(kw_only=True, eq=False)
 class Watch:
-    """What looks on, and what time is.
+    """What is around a stream: who looks on, what time is, where frames can be kept.
 
     Attributes:
         heard: told the state of the stream after each batch of the source, empty ones too.
         pace: when frames are added to the object.
         clock: gives seconds.
+        folder: on a disk, for the frames of a long stream; None to keep all of them in memory.
     """
 
     heard: Callable[[StreamState], None] = lambda _: None
     pace: Pace = attrs.field(factory=Pace)
     clock: Callable[[], float] = time.monotonic
+    folder: Path | None = None
 
 
 def pictures(
@@ -123,7 +126,7 @@ def pictures(
 
     settings, watch = inference_config or TorchInferenceConfig(), watch or Watch()
     execution = execution_config or PyTorchExecutionConfig()
-    draw = _Draw(FrameStore(like), model, execution, settings)
+    draw = _Draw(FrameStore(like, watch.folder), model, execution, settings)
     clock, ready_s, took_s = watch.clock, 0.0, 0.0
     with cpu_threads(execution.num_threads):
         draw.warm_up(like)
@@ -226,7 +229,8 @@ def _made_frames(like: Scan) -> Scan:
     """Make a few frames of the probe without an object, for their cost alone."""
     waves = np.fft.fftshift(np.fft.fft2(like.probe), axes=(-2, -1))
     frame = np.square(np.abs(waves)).sum(axis=0)
-    places = _WARM_STEP_PX * np.stack(np.mgrid[:_WARM_SIDE, :_WARM_SIDE], axis=-1).reshape(-1, 2).astype(np.float64)
+    steps = _WARM_STEP_PX * np.arange(_WARM_SIDE)
+    places = np.stack([np.repeat(steps, _WARM_SIDE), np.tile(steps, _WARM_SIDE)], axis=-1)
     return attrs.evolve(
         like,
         patterns=np.tile((_WARM_COUNTS / frame.sum() * frame).astype(np.float32), (len(places), 1, 1)),
