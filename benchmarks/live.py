@@ -156,18 +156,20 @@ def _followed(source: Source, scan: Scan, show: Callable[..., None], go: Event) 
     def hear(state: StreamState) -> None:
         heard.append((time.monotonic(), state.backlog + state.waiting))
 
+    started = [0.0]
+
     def begun() -> Iterator[FrameBatch]:
         go.set()  # the frames begin when everything stands
+        started[0] = time.process_time()
         yield from source
 
-    started = time.process_time()
     following = pictures(begun(), scan, execution_config=_execution(), watch=Watch(heard=hear))
     for picture in following:
         show(picture.reconstruction)
         made.append((time.monotonic(), picture.state.reconstructed))
         if picture.state.reconstructed >= scan.n_patterns or picture.last:
             break
-    return {"heard": heard, "made": made, "processor_s": time.process_time() - started}
+    return {"heard": heard, "made": made, "processor_s": time.process_time() - started[0]}
 
 
 def _figures(found: Figures, written: NDArray[np.float64]) -> Figures:
@@ -187,7 +189,7 @@ def _figures(found: Figures, written: NDArray[np.float64]) -> Figures:
         "oldest_frame_s": _spread(oldest),
         "not_in_picture": {"by_thirds": [float(third.mean()) for third in thirds], "most": int(lags.max())},
         "most_backlog_of_state": int(heard[:, 1].max()),
-        "processor_s": found["processor_s"],
+        "processor_s_per_frame": found["processor_s"] / len(written),
         "anonymous_mb": _anonymous_mb(),
         "course": [[round(at - written[0], 2), int(n)] for at, n in zip(made[:, 0], lags, strict=True)],
     }

@@ -79,7 +79,7 @@ def visit_all(pages: Sequence[Path], *, dark: bool, width_px: int, folder: Path)
     with opened() as driver:
         for number, page in enumerate(pages):
             shot = folder / f"{number:03d}_{page.stem}_{width_px}_{'dark' if dark else 'light'}.png"
-            yield page, _seen(driver, page, dark=dark, width_px=width_px, screenshot=shot)
+            yield page, seen(driver, page.as_uri(), dark=dark, width_px=width_px, screenshot=shot)
 
 
 def search(page: Path, question: str, hit: str) -> list[str]:
@@ -101,10 +101,19 @@ def search(page: Path, question: str, hit: str) -> list[str]:
 
 def _visit(page: Path, *, dark: bool, width_px: int, screenshot: Path) -> Visit:
     with opened() as driver:
-        return _seen(driver, page, dark=dark, width_px=width_px, screenshot=screenshot)
+        return seen(driver, page.as_uri(), dark=dark, width_px=width_px, screenshot=screenshot)
 
 
-def _seen(driver: Chrome, page: Path, *, dark: bool, width_px: int, screenshot: Path) -> Visit:
+def seen(driver: Chrome, address: str, *, dark: bool, width_px: int, screenshot: Path) -> Visit:
+    """Open an address in a browser that is there.
+
+    Args:
+        driver: the browser.
+        address: of a page.
+        dark: what the reader prefers.
+        width_px: of the window.
+        screenshot: PNG file to write, of the whole page.
+    """
     driver.execute_cdp_cmd("Network.enable", {})
     driver.execute_cdp_cmd(
         "Emulation.setDeviceMetricsOverride",
@@ -112,14 +121,19 @@ def _seen(driver: Chrome, page: Path, *, dark: bool, width_px: int, screenshot: 
     )
     scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
     driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [scheme]})
-    driver.get(page.as_uri())
+    driver.get(address)
     screenshot.write_bytes(_whole_page(driver))
     return Visit(
-        messages=tuple(str(entry["message"]) for entry in _log(driver, "browser")),
+        messages=messages_of(driver),
         requests=tuple(_requests(driver)),
         overflow_px=int(driver.execute_script("return document.documentElement.scrollWidth - window.innerWidth")),
         background=str(driver.execute_script("return getComputedStyle(document.body).backgroundColor")),
     )
+
+
+def messages_of(driver: Chrome) -> tuple[str, ...]:
+    """Give what the console said since it was last asked."""
+    return tuple(str(entry["message"]) for entry in _log(driver, "browser"))
 
 
 def _found(names: tuple[str, ...]) -> str | None:
