@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import h5py
 import hdf5plugin
-import numpy as np
 
 if TYPE_CHECKING:
+    import numpy as np
     from numpy.typing import NDArray
 
 _LENGTHS = 16  # bytes before the only block of an LZ4 chunk of HDF5
@@ -17,7 +17,7 @@ _LENGTHS = 16  # bytes before the only block of an LZ4 chunk of HDF5
 
 def content_of(frame: NDArray[np.unsignedinteger], encoding: str) -> bytes:
     """Encode a frame (H, W) as the detector does, by the filters of HDF5."""
-    frame = frame.astype(frame.dtype.newbyteorder(encoding[-1]))
+    frame = frame.astype(frame.dtype.newbyteorder("<" if encoding[-1] == "<" else ">"))
     if encoding in "<>":
         return frame.tobytes()
     shuffled = encoding.startswith("bs")

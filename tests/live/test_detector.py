@@ -7,7 +7,6 @@ import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-import attrs
 import numpy as np
 import pytest
 import zmq
@@ -19,15 +18,17 @@ from ptycho_adapters.live import DetectorSource, Window
 from ptycho_adapters.live.detector_messages import read_message
 from ptycho_adapters.live.store import FrameStore
 from ptycho_core.errors import ScanError
+from ptycho_core.measurement.stream import FrameBatch
 from ptycho_core.simulation.simulate import SimulationConfig, simulate
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from ptycho_core.measurement.stream import FrameBatch, StreamState
+    from ptycho_core.measurement.stream import StreamState
 
 N = 16
+FIRST = b'{"htype":"dimage-1.0","series":1,"frame":0}'
 
 
 def frames(n: int, dtype: str = "uint16", shape: tuple[int, int] = (N, N)) -> np.ndarray:
@@ -35,21 +36,28 @@ def frames(n: int, dtype: str = "uint16", shape: tuple[int, int] = (N, N)) -> np
 
 
 @contextmanager
-def detector() -> Iterator[tuple[zmq.Socket[bytes], str]]:
-    """A socket that pushes, and its address."""
+def detector(*messages: list[bytes]) -> Iterator[str]:
+    """The address of a socket that pushes messages as soon as somebody listens."""
     with zmq.Context() as context, context.socket(zmq.PUSH) as push:
-        push.linger = 0
+        push.linger, push.sndtimeo = 0, 20_000
         port = push.bind_to_random_port("tcp://127.0.0.1")
-        yield push, f"tcp://127.0.0.1:{port}"
+        sending = threading.Thread(target=lambda: [push.send_multipart(message) for message in messages], daemon=True)
+        sending.start()
+        yield f"tcp://127.0.0.1:{port}"
+        sending.join()
 
 
-def received(messages: list[list[bytes]], **settings: object) -> list[FrameBatch]:
-    """What a source makes of messages that are all there."""
-    with detector() as (push, address):
-        for message in messages:
-            push.send_multipart(message)
-        source = attrs.evolve(DetectorSource(address=address, window=Window(size_px=N)), **settings)
+def received(messages: list[list[bytes]], window: Window | None = None) -> list[FrameBatch]:
+    """What a source makes of messages that end it."""
+    with detector(*messages) as address:
+        source = DetectorSource(address=address, window=window or Window(size_px=N))
         return [batch for batch in source if len(batch) or batch.unusable]
+
+
+def joined(batches: list[FrameBatch]) -> FrameBatch:
+    """All of them as one: how they are divided is up to the network."""
+    numbers = np.concatenate([batch.numbers for batch in batches])
+    return FrameBatch(numbers=numbers, patterns=np.concatenate([batch.patterns for batch in batches]))
 
 
 @pytest.mark.parametrize(
@@ -64,7 +72,7 @@ def test_frames_arrive_as_they_were(dtype: str, encoding: str) -> None:
     sent = frames(5, dtype, (N, 3 * N))
     messages = [header(), *(image(k, frame, encoding) for k, frame in enumerate(sent)), end()]
 
-    (batch,) = received(messages, window=Window(size_px=N, centre_px=(N // 2, 20)))
+    batch = joined(received(messages, Window(size_px=N, centre_px=(N // 2, 20))))
 
     np.testing.assert_array_equal(batch.patterns, sent[:, :, 12 : 12 + N])
     assert batch.numbers.tolist() == [0, 1, 2, 3, 4]
@@ -81,7 +89,7 @@ def test_gaps_late_frames_and_broken_ones_are_told() -> None:
     broken[1][2] = b""
     store = FrameStore(sent)
 
-    for batch in received([header(), *messages, *broken, end()], window=Window(size_px=sent.N)):
+    for batch in received([header(), *messages, *broken, end()], Window(size_px=sent.N)):
         store.add(batch, 0.0)
 
     state: StreamState = store.state
@@ -91,29 +99,30 @@ def test_gaps_late_frames_and_broken_ones_are_told() -> None:
 
 
 def test_only_the_first_series_is_followed() -> None:
-    """What is left of an earlier one comes before it; the beginning of the next one ends it, if its own end was lost."""
+    """What is left of an earlier one comes before it; the beginning of the next one ends it, were its end lost."""
     sent = frames(4)
     messages = [end(6), header(7), image(0, sent[0]), image(1, sent[1]), header(8), image(0, sent[2], series=8)]
 
-    (batch,) = received(messages)
+    batch = joined(received(messages))
 
     np.testing.assert_array_equal(batch.patterns, sent[:2])
 
 
 def test_silence_ends_a_stream_that_has_begun() -> None:
     """Before the first frame it is waited for as long as it takes, and empty batches tell that time goes by."""
-    seconds = iter(range(1000))
-    with detector() as (push, address):
+    clock = iter(range(10**6))
+    with detector(image(0, frames(1)[0])) as address:
         source = DetectorSource(
-            address=address, window=Window(size_px=N), patience_s=3.0, clock=lambda: float(next(seconds))
+            address=address,
+            window=Window(size_px=N),
+            patience_s=3.0,
+            clock=lambda: float(next(clock)),
         )
-        batches = iter(source)
-        assert [len(next(batches)) for _ in range(6)] == [0] * 6
-        push.send_multipart(image(0, frames(1)[0]))
-        rest = [len(batch) for batch in batches]
+        lengths = [len(batch) for batch in source]
 
-    assert sum(rest) == 1
-    assert rest[-2:] == [0, 0], "the silence was not told"
+    came = lengths.index(1)
+    assert sum(lengths) == 1
+    assert lengths[came + 1 :] == [0, 0], "the silence was not told"
 
 
 @pytest.mark.parametrize(
@@ -121,22 +130,13 @@ def test_silence_ends_a_stream_that_has_begun() -> None:
     [
         (
             [b"\xd9\xd9\xf7\xa1dtypeeimage"],
-            "found CBOR, as version 2 of the stream has it; set the detector's stream to",
+            "found CBOR, as version 2 of the stream has it; set the",
         ),
         ([b"hello"], r"expected a JSON header.*found b'hello'"),
-        (image(0, frames(1)[0])[:1], "message dimage: expected headers with series"),
-        (
-            [*image(0, frames(1)[0])[:1], b'{"shape":[2,2],"type":"uint16","encoding":"zstd<"}', b""],
-            "encoding: expected",
-        ),
-        (
-            [*image(0, frames(1)[0])[:1], b'{"shape":[2,2],"type":"float32","encoding":"<"}', b""],
-            "type: expected one of",
-        ),
-        (
-            [*image(0, frames(1)[0])[:1], b'{"shape":[2],"type":"uint16","encoding":"<"}', b""],
-            r"shape: expected \[width",
-        ),
+        ([FIRST], "message dimage: expected headers with series"),
+        ([FIRST, b'{"shape":[2,2],"type":"uint16","encoding":"zstd<"}', b""], "encoding: expected"),
+        ([FIRST, b'{"shape":[2,2],"type":"float32","encoding":"<"}', b""], "type: expected one of"),
+        ([FIRST, b'{"shape":[2],"type":"uint16","encoding":"<"}', b""], r"shape: expected \[width"),
     ],
 )
 def test_what_is_not_of_the_protocol_is_refused(message: list[bytes], said: str) -> None:
@@ -147,12 +147,12 @@ def test_what_is_not_of_the_protocol_is_refused(message: list[bytes], said: str)
 
 def test_frames_that_do_not_fit_are_refused() -> None:
     """Frames of another size need a centre, and a square about it has to lie within them."""
-    message = [image(0, frames(1, shape=(20, 30))[0])]
+    message = [image(0, frames(1, shape=(20, 30))[0])]  # (H, W), told as [W, H]
 
     with pytest.raises(ScanError, match=r"found \(20, 30\); --centre ROW,COLUMN"):
         received(message)
     with pytest.raises(ScanError, match=r"16 px about \(10, 25\) within the frame, found frames \(20, 30\)"):
-        received(message, window=Window(size_px=N, centre_px=(10, 25)))
+        received(message, Window(size_px=N, centre_px=(10, 25)))
     with pytest.raises(ScanError, match="address: expected tcp://HOST:PORT"):
         list(DetectorSource(address="tcp://nowhere", window=Window(size_px=N)))
 
@@ -168,17 +168,12 @@ def test_the_command_follows_a_detector(tmp_path: Path) -> None:
     scan = simulate(SimulationConfig(object_size_px=100, step_px=6, photons=1e5))
     write_scan(scan, tmp_path / "like.npz")
     patterns = np.pad(scan.patterns.astype(np.uint16), ((0, 0), (3, 9), (5, 2)))
-    with detector() as (push, address):
-        sending = threading.Thread(
-            target=lambda: [push.send_multipart(each) for each in
-                            [header(), *(image(k, frame, "bs16-lz4<") for k, frame in enumerate(patterns[:-1])), end()]]
-        )  # fmt: skip
-        sending.start()
+    sent = [image(k, frame, "bs16-lz4<") for k, frame in enumerate(patterns[:-1])]
+    with detector(header(), *sent, end()) as address:
         code = main([
             "live", address, "--like", str(tmp_path / "like.npz"), "--output-dir", str(tmp_path / "out"),
             "--centre", "35,37", "--probe-rounds", "0", "--accelerator", "cpu", "--quiet",
         ])  # fmt: skip
-        sending.join()
 
     summary = json.loads((tmp_path / "out" / "summary.json").read_text())
     assert code == 0
