@@ -39,7 +39,7 @@ def frames(n: int, dtype: str = "uint16", shape: tuple[int, int] = (N, N)) -> np
 def detector(*messages: list[bytes]) -> Iterator[str]:
     """The address of a socket that pushes messages as soon as somebody listens."""
     with zmq.Context() as context, context.socket(zmq.PUSH) as push:
-        push.linger, push.sndtimeo = 0, 20_000
+        push.linger, push.sndtimeo = 0, 600_000
         port = push.bind_to_random_port("tcp://127.0.0.1")
         sending = threading.Thread(target=lambda: [push.send_multipart(message) for message in messages], daemon=True)
         sending.start()
