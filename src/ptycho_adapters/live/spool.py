@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+import weakref
 from threading import Lock
 from typing import TYPE_CHECKING
 
@@ -31,6 +32,7 @@ class Spool:
     def __init__(self, folder: Path, shape: tuple[int, ...], dtype: np.dtype[np.generic]) -> None:
         self._folder, self._shape, self._dtype = folder, shape, dtype
         self._file = tempfile.TemporaryFile(dir=folder, buffering=0)  # noqa: SIM115 - as long as the frames are needed
+        weakref.finalize(self, self._file.close)  # a scan may still read from here when the store is gone
         self._frame_bytes = int(np.prod(shape)) * dtype.itemsize
         self._frames, self._one_at_a_time = 0, Lock()
 
