@@ -14,6 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import browser
+from ptycho_adapters.cli import main
+from ptycho_adapters.files import write_scan
 from ptycho_adapters.live.access import Access, own_names
 from ptycho_adapters.live.drawing import Drawing
 from ptycho_adapters.live.onlookers import PageAddress, looking_on
@@ -21,6 +23,7 @@ from ptycho_adapters.live.page import LivePage
 from ptycho_adapters.live.status import Board, Stage, Status
 from ptycho_core.measurement.stream import StreamState
 from ptycho_core.results.reconstruction import Reconstruction
+from ptycho_core.simulation.simulate import SimulationConfig, simulate
 from report_sample import finished_product
 
 if TYPE_CHECKING:
@@ -158,6 +161,19 @@ def test_a_port_that_is_taken_is_named(shown: Shown, pictures: Drawing, tmp_path
         looking_on(Status(source="a", folder="b"), tmp_path / "a.png", page=address, stop=shown.stopped.set),
     ):
         pass
+
+
+def test_the_command_says_so_of_a_port_that_is_taken(
+    shown: Shown, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With what to type instead, and before a frame is read."""
+    write_scan(simulate(SimulationConfig(object_size_px=90, step_px=9)), tmp_path / "like.npz")
+    (tmp_path / "stream.h5").touch()
+    line = ["live", "stream.h5", "--like", "like.npz", "--output-dir", "out"]
+    words = [str(tmp_path / word) if word in {"stream.h5", "like.npz", "out"} else word for word in line]
+
+    assert main([*words, "--page", str(shown.port)]) == 2
+    assert f"port {shown.port} of 127.0.0.1 is taken; --page 0 takes any" in capsys.readouterr().err
 
 
 def test_how_a_run_ended_is_told(pictures: Drawing) -> None:

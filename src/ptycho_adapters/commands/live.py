@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
@@ -26,6 +26,7 @@ from ptycho_core.config.table import INFERENCE, OF_ARCHIVE
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Iterable, Iterator, Mapping
+    from contextlib import AbstractContextManager
 
     from ptycho_adapters.live import Picture
     from ptycho_adapters.live.onlookers import Onlookers, PageAddress
@@ -112,15 +113,25 @@ def run(typed: Mapping[str, object]) -> None:
     commit(payload)
     folder, stopped = request.required_path("output_dir"), threading.Event()
     first = Status(source=source, folder=str(folder), expected=_expected(typed, like))
-    with looking_on(first, folder / _PICTURE, page=page, stop=stopped.set) as onlookers:
-        if onlookers.url is not None:
-            console.note(f"the page: {onlookers.url}")
+    with ExitStack() as stack:
+        onlookers = _entered(stack, looking_on(first, folder / _PICTURE, page=page, stop=stopped.set))
         stream = _stream_of(typed, window, first.expected, stopped)
         with profile_of(request), naming(source), _ended_by_interrupt(stopped), onlookers.drawing:
             last = _follow(stream, like, payload, onlookers)
         if first.expected is not None and last.state.frames < first.expected and not stopped.is_set():
             console.warn(f"{source}: the stream ended early: {last.state.frames} of {first.expected} frames came")
         _finish(request, last, payload, {"source": source, "like": like_path})
+
+
+def _entered(stack: ExitStack, looking: AbstractContextManager[Onlookers]) -> Onlookers:
+    """Let everybody look on, and say where."""
+    try:
+        onlookers = stack.enter_context(looking)
+    except OSError as error:
+        raise UsageError(f"live: --page: {error.strerror}; --page 0 takes any port that is free") from None
+    if onlookers.url is not None:
+        console.confide(f"the page: {onlookers.url}")
+    return onlookers
 
 
 def _plan(request: RunRequest, typed: Mapping[str, object], like: Path) -> InferencePayload:
