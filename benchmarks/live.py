@@ -7,7 +7,7 @@ last reconstruction. The writer notes when each frame was there; clocks are thos
     python benchmarks/live.py --rate 200 --seconds 30
     python benchmarks/live.py --long 720000
 
-`--long` gives so many frames as fast as they are taken, and looks at memory: every tenth of them is reconstructed.
+`--long` gives so many frames as fast as they are taken, and looks at memory: one in fifty of them is reconstructed.
 720,000 are an hour of 200 frames per second.
 """
 
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 
 _FRAMES_AT, _SIZE_PX, _STEP_PX, _TICK_S = "entry/data/data", 64, 5, 0.02
 _FIRST = 16  # frames of the first picture
-_LONG_BATCH, _LOOKS = 256, 12
+_LONG_BATCH, _LOOKS, _PICTURE_EVERY = 256, 12, 100.0  # batches of frames between two pictures
 _REPEATED_PX = 256
 
 
@@ -86,9 +86,9 @@ def remembering(*, frames: int) -> Figures:
     from ptycho_core.measurement.stream import Pace  # noqa: PLC0415
 
     scan, looks = _scan((_REPEATED_PX // _STEP_PX) ** 2), list[Figures]()
-    with tempfile.TemporaryDirectory(prefix="live_", dir=os.environ.get("LIVE_FOLDER")) as name:
+    with tempfile.TemporaryDirectory(prefix="live_") as name:
         clock = _Counting()
-        watch = Watch(pace=Pace(every_s=20.0, rest=0.0), clock=clock, folder=Path(name))
+        watch = Watch(pace=Pace(every_s=_PICTURE_EVERY, rest=0.0), clock=clock, folder=Path(name))
         source = _again_and_again(scan, frames, looks, clock)
         with suppress(_Enough):
             for picture in pictures(source, scan, execution_config=_execution(), watch=watch):
