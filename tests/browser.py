@@ -50,7 +50,7 @@ def missing() -> str:
 
 
 def visit(page: Path, *, dark: bool, width_px: int, screenshot: Path) -> Visit:
-    """Open a local page in a fresh browser that cannot resolve any host.
+    """Open a local page in a fresh browser that cannot reach any other machine.
 
     Args:
         page: HTML file.
@@ -76,10 +76,10 @@ def visit_all(pages: Sequence[Path], *, dark: bool, width_px: int, folder: Path)
         width_px: of the window.
         folder: gets a PNG file for each.
     """
-    with _browser() as driver:
+    with opened() as driver:
         for number, page in enumerate(pages):
             shot = folder / f"{number:03d}_{page.stem}_{width_px}_{'dark' if dark else 'light'}.png"
-            yield page, _seen(driver, page, dark=dark, width_px=width_px, screenshot=shot)
+            yield page, seen(driver, page.as_uri(), dark=dark, width_px=width_px, screenshot=shot)
 
 
 def search(page: Path, question: str, hit: str) -> list[str]:
@@ -93,18 +93,27 @@ def search(page: Path, question: str, hit: str) -> list[str]:
     from selenium.webdriver.common.by import By  # noqa: PLC0415 - an optional package
     from selenium.webdriver.support.wait import WebDriverWait  # noqa: PLC0415
 
-    with _browser() as driver:
+    with opened() as driver:
         driver.get(f"{page.as_uri()}?q={question}")
         WebDriverWait(driver, 30).until(lambda driver: driver.find_elements(By.CSS_SELECTOR, hit))
         return [found.text for found in driver.find_elements(By.CSS_SELECTOR, hit)]
 
 
 def _visit(page: Path, *, dark: bool, width_px: int, screenshot: Path) -> Visit:
-    with _browser() as driver:
-        return _seen(driver, page, dark=dark, width_px=width_px, screenshot=screenshot)
+    with opened() as driver:
+        return seen(driver, page.as_uri(), dark=dark, width_px=width_px, screenshot=screenshot)
 
 
-def _seen(driver: Chrome, page: Path, *, dark: bool, width_px: int, screenshot: Path) -> Visit:
+def seen(driver: Chrome, address: str, *, dark: bool, width_px: int, screenshot: Path) -> Visit:
+    """Open an address in a browser that is there.
+
+    Args:
+        driver: the browser.
+        address: of a page.
+        dark: what the reader prefers.
+        width_px: of the window.
+        screenshot: PNG file to write, of the whole page.
+    """
     driver.execute_cdp_cmd("Network.enable", {})
     driver.execute_cdp_cmd(
         "Emulation.setDeviceMetricsOverride",
@@ -112,14 +121,19 @@ def _seen(driver: Chrome, page: Path, *, dark: bool, width_px: int, screenshot: 
     )
     scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
     driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [scheme]})
-    driver.get(page.as_uri())
+    driver.get(address)
     screenshot.write_bytes(_whole_page(driver))
     return Visit(
-        messages=tuple(str(entry["message"]) for entry in _log(driver, "browser")),
+        messages=messages_of(driver),
         requests=tuple(_requests(driver)),
         overflow_px=int(driver.execute_script("return document.documentElement.scrollWidth - window.innerWidth")),
         background=str(driver.execute_script("return getComputedStyle(document.body).backgroundColor")),
     )
+
+
+def messages_of(driver: Chrome) -> tuple[str, ...]:
+    """Give what the console said since it was last asked."""
+    return tuple(str(entry["message"]) for entry in _log(driver, "browser"))
 
 
 def _found(names: tuple[str, ...]) -> str | None:
@@ -127,7 +141,8 @@ def _found(names: tuple[str, ...]) -> str | None:
 
 
 @contextmanager
-def _browser() -> Iterator[Chrome]:
+def opened() -> Iterator[Chrome]:
+    """Start a browser that can reach this machine alone."""
     from selenium.webdriver import Chrome, ChromeOptions  # noqa: PLC0415 - an optional package
     from selenium.webdriver.chrome.service import Service  # noqa: PLC0415
 
@@ -138,7 +153,7 @@ def _browser() -> Iterator[Chrome]:
         "--no-sandbox",
         "--disable-gpu",
         "--disable-dev-shm-usage",
-        "--host-resolver-rules=MAP * ~NOTFOUND",
+        "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
     ):
         options.add_argument(argument)
     options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import queue
+import re
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,11 +19,13 @@ from hypothesis import strategies as st
 from page_commands import code_of, short, steps_of
 from ptycho_adapters.cli import main
 from ptycho_adapters.files import read_product, write_scan
-from ptycho_adapters.live import QueueSource, SwmrSource, pictures, reconstruct_stream
+from ptycho_adapters.live import QueueSource, SwmrSource, Window, pictures, reconstruct_stream
+from ptycho_adapters.live import store as kept
 from ptycho_adapters.live.engine import Watch
 from ptycho_adapters.live.store import FrameStore
 from ptycho_core.config import PyTorchExecutionConfig, TorchInferenceConfig
 from ptycho_core.errors import ScanError, ScanFileError
+from ptycho_core.measurement.stored import stored
 from ptycho_core.measurement.stream import FrameBatch, Pace, StreamState
 from ptycho_core.simulation.simulate import SimulationConfig, simulate
 
@@ -73,6 +76,38 @@ def test_rate_and_silence_are_those_of_the_last_seconds() -> None:
     state = state.arrived(np.zeros(0, dtype=np.int64), 60.0)
     assert state.rate_per_s == 0.0
     assert state.silent_s == pytest.approx(50.1)
+
+
+def test_silence_is_when_a_source_was_found_empty() -> None:
+    """Not while a picture is made and nobody looks, nor before the first frame; a frame that comes again is a sign."""
+    nothing = np.zeros(0, dtype=np.int64)
+    state = StreamState().arrived(nothing, 0.0).arrived(nothing, 9.0)
+    assert (state.stalled_s, state.longest_silence_s) == (0.0, 0.0)
+
+    state = state.arrived(np.arange(4), 10.0).arrived(np.arange(4, 8), 30.0)
+    assert (state.stalled_s, state.longest_silence_s) == (0.0, 0.0)
+
+    state = state.arrived(nothing, 31.0).arrived(nothing, 34.0)
+    assert (state.stalled_s, state.longest_silence_s) == (3.0, 3.0)
+    assert state.arrived(np.array([0]), 35.0).stalled_s == 0.0
+    state = state.arrived(np.array([8]), 36.0).arrived(nothing, 37.0)
+    assert (state.stalled_s, state.longest_silence_s) == (0.0, 5.0)
+
+
+def test_frames_of_a_long_stream_are_kept_in_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same scan as in memory, without reading all of it; the file has no name and goes with its store."""
+    n = scan().n_patterns
+    monkeypatch.setattr(kept, "_MOST_IN_MEMORY", 11 * scan().patterns[0].nbytes)
+    store = FrameStore(scan(), tmp_path)
+    for numbers in (list(range(8, n)), [3], [0, 1, 2], [7, 6, 5, 4]):
+        store.add(batch(numbers), 0.0)
+
+    whole = store.scan()
+    assert stored(whole.patterns) is not None
+    np.testing.assert_array_equal(whole.patterns[:], scan().patterns)
+    np.testing.assert_array_equal(whole.positions_px, scan().positions_px)
+    np.testing.assert_array_equal(store.latest(n - 4, n).patterns, scan().patterns[[7, 6, 5, 4]])
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_frames_are_added_after_a_rest() -> None:
@@ -238,6 +273,10 @@ def test_a_growing_file_is_followed(tmp_path: Path) -> None:
     writer.file.close()
 
     assert [each.numbers.tolist() for each in batches] == [[0, 1, 2], [4, 5], [3]]
+    windowed = SwmrSource(
+        path=tmp_path / "scan.h5", frames_at="entry/data/data", window=Window(size_px=8, centre_px=(30, 32)), expected=6
+    )
+    np.testing.assert_array_equal(next(iter(windowed)).patterns, scan().patterns[:6, 26:34, 28:36])
     np.testing.assert_array_equal(batches[2].patterns, scan().patterns[3:4])
 
 
@@ -247,12 +286,12 @@ def test_a_file_without_the_frames_is_refused(tmp_path: Path) -> None:
 
     with pytest.raises(FileNotFoundError, match="Stream file not found"):
         list(SwmrSource(path=tmp_path / "none.h5", frames_at="data"))
-    with pytest.raises(ScanFileError, match=r"data: expected a dataset \(n, N, N\), found nothing"):
+    with pytest.raises(ScanFileError, match=r"data: expected a dataset \(n, H, W\), found nothing"):
         list(SwmrSource(path=tmp_path / "scan.h5", frames_at="data"))
 
 
-def test_the_command_writes_what_infer_writes(tmp_path: Path) -> None:
-    """A complete file is a stream that has ended: product, pictures, report and summary are there."""
+def test_the_command_writes_what_infer_writes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A complete file is a stream that has ended: product, pictures, report and summary are there; so was the page."""
     write_scan(scan(), tmp_path / "like.npz")
     with h5py.File(tmp_path / "stream.h5", "w", libver="latest") as file:
         file["entry/data/data"] = scan().patterns
@@ -260,10 +299,11 @@ def test_the_command_writes_what_infer_writes(tmp_path: Path) -> None:
 
     code = main([
         "live", str(tmp_path / "stream.h5"), "--like", str(tmp_path / "like.npz"), "--output-dir", str(out),
-        "--probe-rounds", "0", "--accelerator", "cpu", "--quiet",
+        "--probe-rounds", "0", "--accelerator", "cpu", "--quiet", "--page", "0",
     ])  # fmt: skip
 
     assert code == 0
+    assert re.search(r"^the page: http://127\.0\.0\.1:\d+/\?token=[\w-]{43}$", capsys.readouterr().err, re.MULTILINE)
     names = ["amplitude.png", "object.h5", "object.tif", "phase.png", "report.html", "summary.json"]
     assert sorted(path.name for path in out.iterdir()) == names
     figures = json.loads((out / "summary.json").read_text())["figures"]

@@ -35,6 +35,12 @@ def note(text: str) -> None:
     say(text, logging.INFO)
 
 
+def confide(text: str) -> None:
+    """Say what no log may have."""
+    sys.stderr.write(text + "\n")
+    sys.stderr.flush()
+
+
 def warn(text: str) -> None:
     """Say what may not be as meant, on one line."""
     say("warning: " + " ".join(text.split()), logging.WARNING)

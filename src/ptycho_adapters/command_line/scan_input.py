@@ -50,7 +50,7 @@ def existing(path: Path, what: str) -> Path:
 
 
 @contextmanager
-def naming(*paths: Path) -> Iterator[None]:
+def naming(*paths: Path | str) -> Iterator[None]:
     """Put the files that a run is about before what is wrong with the run.
 
     Raises:
@@ -106,7 +106,7 @@ def say_findings(path: Path, scan: Scan) -> tuple[Finding, ...]:
     return found
 
 
-def warn_of(found: Iterable[Finding], path: Path) -> None:
+def warn_of(found: Iterable[Finding], path: Path | str) -> None:
     """Warn of findings, one line each.
 
     Args:

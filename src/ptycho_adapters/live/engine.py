@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import attrs
@@ -12,7 +13,7 @@ import numpy as np
 from ptycho_adapters.live.store import FrameStore
 from ptycho_core.config import PyTorchExecutionConfig, TorchInferenceConfig
 from ptycho_core.config.record import evolve
-from ptycho_core.measurement.scan import Scan
+from ptycho_core.measurement.scan import MeasurementDomain, Scan
 from ptycho_core.measurement.stream import Pace, StreamState
 from ptycho_core.results.reconstruction import Reconstruction
 
@@ -24,6 +25,11 @@ if TYPE_CHECKING:
 
 _MOST_AT_ONCE = 512  # frames of a picture, so that a long backlog is shown as it is worked off
 _RATED = 1024  # frames that an R-factor is of
+_WARM_SIDE, _WARM_STEP_PX, _WARM_COUNTS = (
+    4,
+    8.0,
+    1e6,
+)  # frames before the first ones: side of their raster, steps, light
 
 
 @attrs.frozen(kw_only=True, eq=False)
@@ -82,17 +88,19 @@ def reconstruct_stream(
 
 @attrs.frozen(kw_only=True, eq=False)
 class Watch:
-    """What looks on, and what time is.
+    """What is around a stream: who looks on, what time is, where frames can be kept.
 
     Attributes:
         heard: told the state of the stream after each batch of the source, empty ones too.
         pace: when frames are added to the object.
         clock: gives seconds.
+        folder: on a disk, for the frames of a long stream; None to keep all of them in memory.
     """
 
     heard: Callable[[StreamState], None] = lambda _: None
     pace: Pace = attrs.field(factory=Pace)
     clock: Callable[[], float] = time.monotonic
+    folder: Path | None = None
 
 
 def pictures(
@@ -118,9 +126,10 @@ def pictures(
 
     settings, watch = inference_config or TorchInferenceConfig(), watch or Watch()
     execution = execution_config or PyTorchExecutionConfig()
-    draw = _Draw(FrameStore(like), model, execution, settings)
+    draw = _Draw(FrameStore(like, watch.folder), model, execution, settings)
     clock, ready_s, took_s = watch.clock, 0.0, 0.0
     with cpu_threads(execution.num_threads):
+        draw.warm_up(like)
         for batch in frames:
             now_s = clock()
             draw.store.add(batch, now_s)
@@ -157,6 +166,11 @@ class _Draw:
         self._execution, self._settings = execution, settings
         self._running: RunningReconstruction | None = None
         self._figures = np.zeros((2, 0))
+
+    def warm_up(self, like: Scan) -> None:
+        """Do once what takes longest the first time, with a few made frames, before any that matter come."""
+        made = _made_frames(like)
+        self._begun(made).add(made)
 
     def add(self) -> bool:
         """Add some of the frames that are in no picture yet; tell whether that was possible."""
@@ -209,3 +223,21 @@ class _Draw:
         from ptycho_adapters.torch_backend import generalist_for  # noqa: PLC0415 - torch
 
         return self._model or generalist_for(scan)
+
+
+def _made_frames(like: Scan) -> Scan:
+    """Make a few frames of the probe without an object, for their cost alone."""
+    waves = np.fft.fftshift(np.fft.fft2(like.probe), axes=(-2, -1))
+    frame = np.square(np.abs(waves)).sum(axis=0)
+    steps = _WARM_STEP_PX * np.arange(_WARM_SIDE)
+    places = np.stack([np.repeat(steps, _WARM_SIDE), np.tile(steps, _WARM_SIDE)], axis=-1)
+    return attrs.evolve(
+        like,
+        patterns=np.tile((_WARM_COUNTS / frame.sum() * frame).astype(np.float32), (len(places), 1, 1)),
+        domain=MeasurementDomain.COUNTS,
+        positions_px=places,
+        scan_index=np.zeros(len(places), dtype=np.int32),
+        commanded_positions_px=None,
+        object=None,
+        metadata=attrs.evolve(like.metadata, nphotons=None),
+    )

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 import attrs
 import numpy as np
 
+from ptycho_adapters.live.window import Window
 from ptycho_core.errors import Problem, ScanFileError, raise_if_any
 from ptycho_core.measurement.stream import FrameBatch
 
@@ -70,7 +71,8 @@ class SwmrSource:
 
     Attributes:
         path: the file, which has to exist and to be in SWMR mode, or complete.
-        frames_at: dataset (n, N, N).
+        frames_at: dataset (n, H, W).
+        window: part of the frames that is wanted; None for whole ones, (n, N, N).
         positions_at: dataset (n, 2) of (y, x) in object pixels that grows with it; None where they are known.
         expected: number of frames with which the scan ends; None where only silence tells.
         patience_s: so many seconds without a frame end the stream.
@@ -81,6 +83,7 @@ class SwmrSource:
 
     path: Path
     frames_at: str
+    window: Window | None = None
     positions_at: str | None = None
     expected: int | None = None
     patience_s: float = 30.0
@@ -105,7 +108,7 @@ class SwmrSource:
             yield from self._batches(file)
 
     def _batches(self, file: h5py.File) -> Iterator[FrameBatch]:
-        size = file[self.frames_at].shape[1]
+        size = file[self.frames_at].shape[1] if self.window is None else self.window.size_px
         waiting = np.zeros(0, dtype=np.int64)
         looked = taken = 0
         heard_s = self.clock()
@@ -122,7 +125,7 @@ class SwmrSource:
                 return
             elif looked == there:
                 self.sleep(_POLL_S)
-            yield batch if len(batch) else FrameBatch.empty(size)
+            yield attrs.evolve(batch if len(batch) else FrameBatch.empty(size), waiting=there - looked)
 
     def _there(self, file: h5py.File) -> int:
         """Return how many frames have room in the file, and a position where those come with them."""
@@ -136,15 +139,21 @@ class SwmrSource:
         """Read frames; give those that have content, and the numbers of the others after the rest."""
         if not len(numbers):
             return FrameBatch.empty(file[self.frames_at].shape[1]), rest
-        patterns = file[self.frames_at][numbers]
+        rows, columns = self._part(file)
+        chosen = _in_a_row(numbers)
+        patterns = file[self.frames_at][chosen, rows, columns]
         lit = patterns.any(axis=(1, 2))
-        positions = None if self.positions_at is None else file[self.positions_at][numbers].astype(np.float64)[lit]
+        positions = None if self.positions_at is None else file[self.positions_at][chosen].astype(np.float64)[lit]
         batch = FrameBatch(numbers=numbers[lit], patterns=patterns[lit], positions_px=positions)
         return batch, np.concatenate([rest, numbers[~lit]])
 
+    def _part(self, file: h5py.File) -> tuple[slice, slice]:
+        shape = file[self.frames_at].shape[1:]
+        return (slice(None), slice(None)) if self.window is None else self.window.of(shape, str(self.path))
+
     def _check(self, file: h5py.File, kind: type) -> None:
         problems = []
-        for name, shape, rank in ((self.frames_at, "(n, N, N)", 3), (self.positions_at, "(n, 2)", 2)):
+        for name, shape, rank in ((self.frames_at, "(n, H, W)", 3), (self.positions_at, "(n, 2)", 2)):
             if name is None:
                 continue
             found = file.get(name)
@@ -152,6 +161,13 @@ class SwmrSource:
                 what = "nothing" if found is None else str(getattr(found, "shape", "a group"))
                 problems.append(Problem(path=name, expected=f"a dataset {shape}", found=what))
         raise_if_any(ScanFileError, str(self.path), problems)
+        self._part(file)
+
+
+def _in_a_row(numbers: Numbers) -> slice | Numbers:
+    """Give numbers, not empty, as a slice where they follow each other: HDF5 reads that much faster."""
+    first, end = int(numbers[0]), int(numbers[-1]) + 1
+    return slice(first, end) if end - first == len(numbers) else numbers
 
 
 def _opened(path: Path) -> h5py.File:

@@ -1,4 +1,4 @@
-"""The frames of a stream so far, in arrays that grow."""
+"""The frames of a stream so far: in arrays that grow, and in a file once they are many."""
 
 from __future__ import annotations
 
@@ -7,11 +7,14 @@ from typing import TYPE_CHECKING
 import attrs
 import numpy as np
 
+from ptycho_adapters.live.spool import Spool
 from ptycho_core.errors import Problem, ScanError
 from ptycho_core.measurement.checks import SMALLEST_SPREAD_PX
 from ptycho_core.measurement.stream import StreamState
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from numpy.typing import NDArray
 
     from ptycho_core.frozen import ScalarT
@@ -19,6 +22,7 @@ if TYPE_CHECKING:
     from ptycho_core.measurement.stream import FrameBatch
 
 _FIRST_ROOM = 64
+_MOST_IN_MEMORY = 1 << 28  # bytes of frames
 
 
 class FrameStore:
@@ -26,15 +30,18 @@ class FrameStore:
 
     Args:
         like: a scan with the probe, the mask, the domain and, by frame number, the positions of those that come.
+        folder: where frames go that are more than 256 MiB; None to keep all of them in memory.
     """
 
-    def __init__(self, like: Scan) -> None:
-        self._like = like
+    def __init__(self, like: Scan, folder: Path | None = None) -> None:
+        self._like, self._folder = like, folder
+        self._spool: Spool | None = None
         # As many as have positions are expected: memory that is not touched costs nothing.
         self._room = max(_FIRST_ROOM, like.n_patterns)
         self._numbers = np.zeros(self._room, dtype=np.int64)
         self._positions = np.zeros((self._room, 2))
         self._patterns: NDArray[np.generic] | None = None
+        self._dtype: np.dtype[np.generic] | None = None
         self._own_positions = False
         self.state = StreamState()
 
@@ -69,7 +76,8 @@ class FrameStore:
             self._own_positions |= batch.positions_px is not None
             self._put(batch, np.flatnonzero(new))
             self.state = attrs.evolve(self.state, unusable=unusable)
-        self.state = attrs.evolve(self.state.arrived(batch.numbers, now_s), waiting=batch.waiting)
+        unusable = self.state.unusable + batch.unusable
+        self.state = attrs.evolve(self.state.arrived(batch.numbers, now_s), waiting=batch.waiting, unusable=unusable)
 
     def spread_out(self, first: int, end: int) -> bool:
         """Tell whether frames lie apart from each other, as those of a scan do; `latest` says which."""
@@ -82,7 +90,10 @@ class FrameStore:
         Raises:
             ScanError: they are no scan: all at one place, say.
         """
-        patterns = np.zeros(0) if self._patterns is None else self._patterns[first:end]
+        if self._spool is not None:
+            patterns = self._spool.some(first, end)
+        else:
+            patterns = np.zeros(0) if self._patterns is None else self._patterns[first:end]
         return self._scan(patterns, self._positions[first:end])
 
     def scan(self) -> Scan:
@@ -91,13 +102,16 @@ class FrameStore:
         Raises:
             ScanError: they are none, with every problem there is.
         """
-        if self._patterns is None:
+        if not self.state.frames:
             raise ScanError("stream", [Problem(path="frames", expected="at least one", found="none")])
-        n = self.state.frames
-        if (np.diff(self.numbers) > 0).all():
-            return self._scan(self._patterns[:n], self._positions[:n])
         order = np.argsort(self.numbers, kind="stable")
-        return self._scan(self._patterns[order], self._positions[order])
+        positions = self.positions_px[order]
+        if self._spool is not None:
+            return self._scan(self._spool.in_order(order).as_array(), positions)
+        if self._patterns is None:
+            raise RuntimeError("frames without patterns")
+        in_order = bool((np.diff(self.numbers) > 0).all())
+        return self._scan(self._patterns[: len(order)] if in_order else self._patterns[order], positions)
 
     def _scan(self, patterns: NDArray[np.generic], positions_px: NDArray[np.float64]) -> Scan:
         return attrs.evolve(
@@ -130,18 +144,32 @@ class FrameStore:
     def _put(self, batch: FrameBatch, new: NDArray[np.int64]) -> None:
         start = self.state.frames
         end = start + len(new)
-        if self._patterns is None:
-            self._patterns = np.zeros((self._room, *batch.patterns.shape[1:]), dtype=batch.patterns.dtype)
-        if batch.patterns.dtype != self._patterns.dtype:
-            expected, found = str(self._patterns.dtype), str(batch.patterns.dtype)
-            raise ScanError("stream", [Problem(path="frames", expected=f"{expected}, as before", found=found)])
-        self._patterns = _with_room(self._patterns, end)
+        self._keep(batch.patterns[new], start)
         self._numbers, self._positions = _with_room(self._numbers, end), _with_room(self._positions, end)
         numbers = batch.numbers[new]
         own = batch.positions_px
-        self._patterns[start:end] = batch.patterns[new]
         self._positions[start:end] = self._like.positions_px[numbers] if own is None else own[new]
         self._numbers[start:end] = numbers
+
+    def _keep(self, patterns: NDArray[np.generic], start: int) -> None:
+        """Keep patterns (m, N, N) after those that are there, in memory or in the file."""
+        end, kept_as = start + len(patterns), self._dtype or patterns.dtype
+        if patterns.dtype != kept_as:
+            expected, found = f"{kept_as}, as before", str(patterns.dtype)
+            raise ScanError("stream", [Problem(path="frames", expected=expected, found=found)])
+        self._dtype = kept_as
+        if self._spool is None and self._folder is not None and end * patterns[0].nbytes > _MOST_IN_MEMORY:
+            self._spool = Spool(self._folder, patterns.shape[1:], kept_as)
+            if self._patterns is not None:
+                self._spool.add(self._patterns[:start])
+            self._patterns = None
+        if self._spool is not None:
+            self._spool.add(patterns)
+            return
+        if self._patterns is None:
+            self._patterns = np.zeros((self._room, *patterns.shape[1:]), dtype=kept_as)
+        self._patterns = _with_room(self._patterns, end)
+        self._patterns[start:end] = patterns
 
 
 def _with_room(values: NDArray[ScalarT], rows: int) -> NDArray[ScalarT]:

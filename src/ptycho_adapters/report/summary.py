@@ -39,7 +39,7 @@ class Summary:
     command: str
     title: str
     figures: Mapping[str, object]
-    inputs: Mapping[str, Path]
+    inputs: Mapping[str, Path | str]
     settings: Mapping[str, object] = attrs.field(factory=dict)
     findings: tuple[Finding, ...] = ()
     decisions: tuple[Decision, ...] = ()

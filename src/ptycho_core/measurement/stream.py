@@ -26,6 +26,7 @@ class FrameBatch:
         patterns: (m, N, N) as measured, zero frequency at N // 2.
         positions_px: (m, 2) float64, (y, x) in object pixels; None where they are known beforehand.
         waiting: how many more the source knows of already.
+        unusable: how many more came and could not be read.
 
     Raises:
         ScanError: the parts are not about the same frames.
@@ -35,6 +36,7 @@ class FrameBatch:
     patterns: npt.NDArray[np.generic]
     positions_px: npt.NDArray[np.float64] | None = None
     waiting: int = 0
+    unusable: int = 0
 
     def __attrs_post_init__(self) -> None:
         m, problems = len(self.numbers), []
@@ -78,6 +80,8 @@ class StreamState:
         unusable: how many frames came and were not taken: without light on good pixels, or not finite, or negative.
         reconstructed: how many frames the last picture was made of.
         waiting: how many frames the source knows of that are not here yet.
+        silent_since_s: when the source was first found empty after the last frame; None while frames come.
+        longest_silence_s: most seconds that it was empty at a stretch.
         arrivals: (second, frames) of what arrived lately.
         now_s: when the state was last brought up to date.
     """
@@ -88,6 +92,8 @@ class StreamState:
     unusable: int = 0
     reconstructed: int = 0
     waiting: int = 0
+    silent_since_s: float | None = None
+    longest_silence_s: float = 0.0
     arrivals: tuple[tuple[float, int], ...] = ()
     now_s: float = 0.0
 
@@ -118,6 +124,11 @@ class StreamState:
         return later / since if since > 0 else 0.0
 
     @property
+    def stalled_s(self) -> float:
+        """Seconds since the source was first found empty; 0 while frames come."""
+        return 0.0 if self.silent_since_s is None else self.now_s - self.silent_since_s
+
+    @property
     def silent_s(self) -> float:
         """Seconds since the last frame; 0 before the first."""
         return self.now_s - self.arrivals[-1][0] if self.arrivals else 0.0
@@ -139,8 +150,12 @@ class StreamState:
         fresh = numbers[self.new(numbers)]
         now_s = max(now_s, self.now_s)
         repeated = self.repeated + len(numbers) - len(fresh)
+        since_s = self.silent_since_s if self.silent_since_s is not None else now_s
+        silence_s = max(self.longest_silence_s, now_s - since_s)
         if not len(fresh):
-            return attrs.evolve(self, repeated=repeated, now_s=now_s)
+            # What came again is a sign of life, and before the first frame nothing is amiss.
+            since = since_s if self.spans and not len(numbers) else None
+            return attrs.evolve(self, repeated=repeated, silent_since_s=since, longest_silence_s=silence_s, now_s=now_s)
         highest = self.spans[-1][1] - 1 if self.spans else -1
         before = np.maximum.accumulate(np.concatenate([[highest], fresh[:-1]]))
         recent = tuple(each for each in self.arrivals if each[0] > now_s - _RATE_WINDOW_S)
@@ -149,6 +164,8 @@ class StreamState:
             spans=_merged([*self.spans, *_spans(np.sort(fresh))]),
             late=self.late + int(np.count_nonzero(fresh < before)),
             repeated=repeated,
+            silent_since_s=None,
+            longest_silence_s=silence_s,
             arrivals=(*recent[-_MOST_ARRIVALS:], (now_s, len(fresh))),
             now_s=now_s,
         )

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import io
 from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
-from ptycho_adapters.atomic import atomic_path
+from ptycho_adapters.atomic import atomic_path, write_bytes
 from ptycho_adapters.plotting.panels import (
     Complex,
     Panel,
     amplitude_panel,
     crop,
     draw,
+    extent,
     on_one_scale,
     phase_panel,
     probe_panels,
@@ -27,6 +29,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Complex",
+    "coverage_png",
+    "phase_png",
     "write_amplitude_png",
     "write_comparison_png",
     "write_complex_tiff",
@@ -76,7 +80,41 @@ def write_phase_png(
         title: above the image.
         origin_px: (y, x) of pixel [0, 0], so that the axes read in the frame of the positions.
     """
-    _save(path, [[crop(phase_panel(object_, coverage > 0, title, origin_px))]])
+    write_bytes(path, phase_png(object_, coverage, title=title, origin_px=origin_px))
+
+
+def phase_png(
+    object_: Complex,
+    coverage: npt.NDArray[np.floating],
+    *,
+    title: str = "Phase",
+    origin_px: tuple[float, float] = (0.0, 0.0),
+) -> bytes:
+    """Draw what `write_phase_png` writes."""
+    return _drawn([[crop(phase_panel(object_, coverage > 0, title, origin_px))]])
+
+
+def coverage_png(
+    coverage: npt.NDArray[np.floating], *, title: str = "Coverage", origin_px: tuple[float, float] = (0.0, 0.0)
+) -> bytes:
+    """Draw the light that fell on each pixel, as a share of the most.
+
+    Args:
+        coverage: (H, W), 0 where nothing was measured; such pixels are hatched.
+        title: above the image.
+        origin_px: (y, x) of pixel [0, 0], so that the axes read in the frame of the positions.
+    """
+    most = float(coverage.max()) or 1.0
+    values = np.where(coverage > 0, coverage / most, np.nan).astype(np.float64)
+    panel = Panel(
+        values=values,
+        title=title,
+        unit="light / most light",
+        colours="magma",
+        limits=(0.0, 1.0),
+        extent_px=extent(values, origin_px),
+    )
+    return _drawn([[crop(panel)]])
 
 
 def write_probe_png(probe: Complex, path: str | Path, *, title: str = "Probe") -> None:
@@ -143,6 +181,10 @@ def write_uncertainty_tiff(uncertainty: Uncertainty, path: str | Path) -> None:
 
 
 def _save(path: str | Path, rows: list[list[Panel]], *, heading: str = "") -> None:
+    write_bytes(path, _drawn(rows, heading=heading))
+
+
+def _drawn(rows: list[list[Panel]], *, heading: str = "") -> bytes:
     from matplotlib.backends.backend_agg import FigureCanvasAgg  # noqa: PLC0415 - matplotlib takes half a second
     from matplotlib.figure import Figure  # noqa: PLC0415
 
@@ -159,5 +201,6 @@ def _save(path: str | Path, rows: list[list[Panel]], *, heading: str = "") -> No
         draw(figure, axes, panel)
     if heading:
         figure.suptitle(heading, fontsize=11)
-    with atomic_path(path) as partial:
-        figure.savefig(partial, format="png")
+    picture = io.BytesIO()
+    figure.savefig(picture, format="png")
+    return picture.getvalue()
