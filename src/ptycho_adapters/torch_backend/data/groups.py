@@ -8,6 +8,8 @@ import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from ptycho_adapters.common.groups import batches_of_epoch, random_of_epoch, scan_of_batches
+from ptycho_adapters.crew import Crew
+from ptycho_adapters.torch_backend.sharing import present_crew
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -25,25 +27,40 @@ class GroupBatch(NamedTuple):
     Attributes:
         indices: (B, C) int64 scan indices.
         scan: number of the scan in the training.
+        weight: of the mean over these groups in the mean over the processes, of which each has a part of the batch.
     """
 
     indices: Tensor
     scan: int
+    weight: float = 1.0
+
+    @property
+    def counted(self) -> int:
+        """Number of groups in a mean over all processes: none where a process only keeps step with the others."""
+        return len(self.indices) if self.weight else 0
 
 
 class GroupsOfScans(Dataset[GroupBatch]):
-    """Groups of several scans, taken by the batch.
+    """Groups of several scans, taken by the batch, of which each process has its part.
+
+    A batch is one and the same however many processes share it: means over their parts, taken with the parts' weights,
+    are the means over all of it. A process for which a batch has no group left takes the first one with no weight.
 
     Args:
         groups: (G, C) scan indices, for each scan.
+        crew: the processes that train.
     """
 
-    def __init__(self, groups: Iterable[NDArray[np.int32]]) -> None:
+    def __init__(self, groups: Iterable[NDArray[np.int32]], crew: Crew | None = None) -> None:
         self._groups = [torch.tensor(each, dtype=torch.int64) for each in groups]
+        self._crew = crew or Crew()
 
     def __getitem__(self, index: tuple[int, list[int]]) -> GroupBatch:
         scan, rows = index
-        return GroupBatch(indices=self._groups[scan][rows], scan=scan)
+        own = self._crew.share(len(rows))
+        taken = rows[own.start : own.stop] or rows[:1]
+        weight = len(own) * self._crew.count / len(rows)
+        return GroupBatch(indices=self._groups[scan][taken], scan=scan, weight=weight)
 
 
 class EpochBatches(Sampler[tuple[int, list[int]]]):
@@ -83,7 +100,7 @@ def group_loader(
     execution, config = payload.execution_config, payload.pt_training_config
     seed = config.seed if shuffle else None
     return DataLoader(
-        GroupsOfScans(groups),
+        GroupsOfScans(groups, present_crew()),
         # The sampler gives whole batches, so nothing is left to collate.
         batch_size=None,
         sampler=EpochBatches(map(len, groups), batch_size=config.batch_size, seed=seed),

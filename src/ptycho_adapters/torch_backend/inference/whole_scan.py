@@ -12,7 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ptycho_adapters.common.candidates import Judgement
+from ptycho_adapters.common.candidates import COVERED, Judgement
+from ptycho_adapters.crew import Crew
 from ptycho_adapters.torch_backend.data.resident import Canvas, ResidentScan
 from ptycho_adapters.torch_backend.execution import network_precision
 from ptycho_adapters.torch_backend.generators import Generator, View, run_steps
@@ -24,6 +25,7 @@ from ptycho_adapters.torch_backend.physics.optics import (
     poisson_deviance,
 )
 from ptycho_adapters.torch_backend.physics.shot_noise import expected_misfit
+from ptycho_adapters.torch_backend.sharing import summed
 from ptycho_core.measurement.grouping import Grouping, group_positions
 
 if TYPE_CHECKING:
@@ -54,6 +56,8 @@ class WholeScan:
         precision: of the network.
         uniform: average overlapping patches evenly over what is lit, not by the light on them.
         background: counts per pixel that do not come from the beam.
+        crew: the processes of which each goes through its part of the patterns; their canvases are added up once in
+            each step. What is not `stitch` or `judge`, every process does by itself.
     """
 
     generator: Generator
@@ -66,6 +70,7 @@ class WholeScan:
     precision: str
     uniform: bool
     background: float = 0.0
+    crew: Crew = attrs.field(factory=Crew)
 
     def stitch(self, steps: int | None = None) -> tuple[Tensor, Tensor]:
         """Run the generator's steps.
@@ -84,29 +89,39 @@ class WholeScan:
             coverage = self._summed((light_of(view.probes), view.where) for view in views()).reshape(shape)
         object_ = torch.ones_like(weight, dtype=torch.complex64)
         with network_precision(self.precision, self.probe.device):
-            for draft, _ in islice(run_steps(self.generator, views, weight), steps):
+            for draft, _ in islice(run_steps(self.generator, views, weight, whole=self._over_all), steps):
                 object_ = draft.object
         return object_.reshape(-1), coverage.reshape(-1)
 
     def judge(self, object_: Tensor) -> Judgement:
         """Compare the counts that an object (pixels,) implies with the measured ones, without a truth."""
+        good, own = self.scan.good_pixels, self.crew.share(len(self.indices))
+        sums = torch.zeros(3, dtype=torch.float64)
+        # Of each pattern: the summed misfit of its amplitudes, and their sum.
+        each = torch.zeros(2, len(self.indices), dtype=torch.float64)
         deviance, difference, measured, floors = [], [], [], []
-        good = self.scan.good_pixels
         for view in self._views():
             patches = extract(object_[None], view.where, self.scan.size)
             expected = expected_counts(patches, view.probes, self.background + BACKGROUND_COUNTS)
             patterns = view.amplitude.shape[1]
             deviance.append(poisson_deviance(expected, view.amplitude.square(), good) * patterns)
-            floors.append(torch.stack([_good_sum(each, good) for each in expected_misfit(expected)]))
+            floors.append(torch.stack([_good_sum(one, good) for one in expected_misfit(expected)]))
             gap = (expected.sqrt() - view.amplitude).abs()
             difference.append((gap if good is None else gap * good)[0].sum(dim=(-2, -1)))
             measured.append(view.amplitude[0].sum(dim=(-2, -1)))
-        gaps, amplitudes = torch.cat(difference).cpu().double(), torch.cat(measured).cpu().double()
+        if own:
+            sums[0] = torch.stack(deviance).sum()
+            sums[1:] = torch.stack(floors).sum(dim=0)
+            each[:, own.start : own.stop] = torch.stack([torch.cat(difference), torch.cat(measured)])
+        known = torch.cat([sums, each.flatten()])
+        if self.crew.count > 1:
+            known = self._over_all(known.to(self.probe.device)).cpu()
+        total_deviance, floor_deviance, floor_gap = known[:3].tolist()
+        gaps, amplitudes = known[3:].reshape(each.shape)
         pixels = self.scan.size**2 if good is None else float(good.sum())
-        floor_deviance, floor_gap = torch.stack(floors).sum(dim=0).cpu().tolist()
         return Judgement(
             metrics={
-                "deviance_per_px": float(torch.stack(deviance).sum() / len(self.indices)),
+                "deviance_per_px": total_deviance / len(self.indices),
                 "r_factor": float(gaps.sum() / amplitudes.sum()),
                 "expected_deviance_per_px": floor_deviance / (len(self.indices) * pixels),
                 "expected_r_factor": floor_gap / float(amplitudes.sum()),
@@ -143,7 +158,7 @@ class WholeScan:
         starts = self.scan.starts[self.indices]
         distance = (starts - starts.double().mean(dim=0)).square().sum(dim=1)
         near = torch.sort(distance.argsort(stable=True)[:patterns]).values
-        return _on_its_canvas(attrs.evolve(self, indices=self.indices[near]))
+        return _on_its_canvas(attrs.evolve(self, indices=self.indices[near], crew=Crew()))
 
     def moved(self, moves_px: Tensor) -> WholeScan:
         """The same pass with its patterns moved by (n, 2) pixels, on a canvas that holds them."""
@@ -158,7 +173,7 @@ class WholeScan:
         modes, size = self.probe.shape[0], self.scan.size
         # Probes, amplitudes, weight, canvas indices.
         bytes_per_pixel = 8 * modes + 4 * self.generator.together + 4 + 8
-        fit = len(self.indices) * size * size * bytes_per_pixel <= _KEPT_BYTES
+        fit = len(self._own) * size * size * bytes_per_pixel <= _KEPT_BYTES
         return self._kept_views if fit else self._made_views()
 
     @cached_property
@@ -167,7 +182,7 @@ class WholeScan:
 
     def _made_views(self) -> Iterator[View]:
         company = self._company
-        for number, batch in enumerate(self.indices.split(self.batch_size)):
+        for number, batch in enumerate(self._own.split(self.batch_size) if len(self._own) else ()):
             group = self.scan.gather(batch[None])
             probes = group.probes(self.probe)
             light = light_of(probes)
@@ -182,9 +197,18 @@ class WholeScan:
                 company=None if company is None else self._beside(company.split(self.batch_size)[number]),
             )
 
+    @property
+    def _own(self) -> Tensor:
+        """The patterns that this process goes through."""
+        own = self.crew.share(len(self.indices))
+        return self.indices[own.start : own.stop]
+
+    def _over_all(self, own: Tensor) -> Tensor:
+        return summed(own, self.crew)
+
     @cached_property
     def _company(self) -> Tensor | None:
-        """Scan indices (n, M) of some of the nearest patterns to each one, for a network that sees several together."""
+        """Scan indices (m, M) of some of the nearest patterns to each own one, for a network that sees several together."""
         together = self.generator.together
         if together == 1:
             return None
@@ -196,7 +220,9 @@ class WholeScan:
             sequential_sampling=True,
         )
         groups = group_positions(self.positions_px().cpu().numpy(), nearest)
-        return self.indices[torch.tensor(groups.indices[:, 1:], dtype=torch.int64, device=self.indices.device)]
+        own = self.crew.share(len(self.indices))
+        beside = torch.tensor(groups.indices[own.start : own.stop, 1:], dtype=torch.int64, device=self.indices.device)
+        return self.indices[beside]
 
     def _beside(self, company: Tensor) -> Tensor:
         """Amplitudes (1, b, M, N, N) of the company (b, M) of a batch."""
@@ -207,7 +233,13 @@ class WholeScan:
         total = torch.zeros(1, self.canvas.pixels, device=self.probe.device)
         for values, where in patches:
             add_patches(total, values, where)
-        return total
+        return self._over_all(total)
+
+
+def where_lit(object_: Tensor, coverage: Tensor) -> tuple[Tensor, Tensor]:
+    """Transparency and no coverage where too little light fell, in the network's scale, which is that of every scan."""
+    lit = coverage > COVERED * coverage.max()
+    return torch.where(lit, object_, torch.ones_like(object_)), torch.where(lit, coverage, torch.zeros_like(coverage))
 
 
 def _on_its_canvas(run: WholeScan) -> WholeScan:
@@ -223,7 +255,13 @@ def _good_sum(values: Tensor, good: Tensor | None) -> Tensor:
 
 
 class PassFactory:
-    """Builds passes that differ only in probe and patterns."""
+    """Builds passes that differ only in probe and patterns.
+
+    Attributes:
+        scan: the patterns.
+        chosen: (n,) those that take part.
+        batch_size: patterns at a time.
+    """
 
     def __init__(
         self,
@@ -234,7 +272,7 @@ class PassFactory:
         settings: TorchInferenceConfig,
     ) -> None:
         self._generator = generator
-        self._scan = scan
+        self.scan = scan
         self.chosen = chosen
         self._precision = execution.precision
         self._device = scan.device
@@ -244,11 +282,11 @@ class PassFactory:
 
     def __call__(self, probe: NDArray[np.complex64], indices: NDArray[np.int64], background: float = 0.0) -> WholeScan:
         """Build a pass with a probe (modes, N, N) over some scan indices."""
-        starts = self._scan.starts_on_host()[indices]
-        height, width = np.ptp(starts, axis=0) + self._scan.size
+        starts = self.scan.starts_on_host()[indices]
+        height, width = np.ptp(starts, axis=0) + self.scan.size
         return WholeScan(
             generator=self._generator,
-            scan=self._scan,
+            scan=self.scan,
             probe=torch.tensor(probe, device=self._device),
             canvas=Canvas(height=int(height), width=int(width)),
             origin=torch.tensor(starts.min(axis=0), device=self._device),

@@ -103,9 +103,8 @@ class PtychoModule(LightningModule):
         prediction = self.predict_groups(batch.indices, self.arms.training[batch.scan])
         with torch.autocast(self.device.type, enabled=False):
             loss, main = self.objective.total(prediction)
-        groups = len(batch.indices)
-        self.log(f"{self.loss_name}_train_loss", main.detach(), on_step=False, on_epoch=True, batch_size=groups)
-        return {"loss": loss, MAIN: main.detach()}
+        self._log_mean("train", main.detach(), batch)
+        return {"loss": batch.weight * loss, MAIN: batch.weight * main.detach()}
 
     def held_out_loss(self, indices: Tensor, scan: int) -> Tensor:
         """Main term for held-out groups (B, C) of a scan, ()."""
@@ -118,7 +117,12 @@ class PtychoModule(LightningModule):
         """Log the main term on held-out groups."""
         del batch_idx
         main = self.held_out_loss(batch.indices, batch.scan)
-        self.log(f"{self.loss_name}_val_loss", main, prog_bar=True, batch_size=len(batch.indices))
+        self._log_mean("val", main, batch)
+
+    def _log_mean(self, kind: str, main: Tensor, batch: GroupBatch) -> None:
+        """Log the mean over the groups of an epoch, those of all processes."""
+        name = f"{self.loss_name}_{kind}_loss"
+        self.log(name, main, on_step=False, on_epoch=True, batch_size=batch.counted, sync_dist=True)
 
     def configure_optimizers(self) -> Optimizer:
         """Build the optimiser; the `Schedule` callback sets its learning rates before each step."""
