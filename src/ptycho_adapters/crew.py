@@ -44,16 +44,18 @@ class Crew:
 
 
 def started_crew(environment: Mapping[str, str] | None = None) -> Crew:
-    """Return the processes that `torchrun`, or this package as it does, has started; this one alone if none were.
+    """Return the processes that `torchrun` or Lightning has started; this one alone if none were.
 
     Args:
         environment: variables; those of this process by default.
     """
     said = os.environ if environment is None else environment
-    if not {"RANK", "WORLD_SIZE"} <= said.keys():
+    # Lightning starts processes on one machine alone, where the local rank is the only one.
+    rank = said.get("RANK", said.get("LOCAL_RANK"))
+    if rank is None or "WORLD_SIZE" not in said:
         return Crew()
     count = int(said["WORLD_SIZE"])
-    return Crew(rank=int(said["RANK"]), count=count, on_machine=int(said.get("LOCAL_WORLD_SIZE", count)))
+    return Crew(rank=int(rank), count=count, on_machine=int(said.get("LOCAL_WORLD_SIZE", count)))
 
 
 def crew_of(devices: int | str, environment: Mapping[str, str] | None = None) -> Crew:

@@ -18,6 +18,7 @@ from ptycho_adapters.command_line.show_config import show_settings
 from ptycho_adapters.command_line.training_scans import read_training_scans, read_validation_scan, training_files
 from ptycho_adapters.common.groups import held_out_fraction, training_set_for
 from ptycho_adapters.common.model import ModelRecord
+from ptycho_adapters.crew import crew_of
 from ptycho_adapters.factory import plan_training
 from ptycho_adapters.run import framework
 from ptycho_adapters.run import run as run_on_backend
@@ -76,7 +77,8 @@ def run(typed: Mapping[str, object]) -> None:
     data = _grouped(request, payload, files, scans)
     with naming(*files.train):
         model, seconds = _train(request, payload, data)
-    _report(model, seconds, files, scans, found)
+    if crew_of(payload.execution_config.devices).leads:
+        _report(model, seconds, files, scans, found)
 
 
 def read_request(typed: Mapping[str, object]) -> RunRequest:

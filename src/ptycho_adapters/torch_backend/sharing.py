@@ -68,7 +68,7 @@ def joined(execution: PyTorchExecutionConfig) -> Crew:
             devices=launched.on_machine if launched.count > 1 else devices,
             num_nodes=launched.machines,
             strategy=DDPStrategy(timeout=PATIENCE),
-            plugins=environment_plugins(),
+            plugins=[*environment_plugins()],
         ).launch()
     except (MisconfigurationException, ValueError) as error:
         found = f"accelerator={execution.accelerator!r}, devices={devices!r}: {error}"

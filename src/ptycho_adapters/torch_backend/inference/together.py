@@ -8,12 +8,12 @@ import attrs
 import numpy as np
 from torch import Tensor
 
+from ptycho_adapters.torch_backend.data.resident import Canvas
 from ptycho_adapters.torch_backend.inference.whole_scan import PassFactory, WholeScan, where_lit
 from ptycho_adapters.torch_backend.sharing import heard, told_by_the_first
 
 if TYPE_CHECKING:
     from ptycho_adapters.crew import Crew
-    from ptycho_adapters.torch_backend.data.resident import Canvas
 
 
 @attrs.frozen(kw_only=True, eq=False)

@@ -208,7 +208,7 @@ class WholeScan:
 
     @cached_property
     def _company(self) -> Tensor | None:
-        """Scan indices (m, M) of some of the nearest patterns to each own one, for a network that sees several together."""
+        """Scan indices (m, M) of some patterns nearest to each own one, for a network that sees several together."""
         together = self.generator.together
         if together == 1:
             return None
