@@ -23,7 +23,7 @@ SETTINGS = {
     "architecture": "unet",
     "n_filters_scale": 1,
     "validation_fraction": 0.12,
-    "learning_rate": 2e-3,
+    "learning_rate": 1e-4,
     "probe_autofocus": False,
     "scheduler": "Default",
 }
