@@ -25,7 +25,7 @@ def _outcome(devices: int, folder: Path) -> list[dict[str, torch.Tensor]]:
 
 
 def test_two_processes_are_one(tmp_path: Path) -> None:
-    """On the same groups in every step, and on a canvas each: to float32's rounding of sums, at a rate that keeps it small."""
+    """On the same groups in every step, and on a canvas each, to the rounding of sums in float32."""
     folders = [tmp_path / name for name in ("one", "two")]
     for folder in folders:
         folder.mkdir()
