@@ -22,6 +22,7 @@ from ptycho_adapters.command_line.inference import (
 from ptycho_adapters.command_line.profile_option import profile_of
 from ptycho_adapters.command_line.run_request import RunRequest
 from ptycho_adapters.command_line.scan_input import say_findings, warn_of
+from ptycho_adapters.crew import crew_of
 from ptycho_adapters.stages import stage
 from ptycho_core.config.table import INFERENCE
 
@@ -81,6 +82,8 @@ def _reconstruct(ready: ReadScan) -> None:
 
     found = say_findings(ready.source, ready.scan)
     result = reconstruct_read(ready)
+    if not crew_of(ready.payload.execution_config.devices).leads:
+        return
     warn_of(result.findings, ready.source)
     summary = Summary(
         command="infer",

@@ -31,6 +31,7 @@ from ptycho_adapters.command_line.run_request import RunRequest
 from ptycho_adapters.command_line.scan_input import existing, say_findings, warn_of
 from ptycho_adapters.command_line.scan_list import folders_of
 from ptycho_adapters.command_line.usage import UsageError
+from ptycho_adapters.crew import crew_of, started_crew
 from ptycho_adapters.evaluation.area import Area, judge
 from ptycho_adapters.evaluation.objects import PlacedObject, read_object
 from ptycho_adapters.stages import stage
@@ -150,7 +151,8 @@ def run(typed: Mapping[str, object]) -> None:
             task = _task(typed, _of_scan(request, *next(iter(folders.items()))), reference)
         with profile_of(request):
             said = _reconstruct(task, Models())
-        console.tell(said)
+        if said:
+            console.tell(said)
         return
     if reference is not None:
         raise UsageError("--reference: expected none beside several scans, of which each has one of its own")
@@ -207,6 +209,11 @@ def _reconstruct_all(
                 planned[source] = _task(typed, _of_scan(request, source, own), None)
             except ScanFileError as error:
                 planned[source] = error
+    devices = {task.payload.execution_config.devices for task in planned.values() if isinstance(task, _Task)}
+    if devices - {1} or started_crew().count > 1:
+        raise UsageError(
+            "--devices: expected 1 for several scans, of which each may fail by itself; share out one at a time"
+        )
     rows: list[Row] = []
     files: list[Path] = []
     models = Models()
@@ -259,7 +266,7 @@ def _row(source: Path, folder: Path, task: _Task | ScanFileError, models: Models
 
 
 def _reconstruct(task: _Task, models: Models) -> str:
-    """Reconstruct one scan and write its result; give what there is to say about it."""
+    """Reconstruct one scan and write its result; give what there is to say about it, which the first process says."""
     from ptycho_adapters.report.decisions import decisions_after, decisions_before  # noqa: PLC0415
     from ptycho_adapters.report.results import product_of, write_reconstruction  # noqa: PLC0415 - h5py
     from ptycho_adapters.report.summary import Summary  # noqa: PLC0415
@@ -270,6 +277,8 @@ def _reconstruct(task: _Task, models: Models) -> str:
     before = decisions_before(ready.scan, ready.payload, found)
     _say(before, ready)
     result = reconstruct_read(ready)
+    if not crew_of(ready.payload.execution_config.devices).leads:
+        return ""
     after = decisions_after(result, ready.model, ready.payload)
     _say(after, ready)
     poor = [each for each in result.findings if each.kind is Suspicion.POOR_FIT]

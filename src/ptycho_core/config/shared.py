@@ -176,7 +176,11 @@ ACCELERATOR = Knob(
     complaint="Invalid accelerator",
 )
 DEVICES = Knob(
-    "number of devices", key="devices", phase=Phase.TRAINING, rules=(above(0),), aliases=(Alias(name="n_devices"),)
+    "number of devices, each with a process of its own; in a training they share every batch, in a reconstruction the "
+    "patterns",
+    key="devices",
+    rules=(above(0),),
+    aliases=(Alias(name="n_devices"),),
 )
 SEED = Knob("seed of every random choice of a run", key="seed", rules=(at_least(0), below(2**32)))
 INFERENCE_BATCH_SIZE = Knob(

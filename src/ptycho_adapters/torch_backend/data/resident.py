@@ -180,11 +180,17 @@ class ResidentScan(nn.Module):
         """
         first = self.starts[indices] + self.fractions_px[indices].double() + moves_px.double()
         whole = torch.floor(first + 0.5)
+        return self.placed(
+            self.starts.index_copy(0, indices, whole.to(torch.int64)),
+            self.fractions_px.index_copy(0, indices, (first - whole).to(torch.float32)),
+        )
+
+    def placed(self, starts: Tensor, fractions_px: Tensor) -> ResidentScan:
+        """The same patterns, sharing their memory, at other places: first pixels and what is left beyond them."""
         other = copy(self)
         # A shallow copy shares the table of buffers: it gets one of its own before two of them are exchanged.
         vars(other)["_buffers"] = dict(vars(self)["_buffers"])
-        other.starts = self.starts.index_copy(0, indices, whole.to(torch.int64))
-        other.fractions_px = self.fractions_px.index_copy(0, indices, (first - whole).to(torch.float32))
+        other.starts, other.fractions_px = starts.to(self.device), fractions_px.to(self.device)
         return other
 
     def positions_px(self, indices: Tensor) -> Tensor:
