@@ -10,7 +10,7 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from types import MappingProxyType
 from typing import TYPE_CHECKING, NoReturn
 
@@ -35,6 +35,7 @@ from ptycho_adapters.commands import (
     simulate,
     train,
 )
+from ptycho_adapters.crew import crew_of
 from ptycho_core.config.table import INFERENCE, TRAINING, Table
 from ptycho_core.errors import DependencyError, ProblemsError, PtychoError
 from ptycho_core.version import VERSION
@@ -175,7 +176,8 @@ def _elsewhere(wanted: str) -> dict[str, str]:
 
 def _run(arguments: Sequence[str]) -> None:
     command, typed = parse(arguments)
-    with logs_of(command, typed, arguments), links_of(typed):
+    first = crew_of(str(typed.get("devices", 1))).leads
+    with nullcontext() if first else console.silent(), logs_of(command, typed, arguments), links_of(typed):
         _COMMANDS[command].run(typed)
 
 

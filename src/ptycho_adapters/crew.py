@@ -69,7 +69,7 @@ def crew_of(devices: int | str, environment: Mapping[str, str] | None = None) ->
     """
     said = os.environ if environment is None else environment
     found = started_crew(said)
-    if found.count > 1 or devices == 1 or "RANK" in said:
+    if found.count > 1 or str(devices) == "1" or "RANK" in said:
         return found
     if not set(_OWN_TASKS) <= said.keys() or said.get("SLURM_JOB_NAME") in _INTERACTIVE:
         return found

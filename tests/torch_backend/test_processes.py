@@ -3,40 +3,86 @@
 from __future__ import annotations
 
 import os
+import signal
+import socket
 import subprocess
 import sys
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 import torch
 
 from ptycho_adapters.crew import Crew, crew_of, started_crew
 from ptycho_adapters.torch_backend.data.groups import GroupsOfScans
+from shared_run import outcome
 
-SCRIPT = Path(__file__).with_name("shared_run.py")
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+SCRIPT = Path(__file__).parents[1] / "shared_run.py"
+SOURCE = Path(__file__).parents[2] / "src"
+PATIENCE_S = 900
+"""After which a test gives up; nothing is measured by it."""
 
 
-def _outcome(devices: int, folder: Path) -> list[dict[str, torch.Tensor]]:
-    source = str(Path(__file__).parents[2] / "src")
-    environment = {**os.environ, "PYTHONPATH": source, "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-W", "ignore", str(SCRIPT), str(devices), str(folder)]
-    subprocess.run(command, env=environment, check=True, capture_output=True)
-    return [torch.load(path, weights_only=True) for path in sorted(folder.glob("outcome_*.pt"))]
+def _environment(**more: str) -> dict[str, str]:
+    return {**os.environ, "PYTHONPATH": str(SOURCE), "OMP_NUM_THREADS": "1", **more}
+
+
+def _free_port() -> str:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return str(found.getsockname()[1])
+
+
+@contextmanager
+def _ended_in_time(*processes: subprocess.Popen[str]) -> Iterator[None]:
+    """Leave no process behind."""
+    try:
+        yield
+    finally:
+        for each in processes:
+            each.kill()
+            each.wait()
+
+
+def _tasks(count: int, folder: Path) -> list[dict[str, torch.Tensor]]:
+    """What the tasks of a job of SLURM make of the script, all but the first of which are killed in the end."""
+    job = {"SLURM_JOB_ID": "4711", "SLURM_JOB_NAME": "night", "SLURM_NTASKS": str(count), "SLURM_NNODES": "1"}
+    job |= {"SLURM_NTASKS_PER_NODE": str(count), "SLURM_NODEID": "0", "SLURM_NODELIST": "localhost"}
+    job |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": _free_port()}
+    command = [sys.executable, "-W", "ignore", str(SCRIPT), str(count), str(folder)]
+    tasks = [
+        subprocess.Popen(
+            command,
+            env=_environment(**job, SLURM_PROCID=str(rank), SLURM_LOCALID=str(rank)),
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in range(count)
+    ]
+    with _ended_in_time(*tasks):
+        said = [task.communicate(timeout=PATIENCE_S)[1] for task in tasks]
+    assert [task.returncode for task in tasks] == [0] + [-signal.SIGKILL] * (count - 1), said
+    return [torch.load(folder / f"outcome_{rank}.pt", weights_only=True) for rank in range(count)]
 
 
 def test_two_processes_are_one(tmp_path: Path) -> None:
-    """On the same groups in every step, and on a canvas each, to the rounding of sums in float32."""
-    folders = [tmp_path / name for name in ("one", "two")]
-    for folder in folders:
-        folder.mkdir()
-    (alone,), together = _outcome(1, folders[0]), _outcome(2, folders[1])
+    """On the same groups in every step, two scans in turn, and on a canvas each; in double precision throughout.
 
-    assert len(together) == 2
+    Where one is killed, the other one says so and does not wait.
+    """
+    together, alone = _tasks(2, tmp_path), outcome(1, tmp_path)
+
     for each in together:
         assert each.keys() == alone.keys()
         for name, expected in alone.items():
-            torch.testing.assert_close(each[name], expected, rtol=5e-6, atol=1e-6, msg=name)
+            assert expected.dtype == torch.float64
+            assert float((each[name] - expected).norm()) <= 1e-10 * float(expected.norm()), name
         assert all(torch.equal(each[name], together[0][name]) for name in each)
+    assert "process 0 of 2 (from 0) lost its connection with another one" in (tmp_path / "lost.txt").read_text()
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 5])

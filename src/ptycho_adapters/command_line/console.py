@@ -6,6 +6,7 @@ import logging
 import sys
 import warnings
 from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, TextIO
 
 from ptycho_adapters.wording import shown
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _LOG = logging.getLogger(__name__)
+_HEARD = ContextVar("whether this process speaks", default=True)
 
 
 def tell(text: str) -> None:
@@ -23,6 +25,8 @@ def tell(text: str) -> None:
     Raises:
         BrokenPipeError: nobody reads it any more.
     """
+    if not _HEARD.get():
+        return
     sys.stdout.write(text + "\n")
     sys.stdout.flush()
 
@@ -40,8 +44,20 @@ def warn(text: str) -> None:
 def _say(text: str, level: int) -> None:
     if _LOG.isEnabledFor(logging.INFO):  # else a warning would be shown a second time
         _LOG.log(level, "%s", text)
+    if not _HEARD.get():
+        return
     sys.stderr.write(text + "\n")
     sys.stderr.flush()
+
+
+@contextmanager
+def silent() -> Iterator[None]:
+    """Say nothing; of several processes that share a run one speaks."""
+    token = _HEARD.set(False)
+    try:
+        yield
+    finally:
+        _HEARD.reset(token)
 
 
 def summary(title: str, figures: Mapping[str, object], files: Sequence[Path]) -> str:

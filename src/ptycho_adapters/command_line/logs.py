@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ptycho_adapters.command_line import console
+from ptycho_adapters.crew import started_crew
 from ptycho_adapters.stages import said_by, stage
 from ptycho_core.version import VERSION
 
@@ -44,6 +45,9 @@ def add_log_options(parser: argparse._ActionsContainer) -> None:
 def logs_of(command: str, typed: Mapping[str, object], arguments: Sequence[str]) -> AbstractContextManager[None]:
     """Give what logs a run as its flags say; nothing where they say nothing.
 
+    Of several processes that share a run the first one logs to standard error and into the file; each of the others has
+    a file of its own, with its number before the suffix.
+
     Args:
         command: its name.
         typed: what was typed.
@@ -55,13 +59,18 @@ def logs_of(command: str, typed: Mapping[str, object], arguments: Sequence[str])
     return _logged(command, level, None if path is None else Path(str(path)), arguments)
 
 
+def _own(path: Path, rank: int) -> Path:
+    return path.with_name(f"{path.stem}.{rank}{path.suffix}") if rank else path
+
+
 @contextmanager
 def _logged(command: str, level: str, path: Path | None, arguments: Sequence[str]) -> Iterator[None]:
     ours, least = logging.getLogger(_OURS), logging.DEBUG if level == "debug" else logging.INFO
-    handlers: list[logging.Handler] = [] if level == "warning" else [_Stderr()]
+    crew = started_crew()
+    handlers: list[logging.Handler] = [_Stderr()] if level != "warning" and crew.leads else []
     if path is not None:
         path.parent.mkdir(exist_ok=True)  # that of the results may be still to be made
-        handlers.append(logging.FileHandler(path, encoding="utf-8"))
+        handlers.append(logging.FileHandler(_own(path, crew.rank), encoding="utf-8"))
         handlers[-1].setFormatter(_JsonLines())
     before = ours.level
     ours.setLevel(least)

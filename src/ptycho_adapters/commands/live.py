@@ -15,6 +15,7 @@ from ptycho_adapters.command_line.profile_option import profile_of
 from ptycho_adapters.command_line.run_request import RunRequest, add_run_options
 from ptycho_adapters.command_line.scan_input import existing, naming, read_measured, warn_of
 from ptycho_adapters.command_line.usage import UsageError
+from ptycho_adapters.crew import started_crew
 from ptycho_adapters.factory import commit, plan_inference
 from ptycho_adapters.files import DetectorCheck
 from ptycho_adapters.files.in_file import PatternsIn
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
 HELP = "reconstruct a scan while it is being measured"
 USAGE = "ptycho live FILE --like SCAN --output-dir FOLDER [--model-path FOLDER] [flags]"
 _HINTS = MappingProxyType({"output_dir": "required", "model_path": "default: the weights in the package"})
-_NOT_HERE: Final = frozenset({"test_data_file", "n_groups", "n_subsample"})
+_NOT_HERE: Final = frozenset({"test_data_file", "n_groups", "n_subsample", "devices"})
 _FRAMES_AT, _PATIENCE_S = "entry/data/data", 30.0
 
 
@@ -106,6 +107,8 @@ def _plan(request: RunRequest, source: Path, like: Path) -> InferencePayload:
         )
     if payload.provenance["n_groups"] is not Layer.SCAN or payload.pt_inference_config.n_subsample is not None:
         raise UsageError("live: n_groups and n_subsample are not for streams: every frame takes part")
+    if payload.execution_config.devices not in (1, "auto") or started_crew().count > 1:
+        raise UsageError("live: expected one device and one process, which a stream is for; found several")
     if payload.tf_inference_config.backend != "pytorch":
         raise UsageError("live: --backend tensorflow does not reconstruct streams; leave it out")
     return payload

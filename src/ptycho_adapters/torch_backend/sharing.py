@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import sys
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import TYPE_CHECKING, TypeVar
@@ -29,6 +31,10 @@ PATIENCE = timedelta(hours=12)
 """How long one process waits for what another is still at; one that has ended is noticed by its closed connection."""
 FOUND_BY_US = ("auto", "ddp")
 """Strategies whose processes are brought together before the work begins, so that they share all of it."""
+_KILLED = (
+    "ptycho: another process of this run has ended before its time, so the whole run ends; "
+    "a training goes on from its last checkpoint with --resume auto\n"
+)
 _LOST = ("connection", "gloo", "nccl", "socket", "broken pipe", "timed out", "store")
 
 
@@ -36,13 +42,21 @@ class ProcessLostError(PtychoError):
     """Another process of the run has ended."""
 
 
+class _StartedTogether(LightningEnvironment):
+    """Processes that stay one run after a training: a reconstruction may follow, and the first one writes the files."""
+
+    def teardown(self) -> None:
+        """Leave the environment as it is, which says who is who."""
+
+
 def present_crew() -> Crew:
     """Return the processes that are connected with this one, itself included."""
     if not (distributed.is_available() and distributed.is_initialized()):
         return Crew()
     count = distributed.get_world_size()
-    on_machine = started_crew().on_machine
-    return Crew(rank=distributed.get_rank(), count=count, on_machine=on_machine if on_machine > 1 else count)
+    launched = crew_of(count)
+    on_machine = launched.on_machine if launched.count == count else count
+    return Crew(rank=distributed.get_rank(), count=count, on_machine=on_machine)
 
 
 def joined(execution: PyTorchExecutionConfig) -> Crew:
@@ -62,6 +76,7 @@ def joined(execution: PyTorchExecutionConfig) -> Crew:
     if launched.count == 1 and devices == 1:
         return launched
     _check(execution, launched)
+    _say_why_processes_are_killed()
     try:
         Fabric(
             accelerator=accelerator_name(execution.accelerator),
@@ -97,10 +112,27 @@ def _check(execution: PyTorchExecutionConfig, launched: Crew) -> None:
         raise ConfigError("execution", problems)
 
 
+class _LostProcess(logging.Handler):
+    """Says in our words what Lightning says, at a level that nobody sees, before it kills the whole run."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write to standard error at once: there is no later."""
+        if "terminated with code" in record.getMessage():
+            sys.stderr.write(_KILLED)
+            sys.stderr.flush()
+
+
+def _say_why_processes_are_killed() -> None:
+    launcher = logging.getLogger("lightning.fabric.strategies.launchers.subprocess_script")
+    launcher.setLevel(logging.INFO)
+    launcher.propagate = False
+    launcher.handlers = [_LostProcess(level=logging.INFO)]
+
+
 def environment_plugins() -> list[LightningEnvironment]:
     """Return what makes Lightning take the processes as they were started, whatever else a job was given."""
     ours = started_crew().count > 1 and not TorchElasticEnvironment.detect()
-    return [LightningEnvironment()] if ours else []
+    return [_StartedTogether()] if ours else []
 
 
 def summed(values: Tensor, crew: Crew) -> Tensor:
@@ -156,6 +188,7 @@ def lost_processes_named(crew: Crew) -> Iterator[None]:
             raise
         message = (
             f"process {crew.rank} of {crew.count} (from 0) lost its connection with another one, which has ended or "
-            f"cannot be reached: {first_line[:200]}"
+            f"cannot be reached, so this one ends too; a training goes on from its last checkpoint with --resume auto "
+            f"({first_line[:200]})"
         )
         raise ProcessLostError(message) from error

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import attrs
-import numpy as np
 from torch import Tensor
 
 from ptycho_adapters.torch_backend.data.resident import Canvas
@@ -71,7 +70,7 @@ def take_part(make_pass: PassFactory, crew: Crew, *, judged: bool) -> None:
     device = make_pass.scan.device
     own = make_pass.scan.placed(told.starts, told.fractions_px)
     run = attrs.evolve(
-        make_pass(told.probe.numpy().astype(np.complex64), make_pass.chosen, told.background),
+        make_pass(told.probe.numpy(), make_pass.chosen, told.background),
         scan=own,
         canvas=told.canvas,
         origin=told.origin.to(device),
