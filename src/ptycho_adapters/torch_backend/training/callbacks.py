@@ -96,7 +96,7 @@ class Schedule(Callback):
         """Log the learning rate and look for a plateau."""
         losses = {key.split("_")[1]: float(v) for key, v in trainer.callback_metrics.items() if key.endswith("_loss")}
         self._plateau.watch(train=losses.get("train"), held_out=losses.get("val"))
-        pl_module.log("learning_rate", float(trainer.optimizers[0].param_groups[0]["lr"]))
+        pl_module.log("learning_rate", float(trainer.optimizers[0].param_groups[0]["lr"]), sync_dist=True)
 
     @property
     def out_of_time(self) -> bool:

@@ -65,6 +65,7 @@ from ptycho_adapters.torch_backend.training.starting_point import (
 )
 from ptycho_adapters.torch_backend.training.within_epochs import EpochLoss, StepCheckpoints
 from ptycho_core.config.main_term import main_term_name
+from ptycho_core.config.package_generator import PackageGenerator
 from ptycho_core.errors import ConfigError, Problem
 from ptycho_core.version import VERSION
 
@@ -78,14 +79,15 @@ if TYPE_CHECKING:
 
 _MOST_FOR_PROBES = 0.5  # of the time that a run may take
 # Warnings that ask nothing of the caller: group indices need no loader processes, a rerun into a folder and a run that
-# holds nothing out are meant so, one is between Lightning and torch, and the sampler knows what an epoch has had.
+# holds nothing out are meant so, one is between Lightning and torch, the sampler knows what an epoch has had, and
+# weights that lie otherwise in memory are sent all the same.
 _ABOUT_ITSELF = (
     r"The '(train|val)_dataloader' does not have many workers",
     r"Checkpoint directory .* exists and is not empty",
     r"You defined a `validation_step` but have no `val_dataloader`",
     r".*isinstance\(treespec, LeafSpec\)",
     r"You're resuming from a checkpoint that ended before the epoch ended",
-    r"find_unused_parameters=True was specified in DDP constructor, but did not find any unused parameters",
+    r"Grad strides do not match bucket view strides",
 )
 
 
@@ -246,6 +248,17 @@ def _fit(
         raise KeyboardInterrupt
 
 
+class _Shared(DDPStrategy):
+    """Takes the mean of the gradients over all processes."""
+
+    def configure_ddp(self) -> None:
+        """Look for what has no gradient: of several scans a step sees one, under its own probe, in all processes."""
+        module = self.lightning_module
+        if isinstance(module, PtychoModule) and len(module.probes) > 1:
+            self._ddp_kwargs["find_unused_parameters"] = True
+        super().configure_ddp()
+
+
 def build_trainer(
     payload: TrainingPayload,
     history: LossHistory,
@@ -269,26 +282,26 @@ def build_trainer(
         ConfigError: Lightning cannot honour the execution settings, or the metric to watch does not exist.
         DependencyError: a logger's or an accelerator's package is not installed.
     """
-    execution, config = payload.execution_config, payload.pt_training_config
+    execution, config, crew = payload.execution_config, payload.pt_training_config, present_crew()
     schedule = Schedule(config, limit, tail_s)
     loss = EpochLoss(f"{main_term_name(payload)}_train_loss")
     own: list[Callback] = [loss, schedule, history, CollapseDetector(), EpochLines()]
     if execution.max_time is not None:
         own.append(TimeUp(schedule))
-    if execution.enable_progress_bar:
+    if execution.enable_progress_bar and crew.leads:
         own.append(ProgressBar(schedule))
     if config.log_grad_norm:
         own.append(GradientNorm(config.grad_norm_log_freq))
     own += [*checkpoint_callbacks(payload, validates=validates), *callbacks]
     logger = run_logger(execution, Path(config.output_dir), config)
-    crew = present_crew()
     arguments = trainer_arguments(execution, crew)
     # One device is one process, whatever else a job of SLURM was given.
     alone = crew.count == 1 and execution.devices == 1 and SLURMEnvironment.detect()
     plugins = [LightningEnvironment()] if alone else environment_plugins()
     if crew.count > 1 and execution.strategy in FOUND_BY_US:
-        # A step sees the patterns of one scan alone: the probes of the others have no gradient then, in any process.
-        arguments["strategy"] = DDPStrategy(find_unused_parameters=True, timeout=PATIENCE)
+        # Of our own networks every weight has a gradient in every step; of another one nobody knows.
+        foreign = isinstance(payload.pt_model_config.architecture, PackageGenerator)
+        arguments["strategy"] = _Shared(find_unused_parameters=foreign, timeout=PATIENCE)
     try:
         return Trainer(
             max_epochs=config.epochs,
