@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, NoReturn
 import attrs
 
 from ptycho_adapters.command_line import console
+from ptycho_adapters.command_line.flags import typed_devices
 from ptycho_adapters.command_line.links import links_of
 from ptycho_adapters.command_line.logs import logs_of
 from ptycho_adapters.command_line.parser import Parser, rewritten, unknown_flags
@@ -176,8 +177,9 @@ def _elsewhere(wanted: str) -> dict[str, str]:
 
 def _run(arguments: Sequence[str]) -> None:
     command, typed = parse(arguments)
-    first = crew_of(str(typed.get("devices", 1))).leads
-    with nullcontext() if first else console.silent(), logs_of(command, typed, arguments), links_of(typed):
+    crew = crew_of(typed_devices(typed))
+    speaking = nullcontext() if crew.leads else console.silent()
+    with speaking, logs_of(command, typed, arguments, rank=crew.rank), links_of(typed):
         _COMMANDS[command].run(typed)
 
 

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ptycho_adapters.command_line import console
-from ptycho_adapters.crew import started_crew
 from ptycho_adapters.stages import said_by, stage
 from ptycho_core.version import VERSION
 
@@ -42,7 +41,9 @@ def add_log_options(parser: argparse._ActionsContainer) -> None:
     )
 
 
-def logs_of(command: str, typed: Mapping[str, object], arguments: Sequence[str]) -> AbstractContextManager[None]:
+def logs_of(
+    command: str, typed: Mapping[str, object], arguments: Sequence[str], *, rank: int = 0
+) -> AbstractContextManager[None]:
     """Give what logs a run as its flags say; nothing where they say nothing.
 
     Of several processes that share a run the first one logs to standard error and into the file; each of the others has
@@ -52,25 +53,25 @@ def logs_of(command: str, typed: Mapping[str, object], arguments: Sequence[str])
         command: its name.
         typed: what was typed.
         arguments: the same as text, for the log.
+        rank: number of this process in the run.
     """
     level, path = str(typed.get("log_level") or "warning"), typed.get("log_file")
-    if level == "warning" and path is None:
+    if path is None and (rank or level == "warning"):
         return nullcontext()
-    return _logged(command, level, None if path is None else Path(str(path)), arguments)
-
-
-def _own(path: Path, rank: int) -> Path:
-    return path.with_name(f"{path.stem}.{rank}{path.suffix}") if rank else path
+    own = None if path is None else Path(str(path))
+    if own is not None and rank:
+        own = own.with_name(f"{own.stem}.{rank}{own.suffix}")
+    return _logged(command, (level, rank == 0), own, arguments)
 
 
 @contextmanager
-def _logged(command: str, level: str, path: Path | None, arguments: Sequence[str]) -> Iterator[None]:
+def _logged(command: str, wish: tuple[str, bool], path: Path | None, arguments: Sequence[str]) -> Iterator[None]:
+    level, speaks = wish
     ours, least = logging.getLogger(_OURS), logging.DEBUG if level == "debug" else logging.INFO
-    crew = started_crew()
-    handlers: list[logging.Handler] = [_Stderr()] if level != "warning" and crew.leads else []
+    handlers: list[logging.Handler] = [] if level == "warning" or not speaks else [_Stderr()]
     if path is not None:
         path.parent.mkdir(exist_ok=True)  # that of the results may be still to be made
-        handlers.append(logging.FileHandler(_own(path, crew.rank), encoding="utf-8"))
+        handlers.append(logging.FileHandler(path, encoding="utf-8"))
         handlers[-1].setFormatter(_JsonLines())
     before = ours.level
     ours.setLevel(least)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from ptycho_adapters.command_line import console
 from ptycho_adapters.command_line.usage import UsageError
-from ptycho_adapters.crew import started_crew
+from ptycho_adapters.crew import crew_of
 
 if TYPE_CHECKING:
     import argparse
@@ -48,7 +48,7 @@ def profile_of(request: _Request) -> Iterator[None]:
         UsageError: the run's backend cannot be watched.
         OSError: from the file system.
     """
-    if not request.profile or not started_crew().leads:
+    if not request.profile or not crew_of(str(request.said("devices") or 1)).leads:
         yield
         return
     if request.said("backend") == "tensorflow":
