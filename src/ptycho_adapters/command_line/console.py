@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 import warnings
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from contextvars import ContextVar
+from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
 from ptycho_adapters.wording import shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
-    from pathlib import Path
 
 _LOG = logging.getLogger(__name__)
 _HEARD = ContextVar("whether this process speaks", default=True)
@@ -25,8 +26,6 @@ def tell(text: str) -> None:
     Raises:
         BrokenPipeError: nobody reads it any more.
     """
-    if not _HEARD.get():
-        return
     sys.stdout.write(text + "\n")
     sys.stdout.flush()
 
@@ -55,7 +54,8 @@ def silent() -> Iterator[None]:
     """Say nothing; of several processes that share a run one speaks."""
     token = _HEARD.set(False)
     try:
-        yield
+        with Path(os.devnull).open("w", encoding="utf-8") as nowhere, redirect_stdout(nowhere):
+            yield
     finally:
         _HEARD.reset(token)
 

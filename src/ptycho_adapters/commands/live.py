@@ -15,7 +15,6 @@ from ptycho_adapters.command_line.profile_option import profile_of
 from ptycho_adapters.command_line.run_request import RunRequest, add_run_options
 from ptycho_adapters.command_line.scan_input import existing, naming, read_measured, warn_of
 from ptycho_adapters.command_line.usage import UsageError
-from ptycho_adapters.crew import started_crew
 from ptycho_adapters.factory import commit, plan_inference
 from ptycho_adapters.files import DetectorCheck
 from ptycho_adapters.files.in_file import PatternsIn
@@ -107,8 +106,8 @@ def _plan(request: RunRequest, source: Path, like: Path) -> InferencePayload:
         )
     if payload.provenance["n_groups"] is not Layer.SCAN or payload.pt_inference_config.n_subsample is not None:
         raise UsageError("live: n_groups and n_subsample are not for streams: every frame takes part")
-    if payload.execution_config.devices not in (1, "auto") or started_crew().count > 1:
-        raise UsageError("live: expected one device and one process, which a stream is for; found several")
+    if payload.execution_config.devices not in (1, "auto"):
+        raise UsageError(f"live: devices: expected 1, found {payload.execution_config.devices}; leave it out")
     if payload.tf_inference_config.backend != "pytorch":
         raise UsageError("live: --backend tensorflow does not reconstruct streams; leave it out")
     return payload

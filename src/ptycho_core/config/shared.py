@@ -189,7 +189,7 @@ INFERENCE_BATCH_SIZE = Knob(
     phase=Phase.RECONSTRUCTION,
     rules=(above(0),),
 )
-BATCH_SIZE = Knob("groups per step", key="batch_size", rules=(POWER_OF_TWO,))
+BATCH_SIZE = Knob("groups per step, those of all devices together", key="batch_size", rules=(POWER_OF_TWO,))
 SCHEDULER = Knob(
     "course of the learning rate: Default is constant; the cosine ends with the epochs or with max_time",
     key="scheduler",
