@@ -10,13 +10,14 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from types import MappingProxyType
 from typing import TYPE_CHECKING, NoReturn
 
 import attrs
 
 from ptycho_adapters.command_line import console
+from ptycho_adapters.command_line.flags import typed_devices
 from ptycho_adapters.command_line.links import links_of
 from ptycho_adapters.command_line.logs import logs_of
 from ptycho_adapters.command_line.parser import Parser, rewritten, unknown_flags
@@ -35,6 +36,7 @@ from ptycho_adapters.commands import (
     simulate,
     train,
 )
+from ptycho_adapters.crew import crew_of, started_crew
 from ptycho_core.config.table import INFERENCE, TRAINING, Table
 from ptycho_core.errors import DependencyError, ProblemsError, PtychoError
 from ptycho_core.version import VERSION
@@ -107,6 +109,7 @@ _COMMANDS: Mapping[str, _Command] = MappingProxyType(
         ),
     }
 )
+_SHARED = frozenset({"train", "infer", "reconstruct"})  # what several processes can do together
 _OTHER_RUN: Mapping[str, tuple[str, Table]] = MappingProxyType(
     {"train": ("infer", INFERENCE), "infer": ("train", TRAINING), "reconstruct": ("train", TRAINING)}
 )
@@ -175,7 +178,14 @@ def _elsewhere(wanted: str) -> dict[str, str]:
 
 def _run(arguments: Sequence[str]) -> None:
     command, typed = parse(arguments)
-    with logs_of(command, typed, arguments), links_of(typed):
+    crew, started = crew_of(typed_devices(typed)), started_crew()
+    if started.count > 1 and command not in _SHARED:
+        others = ", ".join(sorted(_SHARED))
+        raise UsageError(
+            f"expected one process, found {started.count}; {others} can be shared, or start it without torchrun"
+        )
+    speaking = nullcontext() if crew.leads else console.silent()
+    with speaking, logs_of(command, typed, arguments, rank=crew.rank), links_of(typed):
         _COMMANDS[command].run(typed)
 
 

@@ -43,7 +43,6 @@ OF_A_TRAINING: dict[str, object] = {
     "gradient_clip_val": 3.0,
     "gradient_clip_algorithm": "agc",
     "strategy": "ddp",
-    "devices": 2,
     "deterministic": False,
     "pin_memory": True,
     "checkpoint_every_s": 5.0,

@@ -161,6 +161,7 @@ SHOWN: dict[str, tuple[str, ...]] = {
     "torch_backend/test_knobs_execution.py::test_the_accelerator_is_the_one_asked_for": ("accelerator",),
     "torch_backend/test_knobs_execution.py::test_devices_are_counted": ("devices",),
     "torch_backend/test_knobs_execution.py::test_the_strategy_is_the_one_asked_for": ("strategy",),
+    "torch_backend/test_processes.py::test_two_processes_are_one": ("devices",),
     "torch_backend/test_knobs_execution.py::test_precision_changes_the_arithmetic": ("precision",),
     "torch_backend/test_knobs_execution.py::test_determinism_is_switched_for_the_run": ("deterministic",),
     "torch_backend/test_knobs_execution.py::test_threads_are_lent_to_the_run": ("num_threads",),
@@ -207,6 +208,7 @@ OF_RECONSTRUCTION = {
     "torch_backend/test_faulty_scans.py",
     "torch_backend/test_finish.py",
     "torch_backend/test_error_bars.py",
+    "torch_backend/test_processes.py::test_two_processes_are_one",
     "command_line/test_run.py",
     "test_run.py::test_a_reconstruction_gives_amplitude_and_phase",
 }

@@ -322,12 +322,6 @@ def test_a_scan_to_validate_on_that_is_too_small_is_named(tmp_path: Path) -> Non
         training_set(payload_of(tmp_path), two_scans(), few, names=["one.npz", "other.npz", "few.npz"])
 
 
-def test_several_devices_are_refused(tmp_path: Path) -> None:
-    """Each would wait for gradients of probes that only the other one's patterns were seen under."""
-    with pytest.raises(ConfigError, match="devices: expected 1 for a training on several scans, found 2"):
-        train(payload_of(tmp_path, {}, devices=2), two_scans())
-
-
 def test_a_run_is_taken_up_where_it_stopped(tmp_path: Path) -> None:
     """From a checkpoint half way, the rest of the run gives the whole run's result, bit for bit, with every probe."""
     settings: dict[str, object] = {"epochs": 4, "scheduler": "CosineAnnealing", "validation_fraction": 0.0}

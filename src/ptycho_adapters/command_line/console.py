@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 import warnings
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from contextvars import ContextVar
+from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
 from ptycho_adapters.notices import NOTICES
@@ -14,10 +16,10 @@ from ptycho_adapters.wording import shown
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
-    from pathlib import Path
 
 _LOG = logging.getLogger(__name__)
 _HEARD: ContextVar[Callable[[str, int], None] | None] = ContextVar("who hears what is said", default=None)
+_SPEAKS = ContextVar("whether this process speaks", default=True)
 
 
 def tell(text: str) -> None:
@@ -54,6 +56,8 @@ def say(text: str, level: int) -> None:
         return
     if _LOG.isEnabledFor(logging.INFO):  # else a warning would be shown a second time
         _LOG.log(level, "%s", text)
+    if not _SPEAKS.get():
+        return
     sys.stderr.write(text + "\n")
     sys.stderr.flush()
 
@@ -66,6 +70,17 @@ def heard_by(hear: Callable[[str, int], None]) -> Iterator[None]:
         yield
     finally:
         _HEARD.reset(token)
+
+
+@contextmanager
+def silent() -> Iterator[None]:
+    """Say nothing; of several processes that share a run one speaks."""
+    token = _SPEAKS.set(False)
+    try:
+        with Path(os.devnull).open("w", encoding="utf-8") as nowhere, redirect_stdout(nowhere):
+            yield
+    finally:
+        _SPEAKS.reset(token)
 
 
 class _Notes(logging.Handler):

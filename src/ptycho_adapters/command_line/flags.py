@@ -13,6 +13,7 @@ from ptycho_adapters.command_line.text_values import is_switch, placeholder, rea
 from ptycho_adapters.command_line.usage import kebab
 from ptycho_adapters.setting_sections import SECTIONS, section_of
 from ptycho_adapters.wording import shown_value
+from ptycho_core.config.shared import DEVICES
 from ptycho_core.config.table import FieldInfo
 from ptycho_core.config.types import choices
 
@@ -99,6 +100,12 @@ def read_flags(typed: Mapping[str, object], table: Table) -> dict[str, object]:
         table: the command's settings.
     """
     return {flag.name: read_text(str(typed[flag.dest]), flag.annotation) for flag in flags(table) if flag.dest in typed}
+
+
+def typed_devices(typed: Mapping[str, object]) -> str:
+    """Return on how many devices a run is to be, as it was typed; one where nothing was."""
+    names = ("devices", *(alias.name for alias in DEVICES.aliases))
+    return str(next((typed[_DEST + name] for name in names if _DEST + name in typed), 1))
 
 
 def can_be_chosen(info: FieldInfo) -> bool:

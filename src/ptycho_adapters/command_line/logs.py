@@ -45,24 +45,34 @@ def add_log_options(parser: argparse._ActionsContainer) -> None:
     )
 
 
-def logs_of(command: str, typed: Mapping[str, object], arguments: Sequence[str]) -> AbstractContextManager[None]:
+def logs_of(
+    command: str, typed: Mapping[str, object], arguments: Sequence[str], *, rank: int = 0
+) -> AbstractContextManager[None]:
     """Give what logs a run as its flags say; nothing where they say nothing.
+
+    Of several processes that share a run the first one logs to standard error and into the file; each of the others has
+    a file of its own, with its number before the suffix.
 
     Args:
         command: its name.
         typed: what was typed.
         arguments: the same as text, for the log.
+        rank: number of this process in the run.
     """
     level, path = str(typed.get("log_level") or "warning"), typed.get("log_file")
-    if level == "warning" and path is None:
+    if path is None and (rank or level == "warning"):
         return nullcontext()
-    return _logged(command, level, None if path is None else Path(str(path)), arguments)
+    own = None if path is None else Path(str(path))
+    if own is not None and rank:
+        own = own.with_name(f"{own.stem}.{rank}{own.suffix}")
+    return _logged(command, (level, rank == 0), own, arguments)
 
 
 @contextmanager
-def _logged(command: str, level: str, path: Path | None, arguments: Sequence[str]) -> Iterator[None]:
+def _logged(command: str, wish: tuple[str, bool], path: Path | None, arguments: Sequence[str]) -> Iterator[None]:
+    level, speaks = wish
     ours, least = logging.getLogger(_OURS), logging.DEBUG if level == "debug" else logging.INFO
-    handlers: list[logging.Handler] = [] if level == "warning" else [_Stderr()]
+    handlers: list[logging.Handler] = [] if level == "warning" or not speaks else [_Stderr()]
     if path is not None:
         path.parent.mkdir(exist_ok=True)  # that of the results may be still to be made
         handlers.append(logging.FileHandler(path, encoding="utf-8"))

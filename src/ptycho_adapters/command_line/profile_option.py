@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from ptycho_adapters.command_line import console
 from ptycho_adapters.command_line.usage import UsageError
+from ptycho_adapters.crew import crew_of
 
 if TYPE_CHECKING:
     import argparse
@@ -38,6 +39,8 @@ def add_profile_option(parser: argparse._ActionsContainer) -> None:
 def profile_of(request: _Request) -> Iterator[None]:
     """Watch a run if that was asked for, and write what was seen once it has ended well.
 
+    Of several processes that share a run the first one is watched.
+
     Args:
         request: of the run.
 
@@ -45,7 +48,7 @@ def profile_of(request: _Request) -> Iterator[None]:
         UsageError: the run's backend cannot be watched.
         OSError: from the file system.
     """
-    if not request.profile:
+    if not request.profile or not crew_of(str(request.said("devices") or 1)).leads:
         yield
         return
     if request.said("backend") == "tensorflow":

@@ -19,6 +19,7 @@ from ptycho_adapters.command_line.parts import SLURM, Part
 from ptycho_adapters.command_line.profile_option import profile_of
 from ptycho_adapters.command_line.scan_list import is_one_scan
 from ptycho_adapters.command_line.usage import UsageError
+from ptycho_adapters.crew import started_crew
 from ptycho_core.config.table import TRAINING
 from ptycho_core.errors import PtychoError, ScanFileError
 
@@ -119,6 +120,7 @@ def reconstruct_all(
     if named is not None:
         find_model(named)
     planned = _planned(verb, typed, request, mine)
+    _refuse_shared_work(planned)
     rows: dict[Path, Row] = {}
     files = [] if planned else write_tables([], folder, verb.name, part)
     with profile_of(request):
@@ -131,6 +133,16 @@ def reconstruct_all(
     bad = [str(row.source) for row in ordered if row.state is State.FAILED]
     if bad:
         raise SomeFailedError(f"{len(bad)} of {len(ordered)} scans: {', '.join(bad)}")
+
+
+def _refuse_shared_work(planned: Mapping[Path, ScanTask | ScanFileError]) -> None:
+    devices = {
+        task.payload.execution_config.devices for task in planned.values() if not isinstance(task, ScanFileError)
+    }
+    if devices - {1} or started_crew().count > 1:
+        raise UsageError(
+            "--devices: expected 1 for several scans, of which each may fail by itself; share out one at a time"
+        )
 
 
 def _planned(

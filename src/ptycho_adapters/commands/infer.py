@@ -32,6 +32,7 @@ from ptycho_adapters.command_line.several import (
     reconstruct_all,
     refuse_to_show_several,
 )
+from ptycho_adapters.crew import crew_of
 from ptycho_adapters.stages import stage
 from ptycho_core.config.table import INFERENCE
 
@@ -81,7 +82,8 @@ def run(typed: Mapping[str, object]) -> None:
     with profile_of(request):
         folder = Path(payload.pt_inference_config.output_dir)
         said = _reconstruct(ScanTask(request=request, folder=folder, payload=payload), Models())
-    console.tell(said)
+    if said:
+        console.tell(said)
 
 
 def read_request(typed: Mapping[str, object]) -> RunRequest:
@@ -114,13 +116,15 @@ def _defaults(request: RunRequest) -> Mapping[str, object]:
 
 
 def _reconstruct(task: ScanTask, models: Models) -> str:
-    """Reconstruct one scan and write its result; give what there is to say about it."""
+    """Reconstruct one scan and write its result; give what there is to say about it, which the first process says."""
     from ptycho_adapters.report.results import product_of, write_reconstruction  # noqa: PLC0415 - h5py
     from ptycho_adapters.report.summary import Summary  # noqa: PLC0415
 
     ready = read_for(task.request, task.payload, models)
     found = say_findings(ready.source, ready.scan)
     result = reconstruct_read(ready)
+    if not crew_of(ready.payload.execution_config.devices).leads:
+        return ""
     warn_of(result.findings, ready.source)
     summary = Summary(
         command=_COMMAND,

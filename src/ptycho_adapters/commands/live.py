@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 HELP = "reconstruct a scan while it is being measured"
 USAGE = "ptycho live SOURCE --like SCAN --output-dir FOLDER [--model-path FOLDER] [flags]"
 _HINTS = MappingProxyType({"output_dir": "required", "model_path": "default: the weights in the package"})
-_NOT_HERE: Final = frozenset({"test_data_file", "n_groups", "n_subsample"})
+_NOT_HERE: Final = frozenset({"test_data_file", "n_groups", "n_subsample", "devices"})
 _FRAMES_AT, _PATIENCE_S = "entry/data/data", 30.0
 _PAGE_HOST, _PAGE_PORT = "127.0.0.1", 8750
 _PICTURE = "live.png"
@@ -156,6 +156,8 @@ def _plan(request: RunRequest, typed: Mapping[str, object], like: Path) -> Infer
         )
     if payload.provenance["n_groups"] is not Layer.SCAN or payload.pt_inference_config.n_subsample is not None:
         raise UsageError("live: n_groups and n_subsample are not for streams: every frame takes part")
+    if payload.execution_config.devices not in (1, "auto"):
+        raise UsageError(f"live: devices: expected 1, found {payload.execution_config.devices}; leave it out")
     if payload.tf_inference_config.backend != "pytorch":
         raise UsageError("live: --backend tensorflow does not reconstruct streams; leave it out")
     return payload

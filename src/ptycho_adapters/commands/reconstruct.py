@@ -33,6 +33,7 @@ from ptycho_adapters.command_line.several import (
     refuse_to_show_several,
 )
 from ptycho_adapters.command_line.usage import UsageError
+from ptycho_adapters.crew import crew_of
 from ptycho_adapters.evaluation.area import Area, judge
 from ptycho_adapters.evaluation.objects import PlacedObject, read_object
 from ptycho_adapters.stages import stage
@@ -124,7 +125,8 @@ def run(typed: Mapping[str, object]) -> None:
         task = task_of(_VERB, typed, of_scan(request, *next(iter(folders.items()))))
     with profile_of(request):
         said = _reconstruct(attrs.evolve(task, reference=reference), Models())
-    console.tell(said)
+    if said:
+        console.tell(said)
 
 
 def _listed(value: object) -> Iterable[object]:
@@ -145,7 +147,7 @@ def _defaults(request: RunRequest) -> Mapping[str, object]:
 
 
 def _reconstruct(task: ScanTask, models: Models) -> str:
-    """Reconstruct one scan and write its result; give what there is to say about it."""
+    """Reconstruct one scan and write its result; give what there is to say about it, which the first process says."""
     from ptycho_adapters.report.decisions import decisions_after, decisions_before  # noqa: PLC0415
     from ptycho_adapters.report.results import product_of, write_reconstruction  # noqa: PLC0415 - h5py
     from ptycho_adapters.report.summary import Summary  # noqa: PLC0415
@@ -156,6 +158,8 @@ def _reconstruct(task: ScanTask, models: Models) -> str:
     before = decisions_before(ready.scan, ready.payload, found)
     _say(before, ready)
     result = reconstruct_read(ready)
+    if not crew_of(ready.payload.execution_config.devices).leads:
+        return ""
     after = decisions_after(result, ready.model, ready.payload)
     _say(after, ready)
     poor = [each for each in result.findings if each.kind is Suspicion.POOR_FIT]

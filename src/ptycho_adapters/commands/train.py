@@ -21,6 +21,7 @@ from ptycho_adapters.command_line.training_scans import read_training_scans, rea
 from ptycho_adapters.common.checkpoint_files import AUTO, checkpoints_of, last_checkpoint
 from ptycho_adapters.common.groups import held_out_fraction, training_set_for
 from ptycho_adapters.common.model import ModelRecord
+from ptycho_adapters.crew import crew_of
 from ptycho_adapters.factory import plan_training
 from ptycho_adapters.run import framework
 from ptycho_adapters.run import run as run_on_backend
@@ -87,7 +88,8 @@ def _trained(request: RunRequest, payload: TrainingPayload) -> None:
         console.note(f"--resume auto: {_goes_on_from(payload)}")
     with naming(*files.train):
         model, seconds = _train(request, payload, data)
-    _report(model, seconds, files, scans, found)
+    if crew_of(payload.execution_config.devices).leads:
+        _report(model, seconds, files, scans, found)
 
 
 def read_request(typed: Mapping[str, object]) -> RunRequest:

@@ -107,12 +107,7 @@ def _check(payload: TrainingPayload, scans: Sequence[Scan], validation: Scan | N
     if not scans:
         problems.append(Problem(path="scans", expected="at least one", found="none"))
     raise_if_any(ScanError, "training", problems)
-    devices, backend = payload.execution_config.devices, payload.pt_training_config.backend
-    if several and devices != 1:
-        # Each device would wait for gradients of probes that only another one's patterns were seen under.
-        problem = Problem(path="devices", expected="1 for a training on several scans", found=repr(devices))
-        raise ConfigError("training", [problem])
-    if several and backend == "tensorflow":
+    if several and payload.pt_training_config.backend == "tensorflow":
         fix = "backend pytorch trains on several scans together"
         problem = Problem(path="scans", expected="one, with backend tensorflow", found=str(len(scans)), fix=fix)
         raise ConfigError("training", [problem])

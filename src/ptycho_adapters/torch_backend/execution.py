@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
+    from lightning.pytorch.strategies import Strategy
+
+    from ptycho_adapters.crew import Crew
     from ptycho_core.config import PyTorchExecutionConfig, TorchTrainingConfig
     from ptycho_core.processors import Processors
 
@@ -31,11 +34,12 @@ _WORKSPACE = "CUBLAS_WORKSPACE_CONFIG"  # Lightning sets it for deterministic ru
 
 
 class TrainerArguments(TypedDict):
-    """Arguments of `lightning.Trainer` that come from the execution record alone."""
+    """Arguments of `lightning.Trainer` that come from the execution record and the processes alone."""
 
     accelerator: str
     devices: int | Literal["auto"]
-    strategy: str
+    num_nodes: int
+    strategy: str | Strategy
     precision: Literal["32-true", "16-mixed", "bf16-mixed"]
     deterministic: bool | Literal["warn"]
     accumulate_grad_batches: int
@@ -44,17 +48,23 @@ class TrainerArguments(TypedDict):
     enable_model_summary: bool
     log_every_n_steps: int
     num_sanity_val_steps: int
+    use_distributed_sampler: bool
 
 
-def trainer_arguments(execution: PyTorchExecutionConfig) -> TrainerArguments:
+def trainer_arguments(execution: PyTorchExecutionConfig, crew: Crew) -> TrainerArguments:
     """Translate an execution record.
+
+    Args:
+        execution: the record.
+        crew: the processes that train.
 
     Raises:
         DependencyError: the accelerator's package is not installed.
     """
     return TrainerArguments(
         accelerator=accelerator_name(execution.accelerator),
-        devices=execution.devices,
+        devices=execution.devices if crew.count == 1 else crew.on_machine,
+        num_nodes=crew.machines,
         strategy=execution.strategy,
         precision=execution.precision,
         deterministic=execution.deterministic,
@@ -64,6 +74,7 @@ def trainer_arguments(execution: PyTorchExecutionConfig) -> TrainerArguments:
         enable_model_summary=False,
         log_every_n_steps=1,
         num_sanity_val_steps=0,
+        use_distributed_sampler=False,  # each process takes its part of every batch itself
     )
 
 

@@ -176,7 +176,11 @@ ACCELERATOR = Knob(
     complaint="Invalid accelerator",
 )
 DEVICES = Knob(
-    "number of devices", key="devices", phase=Phase.TRAINING, rules=(above(0),), aliases=(Alias(name="n_devices"),)
+    "number of devices, each with a process of its own; in a training they share every batch, in a reconstruction the "
+    "patterns",
+    key="devices",
+    rules=(above(0),),
+    aliases=(Alias(name="n_devices"),),
 )
 SEED = Knob("seed of every random choice of a run", key="seed", rules=(at_least(0), below(2**32)))
 INFERENCE_BATCH_SIZE = Knob(
@@ -185,7 +189,7 @@ INFERENCE_BATCH_SIZE = Knob(
     phase=Phase.RECONSTRUCTION,
     rules=(above(0),),
 )
-BATCH_SIZE = Knob("groups per step", key="batch_size", rules=(POWER_OF_TWO,))
+BATCH_SIZE = Knob("groups per step, those of all devices together", key="batch_size", rules=(POWER_OF_TWO,))
 SCHEDULER = Knob(
     "course of the learning rate: Default is constant; the cosine ends with the epochs or with max_time",
     key="scheduler",

@@ -9,7 +9,9 @@ import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from ptycho_adapters.common.groups import batches_of_epoch, random_of_epoch, scan_of_batches
+from ptycho_adapters.crew import Crew
 from ptycho_adapters.torch_backend.data.ahead import read_ahead
+from ptycho_adapters.torch_backend.sharing import present_crew
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -29,26 +31,43 @@ class GroupBatch(NamedTuple):
         indices: (B, C) int64 scan indices.
         scan: number of the scan in the training.
         counts: (B, C, N, N) float32 of the patterns, where they were read ahead.
+        weight: of the mean over these groups in the mean over the processes, of which each has a part of the batch.
+        whole: number of groups in the whole batch.
     """
 
     indices: Tensor
     scan: int
     counts: Tensor | None = None
+    weight: float = 1.0
+    whole: int = 0
+
+    @property
+    def counted(self) -> int:
+        """Number of groups in a mean over all processes: none where a process only keeps step with the others."""
+        return len(self.indices) if self.weight else 0
 
 
 class GroupsOfScans(Dataset[GroupBatch]):
-    """Groups of several scans, taken by the batch.
+    """Groups of several scans, taken by the batch, of which each process has its part.
+
+    A batch is one and the same however many processes share it: means over their parts, taken with the parts' weights,
+    are the means over all of it. A process for which a batch has no group left takes the first one with no weight.
 
     Args:
         groups: (G, C) scan indices, for each scan.
+        crew: the processes that train.
     """
 
-    def __init__(self, groups: Iterable[NDArray[np.int32]]) -> None:
+    def __init__(self, groups: Iterable[NDArray[np.int32]], crew: Crew | None = None) -> None:
         self._groups = [torch.tensor(each, dtype=torch.int64) for each in groups]
+        self._crew = crew or Crew()
 
     def __getitem__(self, index: tuple[int, list[int]]) -> GroupBatch:
         scan, rows = index
-        return GroupBatch(indices=self._groups[scan][rows], scan=scan)
+        own = self._crew.share(len(rows))
+        taken = rows[own.start : own.stop] or rows[:1]
+        weight = len(own) * self._crew.count / len(rows)
+        return GroupBatch(indices=self._groups[scan][taken], scan=scan, weight=weight, whole=len(rows))
 
 
 class EpochBatches(Sampler[tuple[int, list[int]]]):
@@ -129,7 +148,7 @@ def group_loader(
     execution, config = payload.execution_config, payload.pt_training_config
     seed = config.seed if shuffle else None
     loader = ReadAheadLoader(
-        GroupsOfScans(groups),
+        GroupsOfScans(groups, present_crew()),
         # The sampler gives whole batches, so nothing is left to collate.
         batch_size=None,
         sampler=EpochBatches(map(len, groups), batch_size=config.batch_size, seed=seed, done=done),

@@ -188,7 +188,7 @@ class ResidentScan(nn.Module):
         first = self.starts[indices] + self.fractions_px[indices].double() + moves_px.double()
         whole = torch.floor(first + 0.5)
         starts = self.starts.index_copy(0, indices, whole.to(torch.int64))
-        return self._with(starts, self.fractions_px.index_copy(0, indices, (first - whole).to(torch.float32)))
+        return self.placed(starts, self.fractions_px.index_copy(0, indices, (first - whole).to(torch.float32)))
 
     def nudged(self, indices: Tensor, moves_px: Tensor) -> ResidentScan:
         """The same patterns with some positions moved, patches where they are: the probe is moved in them.
@@ -198,7 +198,7 @@ class ResidentScan(nn.Module):
             moves_px: (m, 2) real, (y, x), of about a pixel at most.
         """
         fractions = self.fractions_px.index_copy(0, indices, self.fractions_px[indices] + moves_px.float())
-        return self._with(self.starts, fractions)
+        return self.placed(self.starts, fractions)
 
     def thinned(self, half: int) -> ResidentScan:
         """The same patterns with one of two halves of each count, at random: if they are Poisson, so are both, apart.
@@ -206,17 +206,18 @@ class ResidentScan(nn.Module):
         Args:
             half: 0 or 1; both add up to the whole, and are the same each time.
         """
-        other = self._with(self.starts, self.fractions_px)
+        other = self.placed(self.starts, self.fractions_px)
         vars(other)["_half"] = half
         kept = torch.nonzero(self.rows < len(self.counts))[:, 0].cpu().numpy()
         other.counts = _halves(self.counts.cpu(), kept, half).to(self.counts)
         return other
 
-    def _with(self, starts: Tensor, fractions_px: Tensor) -> ResidentScan:
+    def placed(self, starts: Tensor, fractions_px: Tensor) -> ResidentScan:
+        """The same patterns, sharing their memory, at other places: first pixels and what is left beyond them."""
         other = copy(self)
         # A shallow copy shares the table of buffers: it gets one of its own before two of them are exchanged.
         vars(other)["_buffers"] = dict(vars(self)["_buffers"])
-        other.starts, other.fractions_px = starts, fractions_px
+        other.starts, other.fractions_px = starts.to(self.device), fractions_px.to(self.device)
         return other
 
     def positions_px(self, indices: Tensor) -> Tensor:

@@ -155,7 +155,11 @@ def _beam(amplitude: Tensor, background: float | Tensor) -> Tensor:
 
 
 def run_steps(
-    generator: Generator, views: Callable[[], Iterable[View]], weight: Tensor
+    generator: Generator,
+    views: Callable[[], Iterable[View]],
+    weight: Tensor,
+    *,
+    whole: Callable[[Tensor], Tensor] = lambda own: own,
 ) -> Iterator[tuple[Draft, Tensor]]:
     """Run a generator's steps on all views, each step once.
 
@@ -163,6 +167,7 @@ def run_steps(
         generator: the network.
         views: gives the views anew for each step; together they hold every pattern of the groups once.
         weight: (B, H, W) float32, the summed weight of all views.
+        whole: makes the sum over all patterns of that over the views (B, H * W), where other processes have the rest.
 
     Yields:
         After each step the draft and the contributions (B, C, N, N) of the last view.
@@ -178,5 +183,5 @@ def run_steps(
         for view in views():
             added = step.contribution(view, draft.patches(view.where, view.amplitude.shape[-1]))
             total = add_patches(total, added, view.where)
-        draft = step.combine(total.reshape(weight.shape), draft)
+        draft = step.combine(whole(total).reshape(weight.shape), draft)
         yield draft, added

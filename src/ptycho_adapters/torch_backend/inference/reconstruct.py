@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING
 import attrs
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from ptycho_adapters.common.candidates import COVERED, CandidateProbe, candidate_probes, chosen_patterns
+from ptycho_adapters.common.candidates import CandidateProbe, candidate_probes, chosen_patterns
 from ptycho_adapters.common.shipped import shipped_prior_law
+from ptycho_adapters.crew import Crew
 from ptycho_adapters.stages import stage
 from ptycho_adapters.torch_backend.data.resident import ResidentScan
 from ptycho_adapters.torch_backend.execution import check_hardware, cpu_threads, pick_device
@@ -21,17 +23,17 @@ from ptycho_adapters.torch_backend.finish.posterior import Measured
 from ptycho_adapters.torch_backend.inference.findings import findings_of
 from ptycho_adapters.torch_backend.inference.memory import check_reconstruction, check_residency
 from ptycho_adapters.torch_backend.inference.preparation import Preparation, Prepared, prepare, stray_of
+from ptycho_adapters.torch_backend.inference.together import shared_out, take_part
 from ptycho_adapters.torch_backend.inference.turns import ROUNDS_BEFORE_A_RECONSTRUCTION
-from ptycho_adapters.torch_backend.inference.whole_scan import PassFactory, WholeScan
+from ptycho_adapters.torch_backend.inference.whole_scan import PassFactory, WholeScan, where_lit
 from ptycho_adapters.torch_backend.physics.optics import beam_slope, light_of
+from ptycho_adapters.torch_backend.sharing import heard, joined, lost_processes_named, told_by_the_first
 from ptycho_core.config import DataConfig, PyTorchExecutionConfig, TorchInferenceConfig
 from ptycho_core.errors import Problem, ScanError, raise_if_any
 from ptycho_core.results.reconstruction import Reconstruction
 from ptycho_core.results.uncertainty import Uncertainty
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from ptycho_adapters.common.prior_law import PriorLaw
     from ptycho_adapters.torch_backend.trained_model import TrainedModel
     from ptycho_core.measurement.scan import Scan
@@ -50,6 +52,10 @@ def reconstruct(
     data_config: DataConfig | None = None,
 ) -> Reconstruction:
     """Reconstruct a scan with a trained model.
+
+    With several devices a process for each goes through its part of the patterns on a canvas of its own; the canvases
+    are added up once in each step of the network. What is found out before, and a finish, is the first one's. All of
+    them give the same result.
 
     Args:
         model: network and refined probes.
@@ -70,25 +76,48 @@ def reconstruct(
     settings = inference_config or TorchInferenceConfig()
     check_hardware(execution)
     clock = [time.perf_counter()]
+    crew = joined(execution)
     chosen = chosen_patterns(scan, settings, None if data_config is None else data_config.subsample_seed)
     _check(model, scan, len(chosen))
     check_residency(scan, len(chosen), execution)
-    with torch.inference_mode(), cpu_threads(execution.num_threads):
+    with torch.inference_mode(), cpu_threads(execution.num_threads), lost_processes_named(crew):
+        make_pass = _pass_factory(model, scan, _Part(chosen=chosen, crew=crew), execution, settings)
+        if not crew.leads:
+            take_part(make_pass, crew, judged=settings.finish == "none")
+            model.generator.to("cpu")
+            return heard(Reconstruction, crew)
         with stage("preparation", patterns=len(chosen)) as course:
-            run, taken = first_pass(model, scan, chosen, execution, settings)
+            run, taken = _with_a_probe(model, scan, make_pass, settings)
             prepared = prepare(run, preparation_for(model, execution, settings))
             course.count(device=run.probe.device.type, probe=taken.source)
+        prepared = attrs.evolve(prepared, run=shared_out(prepared.run, crew))
         clock.append(time.perf_counter())
         with stage("pass", patterns=len(chosen), steps=len(model.generator.steps()), batch=run.batch_size):
             object_, coverage = prepared.run.stitch()
         clock.append(time.perf_counter())
+        if settings.finish != "none":
+            prepared = attrs.evolve(prepared, run=attrs.evolve(prepared.run, crew=Crew()))
         ended = _finished(prepared, object_, settings, model.prior_law, show_progress=execution.enable_progress_bar)
         clock.append(time.perf_counter())
         with stage("judgement", patterns=len(chosen)):
             result = _outward(ended, taken, scan, coverage)
         clock.append(time.perf_counter())
-    model.generator.to("cpu")
-    return attrs.evolve(result, seconds=dict(zip(_STAGES, np.diff(clock).tolist(), strict=True)))
+        model.generator.to("cpu")
+        result = attrs.evolve(result, seconds=dict(zip(_STAGES, np.diff(clock).tolist(), strict=True)))
+        return told_by_the_first(result, crew)
+
+
+@attrs.frozen(kw_only=True, eq=False)
+class _Part:
+    """Patterns (n,) that take part in a pass, and the processes that share them."""
+
+    chosen: NDArray[np.int64]
+    crew: Crew = attrs.field(factory=Crew)
+
+    @property
+    def slice(self) -> slice:
+        own = self.crew.share(len(self.chosen))
+        return slice(own.start, own.stop)
 
 
 def first_pass(
@@ -98,13 +127,34 @@ def first_pass(
     execution: PyTorchExecutionConfig,
     settings: TorchInferenceConfig,
 ) -> tuple[WholeScan, CandidateProbe]:
-    """Put network and patterns on the device and choose the probe."""
+    """Put network and patterns on the device and choose the probe, in this process alone."""
+    return _with_a_probe(model, scan, _pass_factory(model, scan, _Part(chosen=chosen), execution, settings), settings)
+
+
+def _pass_factory(
+    model: TrainedModel,
+    scan: Scan,
+    part: _Part,
+    execution: PyTorchExecutionConfig,
+    settings: TorchInferenceConfig,
+) -> PassFactory:
+    """Put network and patterns on the device; of processes that only take part in the pass, their own patterns."""
+    chosen = part.chosen
     device = pick_device(execution.accelerator)
     generator = model.generator.to(device).eval()
-    resident = ResidentScan(scan, patterns=chosen, find_beam=settings.beam_search).to(device)
+    kept = chosen if part.crew.leads or generator.together > 1 else chosen[part.slice]
+    resident = ResidentScan(scan, patterns=kept, find_beam=settings.beam_search).to(device)
     make_pass = PassFactory(generator, resident, chosen, execution, settings)
     finished = settings.finish != "none"
     check_reconstruction(generator, scan, chosen, device, batch_size=make_pass.batch_size, finished=finished)
+    return make_pass
+
+
+def _with_a_probe(
+    model: TrainedModel, scan: Scan, make_pass: PassFactory, settings: TorchInferenceConfig
+) -> tuple[WholeScan, CandidateProbe]:
+    """Choose the probe."""
+    resident, chosen = make_pass.scan, make_pass.chosen
     wanted = settings.probe_source if model.probe_refined else "scan"
     probes = [each for each in candidate_probes(model, scan, resident.flux) if wanted in ("auto", each.source)]
     taken = _best_of(probes, make_pass)
@@ -292,12 +342,6 @@ def _before_the_finish(
     object_, _ = where_lit(first, light)
     outward = (object_ * outward_scale(run, scan)).reshape(run.canvas.height, run.canvas.width)
     return outward.cpu().numpy(), {f"pass_{name}": value for name, value in run.judge(object_).metrics.items()}
-
-
-def where_lit(object_: Tensor, coverage: Tensor) -> tuple[Tensor, Tensor]:
-    """Transparency and no coverage where too little light fell, in the network's scale, which is that of every scan."""
-    lit = coverage > COVERED * coverage.max()
-    return torch.where(lit, object_, torch.ones_like(object_)), torch.where(lit, coverage, torch.zeros_like(coverage))
 
 
 def _moved(prepared: Prepared) -> bool:

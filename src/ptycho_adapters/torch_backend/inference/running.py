@@ -11,7 +11,8 @@ import torch
 from ptycho_adapters.torch_backend.data.resident import ResidentScan
 from ptycho_adapters.torch_backend.inference.canvas_sums import Box, CanvasSums, Piece, on_piece, views_of
 from ptycho_adapters.torch_backend.inference.preparation import prepare
-from ptycho_adapters.torch_backend.inference.reconstruct import first_pass, outward_scale, preparation_for, where_lit
+from ptycho_adapters.torch_backend.inference.reconstruct import first_pass, outward_scale, preparation_for
+from ptycho_adapters.torch_backend.inference.whole_scan import where_lit
 from ptycho_adapters.torch_backend.physics.optics import beam_slope, split_positions
 from ptycho_core.results.reconstruction import Reconstruction
 

@@ -12,7 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ptycho_adapters.common.candidates import Judgement
+from ptycho_adapters.common.candidates import COVERED, Judgement
+from ptycho_adapters.crew import Crew
 from ptycho_adapters.torch_backend.data.resident import Canvas, Gathered, ResidentScan
 from ptycho_adapters.torch_backend.execution import network_precision
 from ptycho_adapters.torch_backend.generators import Generator, View, run_steps
@@ -26,6 +27,7 @@ from ptycho_adapters.torch_backend.physics.optics import (
     shift_probe,
 )
 from ptycho_adapters.torch_backend.physics.shot_noise import expected_misfit
+from ptycho_adapters.torch_backend.sharing import summed
 from ptycho_core.measurement.grouping import Grouping, group_positions
 
 if TYPE_CHECKING:
@@ -57,6 +59,8 @@ class WholeScan:
         precision: of the network.
         uniform: average overlapping patches evenly over what is lit, not by the light on them.
         background: counts per pixel that do not come from the beam.
+        crew: the processes of which each goes through its part of the patterns; their canvases are added up once in
+            each step. What is not `stitch` or `judge`, every process does by itself.
     """
 
     generator: Generator
@@ -69,6 +73,7 @@ class WholeScan:
     precision: str
     uniform: bool
     background: float = 0.0
+    crew: Crew = attrs.field(factory=Crew)
 
     def stitch(self, steps: int | None = None) -> tuple[Tensor, Tensor]:
         """Run the generator's steps.
@@ -85,7 +90,7 @@ class WholeScan:
         coverage = self._summed(self._lights()).reshape(shape) if self.uniform else weight
         object_ = torch.ones_like(weight, dtype=torch.complex64)
         with network_precision(self.precision, self.probe.device):
-            for draft, _ in islice(run_steps(self.generator, views, weight), steps):
+            for draft, _ in islice(run_steps(self.generator, views, weight, whole=self._over_all), steps):
                 object_ = draft.object
         return object_.reshape(-1), coverage.reshape(-1)
 
@@ -93,7 +98,8 @@ class WholeScan:
     def judge(self, object_: Tensor) -> Judgement:
         """Compare the counts that an object (pixels,) implies with the measured ones, without a truth."""
         n_patterns, device = len(self.indices), object_.device
-        n_batches = -(-n_patterns // self.batch_size)
+        own = self.crew.share(n_patterns)
+        n_batches = -(-len(own) // self.batch_size)
         # Places for all of them: small pieces by the hundred thousand would take far more.
         deviance, floors = (
             torch.zeros(n_batches, device=device),
@@ -102,7 +108,8 @@ class WholeScan:
         difference, measured = (torch.zeros(n_patterns, device=device) for _ in range(2))
         good = self.scan.good_pixels
         for number, view in enumerate(self._views()):
-            some = slice(number * self.batch_size, number * self.batch_size + view.amplitude.shape[1])
+            first = own.start + number * self.batch_size
+            some = slice(first, first + view.amplitude.shape[1])
             patches = extract(object_[None], view.where, self.scan.size)
             expected = expected_counts(patches, view.probes, self.background + BACKGROUND_COUNTS)
             patterns = view.amplitude.shape[1]
@@ -111,12 +118,12 @@ class WholeScan:
             gap = (expected.sqrt() - view.amplitude).abs()
             difference[some] = (gap if good is None else gap * good)[0].sum(dim=(-2, -1))
             measured[some] = view.amplitude[0].sum(dim=(-2, -1))
-        gaps, amplitudes = difference.cpu().double(), measured.cpu().double()
+        gaps, amplitudes = (self._over_all(each).cpu().double() for each in (difference, measured))
         pixels = self.scan.size**2 if good is None else float(good.sum())
-        floor_deviance, floor_gap = floors.sum(dim=0).cpu().tolist()
+        floor_deviance, floor_gap = self._over_all(floors.sum(dim=0)).cpu().tolist()
         return Judgement(
             metrics={
-                "deviance_per_px": float(deviance.sum() / n_patterns),
+                "deviance_per_px": float(self._over_all(deviance.sum()) / n_patterns),
                 "r_factor": float(gaps.sum() / amplitudes.sum()),
                 "expected_deviance_per_px": floor_deviance / (n_patterns * pixels),
                 "expected_r_factor": floor_gap / float(amplitudes.sum()),
@@ -153,7 +160,7 @@ class WholeScan:
         starts = self.scan.starts[self.indices]
         distance = (starts - starts.double().mean(dim=0)).square().sum(dim=1)
         near = torch.sort(distance.argsort(stable=True)[:patterns]).values
-        return _on_its_canvas(attrs.evolve(self, indices=self.indices[near]))
+        return _on_its_canvas(attrs.evolve(self, indices=self.indices[near], crew=Crew()))
 
     def moved(self, moves_px: Tensor) -> WholeScan:
         """The same pass with its patterns moved by (n, 2) pixels, on a canvas that holds them."""
@@ -173,15 +180,16 @@ class WholeScan:
         # Probes and what they bring back, amplitudes, measured moduli, weight, canvas indices.
         bytes_per_pixel = 16 * modes + 4 * self.generator.together + 4 + 4 + 8
         most = _KEPT_OF_A_FILE_BYTES if self.scan.reads else _KEPT_BYTES
-        return len(self.indices) * size * size * bytes_per_pixel <= most
+        return len(self._own) * size * size * bytes_per_pixel <= most
 
     def _lights(self) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield the light (1, b, N, N) on batches of patches with where they lie; no pattern is looked at."""
         if self._views_fit:
             yield from ((light_of(view.probes), view.where) for view in self._kept_views)
             return
-        for first in range(0, len(self.indices), self.batch_size):
-            batch = self.indices[None, first : first + self.batch_size]
+        own = self._own
+        for first in range(0, len(own), self.batch_size):
+            batch = own[None, first : first + self.batch_size]
             probes = shift_probe(self.probe, self.scan.fractions_px[batch])
             yield light_of(probes), self.canvas.indices(self.scan.starts[batch], self.origin, self.scan.size)
 
@@ -194,8 +202,8 @@ class WholeScan:
         return tuple(self.made_views())
 
     def made_views(self) -> Iterator[View]:
-        """Make views of all patterns, a batch each."""
-        batches = self.scan.gathered(self.indices, self.batch_size)
+        """Make views of this process' patterns, a batch each."""
+        batches = self.scan.gathered(self._own, self.batch_size)
         company = repeat(None) if self._company is None else self._company.split(self.batch_size)
         for (_, group), beside in zip(batches, company, strict=False):
             yield self._view(group, beside)
@@ -213,9 +221,18 @@ class WholeScan:
             company=None if company is None else self._beside(company),
         )
 
+    @property
+    def _own(self) -> Tensor:
+        """The patterns that this process goes through."""
+        own = self.crew.share(len(self.indices))
+        return self.indices[own.start : own.stop]
+
+    def _over_all(self, own: Tensor) -> Tensor:
+        return summed(own, self.crew)
+
     @cached_property
     def _company(self) -> Tensor | None:
-        """Scan indices (n, M) of some of the nearest patterns to each one, for a network that sees several together."""
+        """Scan indices (m, M) of some patterns nearest to each own one, for a network that sees several together."""
         together = self.generator.together
         if together == 1:
             return None
@@ -227,7 +244,9 @@ class WholeScan:
             sequential_sampling=True,
         )
         groups = group_positions(self.positions_px().cpu().numpy(), nearest)
-        return self.indices[torch.tensor(groups.indices[:, 1:], dtype=torch.int64, device=self.indices.device)]
+        own = self.crew.share(len(self.indices))
+        beside = torch.tensor(groups.indices[own.start : own.stop, 1:], dtype=torch.int64, device=self.indices.device)
+        return self.indices[beside]
 
     def _beside(self, company: Tensor) -> Tensor:
         """Amplitudes (1, b, M, N, N) of the company (b, M) of a batch."""
@@ -238,7 +257,13 @@ class WholeScan:
         total = torch.zeros(1, self.canvas.pixels, device=self.probe.device)
         for values, where in patches:
             add_patches(total, values, where)
-        return total
+        return self._over_all(total)
+
+
+def where_lit(object_: Tensor, coverage: Tensor) -> tuple[Tensor, Tensor]:
+    """Transparency and no coverage where too little light fell, in the network's scale, which is that of every scan."""
+    lit = coverage > COVERED * coverage.max()
+    return torch.where(lit, object_, torch.ones_like(object_)), torch.where(lit, coverage, torch.zeros_like(coverage))
 
 
 def _on_its_canvas(run: WholeScan) -> WholeScan:
@@ -259,7 +284,13 @@ def _good_sum(values: Tensor, good: Tensor | None) -> Tensor:
 
 
 class PassFactory:
-    """Builds passes that differ only in probe and patterns."""
+    """Builds passes that differ only in probe and patterns.
+
+    Attributes:
+        scan: the patterns.
+        chosen: (n,) those that take part.
+        batch_size: patterns at a time.
+    """
 
     def __init__(
         self,
@@ -270,7 +301,7 @@ class PassFactory:
         settings: TorchInferenceConfig,
     ) -> None:
         self._generator = generator
-        self._scan = scan
+        self.scan = scan
         self.chosen = chosen
         self._precision = execution.precision
         self._device = scan.device
@@ -280,11 +311,11 @@ class PassFactory:
 
     def __call__(self, probe: NDArray[np.complex64], indices: NDArray[np.int64], background: float = 0.0) -> WholeScan:
         """Build a pass with a probe (modes, N, N) over some scan indices."""
-        starts = self._scan.starts_on_host()[indices]
-        height, width = np.ptp(starts, axis=0) + self._scan.size
+        starts = self.scan.starts_on_host()[indices]
+        height, width = np.ptp(starts, axis=0) + self.scan.size
         return WholeScan(
             generator=self._generator,
-            scan=self._scan,
+            scan=self.scan,
             probe=torch.tensor(probe, device=self._device),
             canvas=Canvas(height=int(height), width=int(width)),
             origin=torch.tensor(starts.min(axis=0), device=self._device),

@@ -77,6 +77,9 @@ class Schedule(Callback):
         del pl_module, batch, batch_idx
         progress = self.progress(trainer)
         self._step_began_s = progress.elapsed_s
+        if self._max_time_s is not None:
+            # Where several processes train together, the first one's clock counts for all.
+            progress = trainer.strategy.broadcast(progress)
         factor = learning_rate_factor(self._config, progress) * self._plateau.state.factor
         for group in trainer.optimizers[0].param_groups:
             waiting = progress.fraction < _WAIT.get(group["name"], 0.0)
@@ -93,7 +96,7 @@ class Schedule(Callback):
         """Log the learning rate and look for a plateau."""
         losses = {key.split("_")[1]: float(v) for key, v in trainer.callback_metrics.items() if key.endswith("_loss")}
         self._plateau.watch(train=losses.get("train"), held_out=losses.get("val"))
-        pl_module.log("learning_rate", float(trainer.optimizers[0].param_groups[0]["lr"]))
+        pl_module.log("learning_rate", float(trainer.optimizers[0].param_groups[0]["lr"]), sync_dist=True)
 
     @property
     def out_of_time(self) -> bool:
@@ -283,4 +286,4 @@ class LossHistory(Callback):
         del pl_module
         values = {key: float(value) for key, value in trainer.callback_metrics.items() if key.endswith("_loss")}
         self.rows.append((trainer.current_epoch, trainer.global_step, values))
-        self.steps.fetch()
+        self.steps.fetch(lambda own: trainer.strategy.reduce(own, reduce_op="mean"))

@@ -103,7 +103,7 @@ class PtychoModule(LightningModule):
         prediction = self.predict_groups(batch.indices, self.arms.training[batch.scan], batch.counts)
         with torch.autocast(self.device.type, enabled=False):
             loss, main = self.objective.total(prediction)
-        return {"loss": loss, MAIN: main.detach()}
+        return {"loss": batch.weight * loss, MAIN: batch.weight * main.detach()}
 
     def held_out_loss(self, indices: Tensor, scan: int, counts: Tensor | None = None) -> Tensor:
         """Main term for held-out groups (B, C) of a scan, ()."""
@@ -116,7 +116,9 @@ class PtychoModule(LightningModule):
         """Log the main term on held-out groups."""
         del batch_idx
         main = self.held_out_loss(batch.indices, batch.scan, batch.counts)
-        self.log(f"{self.loss_name}_val_loss", main, prog_bar=True, batch_size=len(batch.indices))
+        name = f"{self.loss_name}_val_loss"
+        # The mean over the groups of an epoch, those of all processes.
+        self.log(name, main, on_step=False, on_epoch=True, batch_size=batch.counted, sync_dist=True)
 
     def configure_optimizers(self) -> Optimizer:
         """Build the optimiser; the `Schedule` callback sets its learning rates before each step."""

@@ -20,15 +20,17 @@ from ptycho_adapters.torch_backend.inference.turns import ROUNDS_BEFORE_A_TRAINI
 from ptycho_adapters.torch_backend.inference.whole_scan import PassFactory, WholeScan
 from ptycho_adapters.torch_backend.physics.optics import light_of
 from ptycho_adapters.torch_backend.physics.probe import TrainableProbe, soft_disc
+from ptycho_adapters.torch_backend.sharing import told_by_the_first
 from ptycho_adapters.torch_backend.training.probe_work import ROUND_PASSES, ProbeWork, work_within
 from ptycho_core.errors import ConfigError, Problem
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from numpy.typing import NDArray
     from torch import Tensor
 
+    from ptycho_adapters.crew import Crew
     from ptycho_core.config.payload import TrainingPayload
     from ptycho_core.measurement.scan import Scan
 
@@ -120,6 +122,25 @@ def starting_scan(
         patterns=_with_others_moved(run, resident, few),
         background=run.background,
     )
+
+
+def started_alike(found: Sequence[StartingScan], as_read: Sequence[ResidentScan], crew: Crew) -> list[StartingScan]:
+    """Give every process what the first one has found out about each scan.
+
+    Args:
+        found: by the first process; nothing by the others.
+        as_read: the patterns of each scan, of which every process has its own.
+        crew: all of them.
+    """
+    if crew.count == 1:
+        return list(found)
+    told = told_by_the_first(
+        [(each.probe, each.patterns.starts, each.patterns.fractions_px, each.background) for each in found], crew
+    )
+    return [
+        StartingScan(probe=probe, patterns=patterns.placed(starts, fractions_px), background=background)
+        for patterns, (probe, starts, fractions_px, background) in zip(as_read, told, strict=True)
+    ]
 
 
 def _with_others_moved(run: WholeScan, resident: ResidentScan, few: NDArray[np.int64]) -> ResidentScan:

@@ -9,7 +9,7 @@ import torch
 from ptycho_adapters.common.step_means import MOST_ROWS, Row, StepMeans
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from torch import Tensor
 
@@ -31,10 +31,14 @@ class StepLosses(StepMeans):
         if len(self._losses) >= _WAITING:
             self._losses = [torch.cat(self._losses)]
 
-    def fetch(self) -> None:
-        """Read what waits on the device."""
+    def fetch(self, mean: Callable[[Tensor], Tensor] = lambda own: own) -> None:
+        """Read what waits on the device.
+
+        Args:
+            mean: of the losses (n,) over all processes that train.
+        """
         if not self._losses:
             return
-        for step, loss in zip(self._steps, torch.cat(self._losses).tolist(), strict=True):
+        for step, loss in zip(self._steps, mean(torch.cat(self._losses)).tolist(), strict=True):
             self.append((step, loss, 1))
         self._steps, self._losses = [], []

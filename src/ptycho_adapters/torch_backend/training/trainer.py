@@ -15,6 +15,7 @@ from lightning import Callback, Trainer
 from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch.strategies import DDPStrategy
 
 from ptycho_adapters.common.checkpoint_files import forget_last
 from ptycho_adapters.common.groups import training_set_for
@@ -22,6 +23,7 @@ from ptycho_adapters.common.identity import identity_of
 from ptycho_adapters.common.model import EpochLosses, ScanProbe
 from ptycho_adapters.common.schedule import TimeLimit
 from ptycho_adapters.common.shipped import prior_law_of_start
+from ptycho_adapters.crew import Crew
 from ptycho_adapters.stages import stage
 from ptycho_adapters.torch_backend.data.arms import arms_of, as_found_out
 from ptycho_adapters.torch_backend.data.groups import group_loader
@@ -31,6 +33,15 @@ from ptycho_adapters.torch_backend.execution import (
     process_state_restored,
     run_logger,
     trainer_arguments,
+)
+from ptycho_adapters.torch_backend.sharing import (
+    FOUND_BY_US,
+    PATIENCE,
+    environment_plugins,
+    joined,
+    lost_processes_named,
+    present_crew,
+    told_by_the_first,
 )
 from ptycho_adapters.torch_backend.trained_model import TrainedModel
 from ptycho_adapters.torch_backend.training.callbacks import (
@@ -47,9 +58,15 @@ from ptycho_adapters.torch_backend.training.collapse import PATTERNS_OF_A_LOOK, 
 from ptycho_adapters.torch_backend.training.held_out import look_at_start
 from ptycho_adapters.torch_backend.training.memory import check_patterns, check_training
 from ptycho_adapters.torch_backend.training.module import PtychoModule
-from ptycho_adapters.torch_backend.training.starting_point import ProbeTime, starting_network, starting_scan
+from ptycho_adapters.torch_backend.training.starting_point import (
+    ProbeTime,
+    started_alike,
+    starting_network,
+    starting_scan,
+)
 from ptycho_adapters.torch_backend.training.within_epochs import EpochLoss, StepCheckpoints
 from ptycho_core.config.main_term import main_term_name
+from ptycho_core.config.package_generator import PackageGenerator
 from ptycho_core.errors import ConfigError, Problem
 from ptycho_core.version import VERSION
 
@@ -63,13 +80,15 @@ if TYPE_CHECKING:
 
 _MOST_FOR_PROBES = 0.5  # of the time that a run may take
 # Warnings that ask nothing of the caller: group indices need no loader processes, a rerun into a folder and a run that
-# holds nothing out are meant so, one is between Lightning and torch, and the sampler knows what an epoch has had.
+# holds nothing out are meant so, one is between Lightning and torch, the sampler knows what an epoch has had, and
+# weights that lie otherwise in memory are sent all the same.
 _ABOUT_ITSELF = (
     r"The '(train|val)_dataloader' does not have many workers",
     r"Checkpoint directory .* exists and is not empty",
     r"You defined a `validation_step` but have no `val_dataloader`",
     r".*isinstance\(treespec, LeafSpec\)",
     r"You're resuming from a checkpoint that ended before the epoch ended",
+    r"Grad strides do not match bucket view strides",
 )
 
 
@@ -123,20 +142,34 @@ def train_on(payload: TrainingPayload, data: TrainingSet, *, callbacks: Sequence
         MemoryShortageError: the patterns or a batch do not fit into the memory that is free.
     """
     check_hardware(payload.execution_config)
+    with _quiet_lightning():
+        crew = joined(payload.execution_config)
+    with (
+        process_state_restored(),
+        _quiet_lightning(),
+        cpu_threads(payload.execution_config.num_threads),
+        lost_processes_named(crew),
+    ):
+        return _trained_together(payload, data, crew, callbacks)
+
+
+def _trained_together(
+    payload: TrainingPayload, data: TrainingSet, crew: Crew, callbacks: Sequence[Callback]
+) -> TrainedModel:
+    """Train as one of the processes of a run, or as the only one."""
     limit = TimeLimit(payload.execution_config.max_time)
-    with process_state_restored(), _quiet_lightning(), cpu_threads(payload.execution_config.num_threads):
-        torch.manual_seed(payload.pt_training_config.seed)
-        check_patterns(payload, data)
-        module = build_module(payload, data, limit)
-        check_training(payload, module, data)
-        history, start = LossHistory(), look_at_start(module, payload, data.groups, limit)
-        tail_s, steps = _tail_s(start, len(data.scans)), StepCheckpoints(payload, identity_of(payload, data), limit.now)
-        around = [steps, *callbacks] if payload.execution_config.enable_checkpointing else callbacks
-        trainer = build_trainer(payload, history, limit, validates=data.validates, tail_s=tail_s, callbacks=around)
-        with stage("training", scans=len(data.scans), epochs=payload.pt_training_config.epochs) as course:
-            _fit(trainer, module, payload, data, start, steps)
-            course.count(steps=trainer.global_step, device=str(trainer.strategy.root_device))
-        selection = keep_best(trainer, module, start, history.held_out(module.loss_name))
+    torch.manual_seed(payload.pt_training_config.seed)
+    check_patterns(payload, data)
+    module = build_module(payload, data, limit, crew)
+    check_training(payload, module, data)
+    history, start = LossHistory(), told_by_the_first(look_at_start(module, payload, data.groups, limit), crew)
+    tail_s, steps = _tail_s(start, len(data.scans)), StepCheckpoints(payload, identity_of(payload, data), limit.now)
+    around = [steps, *callbacks] if payload.execution_config.enable_checkpointing else callbacks
+    trainer = build_trainer(payload, history, limit, validates=data.validates, tail_s=tail_s, callbacks=around)
+    with stage("training", scans=len(data.scans), epochs=payload.pt_training_config.epochs) as course:
+        _fit(trainer, module, payload, data, start, steps)
+        course.count(steps=trainer.global_step, device=str(trainer.strategy.root_device))
+    selection = keep_best(trainer, module, start, history.held_out(module.loss_name))
     return attrs.evolve(_trained(payload, data.scans, module, history), selection=selection)
 
 
@@ -147,13 +180,19 @@ def _tail_s(start: Start, n_scans: int) -> float:
     return start.seconds * (1.0 + n_scans * PATTERNS_OF_A_LOOK / start.n_patterns)
 
 
-def build_module(payload: TrainingPayload, data: TrainingSet, limit: TimeLimit | None = None) -> PtychoModule:
+def build_module(
+    payload: TrainingPayload, data: TrainingSet, limit: TimeLimit | None = None, crew: Crew | None = None
+) -> PtychoModule:
     """Build generator, probes and resident data.
+
+    What is found out about a scan before the training, the first of several processes finds out for all of them: it
+    hangs on the time that there is, and all have to train on the same.
 
     Args:
         payload: resolved settings.
         data: scans and groups.
         limit: of the whole run; refining all probes takes at most half of it.
+        crew: the processes that train; this one alone by default.
 
     Raises:
         ScanError: supervised training without a known object.
@@ -163,10 +202,13 @@ def build_module(payload: TrainingPayload, data: TrainingSet, limit: TimeLimit |
     arms = arms_of(data, labelled=main == "supervised", find_beam=payload.pt_training_config.beam_search)
     start, limit = starting_network(payload), limit or TimeLimit()
     shares = np.linspace(0.0, _MOST_FOR_PROBES, len(data.scans) + 1)[1:].tolist()
-    found = [
+    crew = crew or Crew()
+    work = zip(data.scans, data.groups, arms.training, shares, strict=True)
+    first = [
         starting_scan(payload, scan, arm.patterns, groups.train, start, ProbeTime(limit=limit, until=share))
-        for scan, groups, arm, share in zip(data.scans, data.groups, arms.training, shares, strict=True)
+        for scan, groups, arm, share in (work if crew.leads else ())
     ]
+    found = started_alike(first, [arm.patterns for arm in arms.training], crew)
     return PtychoModule(
         start.generator,
         [each.probe for each in found],
@@ -207,6 +249,17 @@ def _fit(
         raise KeyboardInterrupt
 
 
+class _Shared(DDPStrategy):
+    """Takes the mean of the gradients over all processes."""
+
+    def configure_ddp(self) -> None:
+        """Look for what has no gradient: of several scans a step sees one, under its own probe, in all processes."""
+        module = self.lightning_module
+        if isinstance(module, PtychoModule) and len(module.probes) > 1:
+            self._ddp_kwargs["find_unused_parameters"] = True
+        super().configure_ddp()
+
+
 def build_trainer(
     payload: TrainingPayload,
     history: LossHistory,
@@ -230,24 +283,33 @@ def build_trainer(
         ConfigError: Lightning cannot honour the execution settings, or the metric to watch does not exist.
         DependencyError: a logger's or an accelerator's package is not installed.
     """
-    execution, config = payload.execution_config, payload.pt_training_config
+    execution, config, crew = payload.execution_config, payload.pt_training_config, present_crew()
     schedule = Schedule(config, limit, tail_s)
     loss = EpochLoss(f"{main_term_name(payload)}_train_loss")
     own: list[Callback] = [loss, schedule, history, CollapseDetector(), EpochLines()]
     if execution.max_time is not None:
         own.append(TimeUp(schedule))
-    if execution.enable_progress_bar:
+    if execution.enable_progress_bar and crew.leads:
         own.append(ProgressBar(schedule))
     if config.log_grad_norm:
         own.append(GradientNorm(config.grad_norm_log_freq))
     own += [*checkpoint_callbacks(payload, validates=validates), *callbacks]
     logger = run_logger(execution, Path(config.output_dir), config)
-    arguments = trainer_arguments(execution)
+    arguments = trainer_arguments(execution, crew)
     # One device is one process, whatever else a job of SLURM was given.
-    alone = [LightningEnvironment()] if execution.devices == 1 and SLURMEnvironment.detect() else []
+    alone = crew.count == 1 and execution.devices == 1 and SLURMEnvironment.detect()
+    plugins = [LightningEnvironment()] if alone else environment_plugins()
+    if crew.count > 1 and execution.strategy in FOUND_BY_US:
+        # Of our own networks every weight has a gradient in every step; of another one nobody knows.
+        foreign = isinstance(payload.pt_model_config.architecture, PackageGenerator)
+        arguments["strategy"] = _Shared(find_unused_parameters=foreign, timeout=PATIENCE)
     try:
         return Trainer(
-            max_epochs=config.epochs, callbacks=own, logger=logger, plugins=[CheckpointFiles(), *alone], **arguments
+            max_epochs=config.epochs,
+            callbacks=own,
+            logger=logger,
+            plugins=[CheckpointFiles(), *plugins],
+            **arguments,
         )
     except (MisconfigurationException, ValueError) as error:
         asked = ", ".join(f"{key}={arguments[key]!r}" for key in ("accelerator", "devices", "strategy", "precision"))

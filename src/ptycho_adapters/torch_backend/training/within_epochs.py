@@ -52,15 +52,14 @@ class EpochLoss(Callback):
         """Add the loss of a batch where it is; no value is read from the device."""
         del trainer, pl_module, batch_idx
         if isinstance(outputs, Mapping):
-            groups = len(batch.indices)
-            self._sum = outputs[MAIN] * groups + self._sum
-            self._groups += groups
+            self._sum = outputs[MAIN] * batch.whole + self._sum
+            self._groups += batch.whole
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Log the mean, and begin anew."""
+        """Log the mean over all processes, and begin anew."""
         del trainer
         if self._groups:
-            pl_module.log(self._name, self._sum / self._groups)
+            pl_module.log(self._name, self._sum / self._groups, sync_dist=True)
         self._sum, self._groups = 0.0, 0
 
 
