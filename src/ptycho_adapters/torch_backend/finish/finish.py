@@ -162,7 +162,7 @@ def thinning_check(measured: Measured, start: Tensor, point: Point, wish: Wish) 
         part = attrs.evolve(measured, scan=scan.thinned(half), background=background / 2.0)
         found.append((part, finish(part, start, probe, alone).object))
     (part, first), (_, second) = found
-    curvature = Curvature(_posterior(part, start, probe, alone), Point(first, probe))
+    curvature = Curvature(posterior_around(part, start, probe, alone), Point(first, probe))
     return apart(curvature, second, counts_variances(curvature))
 
 
