@@ -18,13 +18,14 @@ AS_THEN = {
     "beam_search": False,
     "checkpoint_every_s": None,
     "error_bars": False,
+    "error_bars_check": False,
     "finish": "none",
     "orientation_search": "never",
     "position_refinement": "none",
     "probe_modes": None,
     "probe_search": "never",
 }
-"""Settings of format 2 that format 1 did not have, with what a run did without them."""
+"""Settings of later formats that format 1 did not have, with what a run did without them."""
 SHARED = ("background_counts", "probe_autofocus")
 """Settings that format 1 had for trainings alone."""
 
@@ -62,13 +63,23 @@ def test_an_older_payload_is_taken_as_it_was_then(payload: TrainingPayload) -> N
 
 
 def test_the_present_format_has_nothing_added(payload: TrainingPayload) -> None:
-    """Nor has format 2 under the number of format 1, as it was written once."""
+    """It is read as it was written."""
     data = json.loads(payload_to_json(payload))
 
-    assert (data["format_version"], FORMAT_VERSION) == (2, 2)
-    for version in (1, 2):
-        read = read_payload(json.dumps(data | {"format_version": version}))
-        assert (read.payload, read.format_version, dict(read.added)) == (payload, 2, {})
+    assert data["format_version"] == FORMAT_VERSION
+    read = read_payload(json.dumps(data))
+    assert (read.payload, read.format_version, dict(read.added)) == (payload, FORMAT_VERSION, {})
+
+
+@pytest.mark.parametrize("number", [1, 2])
+def test_format_2_is_known_under_the_number_of_format_1_too(payload: TrainingPayload, number: int) -> None:
+    """It was written so once; what came after it is added."""
+    data = json.loads(payload_to_json(payload)) | {"format_version": number}
+    del data["pt_inference"]["error_bars_check"], data["provenance"]["error_bars_check"]
+
+    read = read_payload(json.dumps(data))
+
+    assert (read.payload, read.format_version, dict(read.added)) == (payload, 2, {"error_bars_check": False})
 
 
 @pytest.mark.parametrize(
@@ -111,5 +122,5 @@ def test_a_format_is_never_added_to() -> None:
     """
     fields = Counter(field.since.version for field in _fields(_Stored))
 
-    assert (fields[1], fields[2]) == (267, 15)
+    assert (fields[1], fields[2], fields[3]) == (267, 15, 1)
     assert sorted(fields) == list(range(1, FORMAT_VERSION + 1))

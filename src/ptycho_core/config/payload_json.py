@@ -109,7 +109,7 @@ def read_payload(text: str) -> ReadPayload:
         problem = Problem(path="format_version", expected="a value", found="nothing")
         raise ConfigError(_SUBJECT, [problem])
     if not isinstance(version, int) or isinstance(version, bool) or not 1 <= version <= FORMAT_VERSION:
-        expected = " or ".join(map(str, range(1, FORMAT_VERSION + 1)))
+        expected = f"a number from 1 to {FORMAT_VERSION}"
         raise ConfigError(_SUBJECT, [Problem(path="format_version", expected=expected, found=shown(version))])
     present, added, problems = brought_up(_Stored, data, version)
     try:

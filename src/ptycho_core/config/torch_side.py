@@ -83,6 +83,7 @@ def _generator(doc: str, *rules: Rule) -> Knob:
 
 
 _OFF_BEFORE_2 = Since(version=2, before=False)
+_OFF_BEFORE_3 = Since(version=3, before=False)
 _NONE_BEFORE_2 = Since(version=2, before="none")
 _NEVER_BEFORE_2 = Since(version=2, before="never")
 _UNSAID_BEFORE_2 = Since(version=2, before=None)
@@ -358,7 +359,7 @@ class TorchInferenceConfig(Evaluation, Sampling):
     error_bars_check: bool = Knob(
         "error bars held against how far two independent halves of the counts lead apart; takes two finishes more",
         phase=Phase.RECONSTRUCTION,
-    ).field(False, since=_OFF_BEFORE_2)
+    ).field(False, since=_OFF_BEFORE_3)
     experiment_number: int = _fixed("scan of a folder", "a reconstruction reads one scan", at_least(0)).field(0)
     window: int = _fixed("border left out of figures", "figures use the covered area", at_least(0)).field(20)
     patch_weighting: Literal["uniform", "probe"] = only_in(

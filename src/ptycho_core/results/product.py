@@ -144,9 +144,10 @@ def _array_problems(product: Product) -> Iterator[Problem]:
 
 def _uncertainty_problems(uncertainty: Uncertainty, shape: tuple[int, ...]) -> Iterator[Problem]:
     rings = uncertainty.by_frequency
-    for name, array in {} if rings is None else attrs.asdict(rings).items():
+    shape_of_rings = () if rings is None else rings.frequency_per_px.shape
+    for name, array in ({} if rings is None else attrs.asdict(rings)).items():
         path = f"uncertainty.by_frequency.{name}"
-        if array.dtype != np.float32 or array.shape != rings.frequency_per_px.shape or array.ndim != 1:
+        if array.dtype != np.float32 or array.shape != shape_of_rings or array.ndim != 1:
             yield Problem(path=path, expected="(rings,) float32, as many as the others", found=describe(array))
         elif not ((array >= 0.0) & (array <= 1.0)).all():
             yield Problem(path=path, expected="values from 0 to 1", found="others, or NaN")
