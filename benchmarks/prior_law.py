@@ -1,10 +1,11 @@
 """By which law a network errs, from fresh simulations: `python benchmarks/prior_law.py --help`.
 
-Simulated scans over class and dose, one pass of the shipped weights with the true probe. What is left of the difference
-from the true object, constant phase free, on lit pixels (by more than a tenth of the brightest) is parted into slow waves
-(tents on the coarse grid of a finish, by least squares) and the rest, each into phase and amplitude. The logarithm of
-the rest's square is fitted by those of bend and light, in bins of both; what neighbours have in common by the share of
-its variance that averages over squares do not lose; the slow waves' variance by a constant and one over the light.
+Simulated scans over class and dose, one pass of the shipped weights with the true probe. What is left of the
+difference from the true object, constant phase free, on lit pixels (by more than a tenth of the brightest) is parted
+into slow waves (tents on the coarse grid of a finish, by least squares) and the rest, each into phase and amplitude. The
+logarithm of the rest's square is fitted by those of bend and light, in bins of bend; the slow waves' variance by a
+constant and one over the light. By how much errors of neighbours that lie together make each say less was chosen by
+what it does to a finish, and is taken over from the package.
 
 The law is shown beside the one in the package, and written where `--output` says: to take it, copy the file to
 `src/ptycho_adapters/shipped_weights/prior_law.json`, and look at what `benchmarks/error_bars.py` says of it.
@@ -41,7 +42,6 @@ _KINDS = ("dead-leaves", "siemens-star", "filaments", "random-field", "chip", "c
 _PHOTONS = (1e3, 1e4, 1e5, 1e6, 1e7)
 _LIT = 0.1
 _BINS, _FEW = 12, 30  # of bend in each case, of equal numbers; pixels under which one says too little
-_SQUARES_PX = (3, 5, 7)
 _TINY = 1e-12
 
 
@@ -53,14 +53,12 @@ class Case:
         bins: (b, 2) mean logarithms of bend and photons of pixels that bend alike.
         fine: (b, 2) mean squares of the error of phase [rad²] and amplitude there, slow waves left out.
         slow: (2,) variances of the heights of their tents.
-        together: (2,) by how much the mean over squares errs more than that of independent pixels.
         photons_per_px: where lit.
     """
 
     bins: Real
     fine: Real
     slow: Real
-    together: Real
     photons_per_px: float
 
 
@@ -79,20 +77,16 @@ def case_of(kind: str, photons: float, seed: int) -> Case:
     tents = Tents(canvas, scan.N, torch.device("cpu"))
     shapes = np.einsum("ay,bx->yxab", tents.rows, tents.columns).reshape(*light.shape, -1)[lit].astype(np.float64)
     bend = bent(torch.tensor(result.object)).numpy().reshape(light.shape)[lit].astype(np.float64)
-    parts, slow, together = [], [], []
+    parts, slow = [], []
     for errors in (off.imag, off.real * np.abs(truth)):
         heights, *_ = np.linalg.lstsq(shapes, errors[lit], rcond=1e-3)
         slow.append(np.square(heights[shapes.max(axis=0) > 0.5]).mean())
-        rest = np.where(lit, 0.0, np.nan)
-        rest[lit] = errors[lit] - shapes @ heights
-        parts.append(np.square(rest[lit]))
-        together.append(_together(rest))
+        parts.append(np.square(errors[lit] - shapes @ heights))
     bins, fine = _binned(bend, light[lit], np.stack(parts, axis=1))
     return Case(
         bins=bins,
         fine=fine,
         slow=np.array(slow),
-        together=np.array(together),
         photons_per_px=float(light[lit].mean()),
     )
 
@@ -104,31 +98,20 @@ def _binned(bend: Real, light: Real, squares: Real) -> tuple[Real, Real]:
     return np.array([logs[group].mean(axis=0) for group in groups]), np.array([squares[g].mean(axis=0) for g in groups])
 
 
-def _together(rest: Real) -> float:
-    """Mean square of averages over squares, in units of that of independent pixels; the largest of some sizes."""
-    found = []
-    for side in _SQUARES_PX:
-        height, width = (length // side * side for length in rest.shape)
-        squares = rest[:height, :width].reshape(height // side, side, width // side, side).mean(axis=(1, 3))
-        found.append(np.nanmean(np.square(squares)) * side**2 / np.nanmean(np.square(rest)))
-    return float(max(found))
-
-
 def law_of(cases: Sequence[Case]) -> PriorLaw:
     """Fit the law to what passes left."""
     bins, fine = (np.concatenate([getattr(case, name) for case in cases]) for name in ("bins", "fine"))
     design = np.column_stack([np.ones(len(bins)), bins])
     by_pixel = np.linalg.lstsq(design, np.log(fine + _TINY), rcond=None)[0]
     photons = np.array([case.photons_per_px for case in cases])
-    excess = np.maximum(np.array([case.together[0] for case in cases]) - 1.0, 0.05)
-    rise, offset = np.polyfit(np.log(photons), np.log(excess), 1)
-    rise = max(float(rise), 0.1)
     slow = np.array([case.slow for case in cases])
     # By logarithms: doses differ by powers of ten. The constant is what is left where light is abundant.
     bright = photons >= np.median(photons)
     constant = np.exp(np.log(slow[bright]).mean(axis=0))
     of_light = np.exp(np.log(slow[~bright] * photons[~bright, None]).mean(axis=0))
-    phase, amplitude = np.exp(by_pixel[0])
+    # A law is about a complex error, of which each part has half the variance.
+    phase, amplitude = 2.0 * np.exp(by_pixel[0])
+    shipped = shipped_prior_law()
     by_bent, by_light = by_pixel[1], -by_pixel[2]
     return PriorLaw(
         fine_phase=float(phase),
@@ -137,8 +120,8 @@ def law_of(cases: Sequence[Case]) -> PriorLaw:
         fine_amplitude=float(amplitude),
         amplitude_by_bent=float(by_bent[1]),
         amplitude_by_light=float(by_light[1]),
-        bright_photons=float(np.exp(-offset / rise)),
-        together_by_light=rise,
+        bright_photons=shipped.bright_photons,
+        together_by_light=shipped.together_by_light,
         slow_phase=float(constant[0]),
         slow_phase_of_light=float(of_light[0]),
         slow_amplitude=float(constant[1]),

@@ -47,7 +47,8 @@ class Stray:
 
 def ways_of_the_stage(places_px: Tensor) -> Tensor:
     """What a linear map about the mean moves places (n, 2) by, along each axis: (n, 2) orthonormal, float32."""
-    return torch.linalg.qr((places_px - places_px.mean(dim=0)).double()).Q.float()
+    ways: Tensor = torch.linalg.qr((places_px - places_px.mean(dim=0)).double()).Q.float()
+    return ways
 
 
 def frequencies(size: int, device: torch.device) -> tuple[Tensor, Tensor]:
