@@ -50,14 +50,21 @@ class Errors:
     photons_per_px: float
 
 
+def padded_truth(scan: Scan, result: Reconstruction) -> NDArray[np.complex64]:
+    """Cut the known object to the canvas of a result, transparent beyond it."""
+    if scan.object is None:
+        raise SystemExit("this benchmark needs a scan with its true object")
+    (top, left), (height, width) = result.origin_px, result.object.shape
+    margin = max(height, width, 1)
+    padded = np.pad(scan.object, margin, constant_values=1.0)
+    return padded[margin + top : margin + top + height, margin + left : margin + left + width]
+
+
 def errors_of(scan: Scan, result: Reconstruction) -> Errors:
     """Compare a result with the object that its scan was made from, pixel by pixel."""
-    if scan.object is None or result.uncertainty is None:
-        raise SystemExit("this benchmark needs a scan with its true object, and error bars")
-    (top, left), (height, width) = result.origin_px, result.object.shape
-    padded = np.pad(scan.object, max(height, width, 1), constant_values=1.0)
-    margin = max(height, width, 1)
-    truth = padded[margin + top : margin + top + height, margin + left : margin + left + width]
+    if result.uncertainty is None:
+        raise SystemExit("this benchmark needs error bars")
+    truth = padded_truth(scan, result)
     lit = result.coverage > _LIT * result.coverage.max()
     product = result.object * truth.conj()
     phase = np.angle(product * np.conj(product[lit].sum()))

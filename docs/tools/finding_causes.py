@@ -83,5 +83,13 @@ CAUSES: Mapping[Suspicion, tuple[str, str]] = MappingProxyType(
             "Object, probe and positions leave far more than shot noise.",
             "Read the other findings first; then probe, distances and orientation.",
         ),
+        Suspicion.ERROR_BARS: (
+            "A finish that did not settle, or an object that is not where it is thought to be.",
+            "Do not go by the bars; more steps, `--finish 40`, may settle it.",
+        ),
+        Suspicion.PRIOR_UNKNOWN: (
+            "The training of the model began from random weights, of which nobody measured how much they err.",
+            "Take the bars for a guess; `--initial-weights generalist` starts from weights of which it is known.",
+        ),
     }
 )

@@ -20,8 +20,16 @@ import pytest
 import torch
 from safetensors import torch as safetensors_torch
 
+from ptycho_adapters.common.shipped import shipped_prior_law
 from ptycho_adapters.notices import NOTICES
-from ptycho_adapters.torch_backend import EpochLosses, ScanProbe, load_archive, reconstruct, save_archive
+from ptycho_adapters.torch_backend import (
+    EpochLosses,
+    ScanProbe,
+    generalist_for,
+    load_archive,
+    reconstruct,
+    save_archive,
+)
 from ptycho_core.config.knob import ELSEWHERE
 from ptycho_core.config.older_payloads import _fields
 from ptycho_core.config.payload_json import _Stored
@@ -161,6 +169,30 @@ def test_an_archive_of_one_probe_in_the_older_form_is_read(model: TrainedModel, 
     assert np.array_equal(found.start_probe, model.start_probe)
 
 
+def _without_prior_law(members: Members) -> Members:
+    manifest = json.loads(members["manifest.json"])
+    del manifest["prior_law"]
+    return members | {"manifest.json": json.dumps(manifest).encode()}
+
+
+def test_the_law_by_which_a_network_errs_comes_back(model: TrainedModel, tmp_path: Path) -> None:
+    """A number that is its own survives; so does that none is known."""
+    own = attrs.evolve(shipped_prior_law(), fine_phase=0.123456789)
+    for number, law in enumerate((own, None)):
+        stored = save_archive(attrs.evolve(model, prior_law=law), tmp_path / str(number))
+        assert load_archive(stored).prior_law == law
+
+
+def test_an_archive_that_tells_of_no_law_has_that_of_its_start(model: TrainedModel, tmp_path: Path) -> None:
+    """Those of before laws were stored: the shipped one after those weights, none after random ones."""
+    assert model.prior_law is None
+    for number, (kept, law) in enumerate(((generalist_for(tiny_scan()), shipped_prior_law()), (model, None))):
+        assert kept.prior_law == law
+        stored = save_archive(kept, tmp_path / str(number))
+        _rewrite(stored, _without_prior_law(_members(stored)))
+        assert load_archive(stored).prior_law == law
+
+
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
@@ -290,6 +322,12 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
         (_with_manifest(selection={"start_loss": 1.0, "end_loss": 2.0}), r"manifest\.json\.selection: "),
         (_with_manifest(selection={"start_loss": 1.0, "end_loss": 2.0, "epoch": 0.5}), r"\.selection: .*0\.5"),
         (_with_manifest(selection={"start_loss": "", "end_loss": 2.0, "epoch": 1}), r"\.selection: "),
+        (_with_manifest(prior_law=3), r"manifest\.json\.prior_law: expected a positive number for each of fine_phase"),
+        (_with_manifest(prior_law={"fine_phase": 1.0}), r"\.prior_law: .*found \{'fine_phase': 1\.0\}"),
+        (
+            _with_manifest(prior_law=attrs.asdict(shipped_prior_law()) | {"slow_phase": -1.0}),
+            r"\.prior_law: .*found slow_phase: expected a number > 0, found -1\.0",
+        ),
         (_with_manifest(code_version=None), r"manifest\.json\.code_version: expected text, found None"),
         (_with("config.json", b"{}"), r"\(config\.json\):\s+- format_version: expected a value, found nothing"),
         (_with("config.json", b"\xff\xfe"), r"config\.json: expected UTF-8 text"),

@@ -14,7 +14,7 @@ from ptycho_core.frozen import FrozenMapping, read_only
 from ptycho_core.measurement.arrays import as_complex, as_float64, as_optional_float64, as_probe
 from ptycho_core.measurement.geometry import energy_from_wavelength
 from ptycho_core.results.run_details import RunDetails
-from ptycho_core.results.uncertainty import Uncertainty
+from ptycho_core.results.uncertainty import PriorByFrequency, Uncertainty
 
 
 def _as_real32(value: npt.ArrayLike | None) -> npt.NDArray[np.float32] | None:
@@ -143,20 +143,23 @@ def _array_problems(product: Product) -> Iterator[Problem]:
 
 
 def _uncertainty_problems(uncertainty: Uncertainty, shape: tuple[int, ...]) -> Iterator[Problem]:
-    rings = uncertainty.by_frequency
-    shape_of_rings = () if rings is None else rings.frequency_per_px.shape
-    for name, array in ({} if rings is None else attrs.asdict(rings)).items():
-        path = f"uncertainty.by_frequency.{name}"
-        if array.dtype != np.float32 or array.shape != shape_of_rings or array.ndim != 1:
-            yield Problem(path=path, expected="(rings,) float32, as many as the others", found=describe(array))
-        elif not ((array >= 0.0) & (array <= 1.0)).all():
-            yield Problem(path=path, expected="values from 0 to 1", found="others, or NaN")
+    if uncertainty.by_frequency is not None:
+        yield from _ring_problems(uncertainty.by_frequency)
     for name, array in attrs.asdict(uncertainty, recurse=False, filter=_by_pixel).items():
         path = f"uncertainty.{name}"
         if array.dtype != np.float32 or array.shape != shape:
             yield Problem(path=path, expected=f"float32 of the object's shape {shape}", found=describe(array))
         elif not (array >= 0.0).all():
             yield Problem(path=path, expected="values that are not negative", found="negative ones or NaN")
+
+
+def _ring_problems(rings: PriorByFrequency) -> Iterator[Problem]:
+    for name, array in attrs.asdict(rings).items():
+        path = f"uncertainty.by_frequency.{name}"
+        if array.dtype != np.float32 or array.shape != rings.frequency_per_px.shape or array.ndim != 1:
+            yield Problem(path=path, expected="(rings,) float32, as many as the others", found=describe(array))
+        elif not ((array >= 0.0) & (array <= 1.0)).all():
+            yield Problem(path=path, expected="values from 0 to 1", found="others, or NaN")
 
 
 def _by_pixel(_: object, value: object) -> bool:

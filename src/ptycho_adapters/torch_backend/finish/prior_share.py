@@ -3,8 +3,7 @@
 A finish is a mixture: inverse curvature times Fisher matrix of the truth, inverse curvature times precision of the
 prior of the network's object. The trace of the latter over the waves of a ring, divided by their number, is the prior's
 share there; one minus it is the share of degrees of freedom that the counts decide (Rodgers 2000, "Inverse Methods for
-Atmospheric Sounding", chapter 2). Random vectors give the trace (Hutchinson 1990,
-doi:10.1080/03610919008812866).
+Atmospheric Sounding", chapter 2). Random vectors give the trace (Hutchinson 1990, doi:10.1080/03610919008812866).
 """
 
 from __future__ import annotations
