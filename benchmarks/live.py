@@ -118,10 +118,10 @@ def _again_and_again(scan: Scan, frames: int, looks: list[Figures], clock: _Coun
         numbers = np.arange(first, min(first + _LONG_BATCH, frames))
         places = numbers % scan.n_patterns
         clock.now_s += 1.0
-        yield FrameBatch(numbers=numbers, patterns=scan.patterns[places], positions_px=scan.positions_px[places])
         if turn % look_every == 0:
-            at = {"frames": int(numbers[-1]) + 1, "processor_s": time.process_time() - started}
+            at = {"frames": first, "processor_s": time.process_time() - started}
             looks.append({**at, "anonymous_mb": _anonymous_mb()})
+        yield FrameBatch(numbers=numbers, patterns=scan.patterns[places], positions_px=scan.positions_px[places])
     raise _Enough
 
 
