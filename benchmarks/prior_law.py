@@ -2,8 +2,8 @@
 
 Simulated scans over class and dose, one pass of the shipped weights with the true probe. What is left of the
 difference from the true object, constant phase free, on lit pixels (by more than a tenth of the brightest) is parted
-into slow waves (tents on the coarse grid of a finish, by least squares) and the rest, each into phase and amplitude. The
-logarithm of the rest's square is fitted by those of bend and light, in bins of bend; the slow waves' variance by a
+into slow waves (tents on the coarse grid of a finish, by least squares) and the rest, each into phase and amplitude.
+The logarithm of the rest's square is fitted by those of bend and light, in bins of bend; the slow waves' variance by a
 constant and one over the light. By how much errors of neighbours that lie together make each say less was chosen by
 what it does to a finish, and is taken over from the package.
 
