@@ -149,6 +149,7 @@ def _source_of(source: str, folder: Path, port: int) -> Source:
 def _followed(source: Source, scan: Scan, show: Callable[..., None], go: Event) -> Figures:
     from ptycho_adapters.live import pictures  # noqa: PLC0415
     from ptycho_adapters.live.engine import Watch  # noqa: PLC0415
+    from ptycho_core.measurement.stream import FrameBatch  # noqa: PLC0415
 
     heard: list[tuple[float, int]] = []
     made: list[tuple[float, int]] = []
@@ -162,12 +163,14 @@ def _followed(source: Source, scan: Scan, show: Callable[..., None], go: Event) 
         go.set()  # the frames begin when everything stands
         started[0] = time.process_time()
         yield from source
+        while True:  # what is left is worked off, and the last reconstruction is none of this
+            yield FrameBatch.empty(_SIZE_PX)
 
     following = pictures(begun(), scan, execution_config=_execution(), watch=Watch(heard=hear))
     for picture in following:
         show(picture.reconstruction)
         made.append((time.monotonic(), picture.state.reconstructed))
-        if picture.state.reconstructed >= scan.n_patterns or picture.last:
+        if picture.state.reconstructed >= scan.n_patterns:
             break
     return {"heard": heard, "made": made, "processor_s": time.process_time() - started[0]}
 

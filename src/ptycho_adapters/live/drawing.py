@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from typing import TYPE_CHECKING, Self
 
 import attrs
@@ -87,12 +88,16 @@ class Drawing:
         import ptycho_adapters.files.images.pictures  # noqa: F401, PLC0415 - matplotlib, before the first picture
 
         while (found := self._taken()) is not None:
+            started_s = time.monotonic()
             try:
                 self._draw(found)
             except Exception as error:  # noqa: BLE001 - told by whoever shows the next result or ends
                 with self._changed:
                     self._failed = error
                 return
+            with self._changed:
+                # Half of a processor at most is for looking on.
+                self._changed.wait_for(lambda: self._closing, timeout=time.monotonic() - started_s)
 
     def _taken(self) -> Reconstruction | None:
         with self._changed:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from ptycho_core.measurement.stream import FrameBatch
 
 _MOST_AT_ONCE = 512  # frames of a picture, so that a long backlog is shown as it is worked off
+_MOST_AT_FIRST = 64  # those of the first one, so that it comes soon
 _RATED = 1024  # frames that an R-factor is of
 _WARM_SIDE, _WARM_STEP_PX, _WARM_COUNTS = (
     4,
@@ -177,7 +178,8 @@ class _Draw:
         state = self.store.state
         first, recent = state.reconstructed, 0 if self._running is None else self._running.recent
         # Some at a time; more where all of them lie at one place, as while a stage waits.
-        ends = (*range(first + _MOST_AT_ONCE, state.frames, _MOST_AT_ONCE), state.frames)
+        most = _MOST_AT_FIRST if self._running is None else _MOST_AT_ONCE
+        ends = (*range(first + most, state.frames, most), state.frames)
         end = next((end for end in ends if self.store.spread_out(first - recent, end)), None)
         if end is None:
             return False
