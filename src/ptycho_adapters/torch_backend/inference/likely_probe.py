@@ -42,7 +42,8 @@ def likely_probe(run: WholeScan, object_: Tensor) -> Tensor:
         batch_size=run.batch_size,
         background=run.background,
     )
-    posterior = posterior_around(measured, object_, run.probe, Wish(steps=_STEPS, refine_probe=True))
+    # Pixels that are to judge a finish have no say here either: a probe that knew them would make any step look worse.
+    posterior = posterior_around(measured, object_, run.probe, Wish(steps="auto", refine_probe=True))
     light, start = posterior.light(run.probe), Point(object_, run.probe)
 
     def curved(slope: Point) -> Point:
