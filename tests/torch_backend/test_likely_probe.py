@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import attrs
 import numpy as np
 import torch
 
 from ptycho_adapters.torch_backend import generalist_for
 from ptycho_adapters.torch_backend.data.resident import ResidentScan
+from ptycho_adapters.torch_backend.finish.finish import Wish, posterior_around
+from ptycho_adapters.torch_backend.finish.posterior import Measured
 from ptycho_adapters.torch_backend.inference.likely_probe import likely_probe
 from ptycho_adapters.torch_backend.inference.probe_refinement import probe_step
 from ptycho_adapters.torch_backend.inference.whole_scan import PassFactory, WholeScan
 from ptycho_core.config import PyTorchExecutionConfig, TorchInferenceConfig
 from ptycho_core.simulation.simulate import SimulationConfig, simulate
+
+if TYPE_CHECKING:
+    from ptycho_core.measurement.scan import Scan
 
 SCAN = simulate(
     SimulationConfig(
@@ -21,11 +28,27 @@ SCAN = simulate(
 )
 
 
-def _pass() -> WholeScan:
-    everything = np.arange(SCAN.n_patterns)
-    network = generalist_for(SCAN).generator
+def _pass(scan: Scan = SCAN) -> WholeScan:
+    everything = np.arange(scan.n_patterns)
+    network = generalist_for(scan).generator
     settings = (PyTorchExecutionConfig(), TorchInferenceConfig())
-    return PassFactory(network, ResidentScan(SCAN), everything, *settings)(SCAN.probe, everything)
+    return PassFactory(network, ResidentScan(scan), everything, *settings)(scan.probe, everything)
+
+
+def _judging_pixels(run: WholeScan) -> np.ndarray[tuple[int, ...], np.dtype[np.bool_]]:
+    """Pixels (n, N, N) that a finish of a pass leaves out of its fit."""
+    measured = Measured(
+        scan=run.scan,
+        indices=run.indices,
+        canvas=run.canvas,
+        origin=run.origin,
+        batch_size=run.batch_size,
+        background=run.background,
+    )
+    posterior = posterior_around(measured, _on_the_canvas(run), run.probe, Wish(steps="auto", refine_probe=True))
+    # Patterns on the device have their zero frequency in the corner.
+    left_out = torch.cat([part.left_out[0] for part in posterior.parts(8)]).numpy() > 0
+    return np.fft.fftshift(left_out, axes=(1, 2))
 
 
 def _on_the_canvas(run: WholeScan) -> torch.Tensor:
@@ -69,3 +92,17 @@ def test_a_wrong_probe_comes_closer_than_by_steps_under_a_held_object() -> None:
 
     assert _gap(wrong.probe) > 0.01
     assert _gap(found) < 0.5 * _gap(stepped.probe)
+
+
+@torch.no_grad()
+def test_pixels_that_judge_a_finish_have_no_say() -> None:
+    """Whatever they counted, the probe is the same; a count of another pixel changes it."""
+    run = _pass()
+    object_, judging = _on_the_canvas(run), _judging_pixels(run)
+    assert 0.01 < judging.mean() < 0.03
+    found = likely_probe(run, object_)
+
+    for changed, is_seen in ((judging, False), (np.roll(judging, 1, axis=2) & ~judging, True)):
+        counts = SCAN.counts() + np.where(changed, 50, 0).astype(SCAN.counts().dtype)
+        other = attrs.evolve(run, scan=ResidentScan(attrs.evolve(SCAN, patterns=counts)))
+        assert torch.equal(likely_probe(other, object_), found) is not is_seen
