@@ -33,14 +33,14 @@ from ptycho_adapters.torch_backend.physics.probe import TrainableProbe
 _JUDGED_PATTERNS = 64
 _CLEAR_ERRORS = 3.0  # standard errors of the mean gain over the patterns
 _POOR_RATIO, _MOTION_RATIO = 1.8, 1.2  # of the misfit to that of shot noise, from which on a cause is looked for
-_TRIAL_ROUNDS = 1
+_TRIAL_ROUNDS = 2
 _LITTLE_BETTER = 0.8  # of the misfit: a probe that is merely unrefined gets well below in those rounds
 _STAGE_FIT_PATTERNS = (64, 128, 128)  # of each fit, as long as one follows another
 _MOTION_MODES = 3
 _LEAST_SPREAD_PX, _STAGE_SPREAD_PX = 0.1, 0.3  # of positions in a finish: single ones, and by a stage put right
 _BETTER = 0.9  # of what is above shot noise, for modes of a motion to be kept
 _WORTH_A_LOOK = 0.2  # counts per pixel in the darkest pixels, from which on a background is fitted
-_BACKGROUND_TRIAL_ROUNDS = 1
+_BACKGROUND_TRIAL_ROUNDS = 2
 _BACKGROUND_BETTER = 0.95  # of the deviance without, for a background to be kept
 
 
@@ -228,7 +228,7 @@ def _with_stage(found: Prepared, wanted: Preparation) -> Prepared:
     for patterns in _STAGE_FIT_PATTERNS:
         if wanted.positions == "none" or wanted.probe_rounds == 0 or wanted.enough():
             break
-        tried = refine(found.run.around_the_middle(patterns), Turns(probe=_TRIAL_ROUNDS))
+        tried = refine(found.run.around_the_middle(patterns), Turns(probe=_TRIAL_ROUNDS, held=True))
         errors = fit_stage(tried, thorough=found.focus_rad != 0.0)
         moves = bool(errors.linear.any())
         if errors.gain < clear_gain(errors.before) or not (moves or wanted.focus_patterns):
@@ -252,7 +252,7 @@ def _is_hopeless(found: Prepared, wanted: Preparation) -> bool:
     poor = misfit_ratio(found.run)
     if poor <= _POOR_RATIO:
         return False
-    tried = refine(found.run.around_the_middle(_JUDGED_PATTERNS), Turns(probe=_TRIAL_ROUNDS))
+    tried = refine(found.run.around_the_middle(_JUDGED_PATTERNS), Turns(probe=_TRIAL_ROUNDS, held=True))
     return misfit_ratio(tried) > _LITTLE_BETTER * poor
 
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 ROUNDS_BEFORE_A_RECONSTRUCTION, ROUNDS_BEFORE_A_TRAINING = 3, 6
 _FEW_PATTERNS, _PATTERNS = 128, 256  # say most, and all about probe and background, however large the scan
-_PROBE_STEPS = 3  # in a round for the positions alone
+_PROBE_STEPS = 3  # under a held object, and in a round for the positions alone
 _LAST_ROUNDS = 1  # are made with more patterns
 _SETTLING_ROUNDS = 1  # before the first look at the positions
 _MOVING_ROUNDS, _FEWEST_ROUNDS = 12, 3
@@ -44,6 +44,8 @@ class Turns:
 
     Attributes:
         probe: rounds of the probe, each a network pass and a descent from there; 0 leaves the probe as it is.
+        held: whether the probe makes a few steps under the network's object instead, which is held: object and probe
+            together explain much of what another fault does, and hide it.
         background: whether the background is refined with it.
         positions: whether each position is moved by itself.
         show_progress: on standard error.
@@ -51,6 +53,7 @@ class Turns:
     """
 
     probe: int
+    held: bool = False
     background: bool = False
     positions: bool = False
     show_progress: bool = False
@@ -117,9 +120,9 @@ def _round(run: WholeScan, turns: Turns, course: _Course, number: int, unsettled
     if turns.background:
         # Before the probe, which would spread over the detector to make up for a background that is too low.
         run = attrs.evolve(run, background=background_step(run, object_))
-    if number < turns.probe:
+    if number < turns.probe and not turns.held:
         run = attrs.evolve(run, probe=likely_probe(run, object_))
-    elif turns.probe and course.moving:
+    elif number < turns.probe or (turns.probe and course.moving):
         for _ in range(_PROBE_STEPS):
             run = attrs.evolve(run, probe=probe_step(run, object_))
     return course.step(run, object_) if course.moving and number >= unsettled else run
