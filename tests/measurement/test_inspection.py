@@ -31,6 +31,8 @@ FOUND_ELSEWHERE = frozenset(
         Suspicion.FOCUS_MOVED,
         Suspicion.BACKGROUND,
         Suspicion.POSITIONS_REFINED,
+        Suspicion.ERROR_BARS,
+        Suspicion.PRIOR_UNKNOWN,
         Suspicion.ORIENTATION,
         Suspicion.PROBE_REPLACED,
         Suspicion.PROBE_MODES,

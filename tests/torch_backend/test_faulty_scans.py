@@ -197,7 +197,7 @@ def test_a_wrong_focus_does_not_move_the_stage(sound: Scan) -> None:
     """Focus and scale of the stage make up for each other almost; where the focus is wrong the positions stay."""
     probe = TrainableProbe(sound.probe, float(np.square(np.abs(sound.probe)).sum()))
     with torch.no_grad():
-        probe.aberrations[0] = 0.8
+        probe.aberrations[0] = 1.6
         wrong = attrs.evolve(sound, probe=probe().numpy())
 
     found = _looking_only(wrong, position_refinement="affine")
@@ -265,7 +265,7 @@ def test_the_focus_is_looked_for_if_asked(sound: Scan) -> None:
     """Out of focus by more than the probe's own steps reach, the search brings the fit back."""
     probe = TrainableProbe(sound.probe, 1.0)
     with torch.no_grad():
-        probe.aberrations[0] = 1.2
+        probe.aberrations[0] = 1.6
         blurred = attrs.evolve(sound, probe=probe().numpy())
 
     found, left = _looking_only(blurred, probe_autofocus=True), _looking_only(blurred)
