@@ -67,7 +67,9 @@ def test_the_help_of_a_reconstruction_lists_what_it_reads(capsys: pytest.Capture
     }
     assert not found & OF_ARCHIVE
     # The word for the address of a cluster is that of a training's learning rates too.
-    elsewhere = {info.key for info in TRAINING if not INFERENCE.reads(info) or info.effect is Effect.LEGACY} - {"scheduler"}
+    elsewhere = {info.key for info in TRAINING if not INFERENCE.reads(info) or info.effect is Effect.LEGACY} - {
+        "scheduler"
+    }
     assert not found & elsewhere
     assert not found & {"num_workers", "learning_rate", "logger_backend", "window"}
 

@@ -102,7 +102,8 @@ def test_commands_read_patterns_where_they_lie(
     assert "295 kB of patterns stay in the file" in capsys.readouterr().err
     assert main([*line, "--patterns-in", "file", "--memory-map", str(tmp_path)]) == 2
     write_scan(known_scan(), tmp_path / "scan.npz")
-    assert main([*line, "--test-data", str(tmp_path / "scan.npz"), "--patterns-in", "file"]) == 2
+    one_way = ["infer", "--test-data", str(tmp_path / "scan.npz"), "--output-dir", str(tmp_path / "out"), *quick]
+    assert main([*one_way, "--patterns-in", "file"]) == 2
     assert "--memory-map FOLDER" in capsys.readouterr().err
 
 
