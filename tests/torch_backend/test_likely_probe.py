@@ -11,7 +11,6 @@ import torch
 from ptycho_adapters.torch_backend import generalist_for
 from ptycho_adapters.torch_backend.data.resident import ResidentScan
 from ptycho_adapters.torch_backend.finish.finish import Wish, posterior_around
-from ptycho_adapters.torch_backend.finish.posterior import Measured
 from ptycho_adapters.torch_backend.inference.likely_probe import likely_probe
 from ptycho_adapters.torch_backend.inference.probe_refinement import probe_step
 from ptycho_adapters.torch_backend.inference.whole_scan import PassFactory, WholeScan
@@ -37,15 +36,7 @@ def _pass(scan: Scan = SCAN) -> WholeScan:
 
 def _judging_pixels(run: WholeScan) -> np.ndarray[tuple[int, ...], np.dtype[np.bool_]]:
     """Pixels (n, N, N) that a finish of a pass leaves out of its fit."""
-    measured = Measured(
-        scan=run.scan,
-        indices=run.indices,
-        canvas=run.canvas,
-        origin=run.origin,
-        batch_size=run.batch_size,
-        background=run.background,
-    )
-    posterior = posterior_around(measured, _on_the_canvas(run), run.probe, Wish(steps="auto", refine_probe=True))
+    posterior = posterior_around(run.measured(), _on_the_canvas(run), run.probe, Wish(steps="auto", refine_probe=True))
     # Patterns on the device have their zero frequency in the corner.
     left_out = torch.cat([part.left_out[0] for part in posterior.parts(8)]).numpy() > 0
     return np.fft.fftshift(left_out, axes=(1, 2))

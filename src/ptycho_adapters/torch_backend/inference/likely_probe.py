@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 from ptycho_adapters.torch_backend.finish.descent import Descent, Place
 from ptycho_adapters.torch_backend.finish.finish import Wish, posterior_around
 from ptycho_adapters.torch_backend.finish.point import Point
-from ptycho_adapters.torch_backend.finish.posterior import Measured
 from ptycho_adapters.torch_backend.physics.optics import light_of
 
 if TYPE_CHECKING:
@@ -34,16 +33,8 @@ def likely_probe(run: WholeScan, object_: Tensor) -> Tensor:
         (modes, N, N) complex64, with the energy that the probe had.
     """
     patterns = len(run.indices)
-    measured = Measured(
-        scan=run.scan,
-        indices=run.indices,
-        canvas=run.canvas,
-        origin=run.origin,
-        batch_size=run.batch_size,
-        background=run.background,
-    )
     # Pixels that are to judge a finish have no say here either: a probe that knew them would make any step look worse.
-    posterior = posterior_around(measured, object_, run.probe, Wish(steps="auto", refine_probe=True))
+    posterior = posterior_around(run.measured(), object_, run.probe, Wish(steps="auto", refine_probe=True))
     light, start = posterior.light(run.probe), Point(object_, run.probe)
 
     def curved(slope: Point) -> Point:

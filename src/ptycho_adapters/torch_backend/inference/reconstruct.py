@@ -19,7 +19,6 @@ from ptycho_adapters.torch_backend.data.resident import ResidentScan
 from ptycho_adapters.torch_backend.execution import check_hardware, cpu_threads, pick_device
 from ptycho_adapters.torch_backend.finish.error_bars import ErrorBars
 from ptycho_adapters.torch_backend.finish.finish import Wish, finish
-from ptycho_adapters.torch_backend.finish.posterior import Measured
 from ptycho_adapters.torch_backend.inference.findings import findings_of
 from ptycho_adapters.torch_backend.inference.memory import check_reconstruction, check_residency
 from ptycho_adapters.torch_backend.inference.preparation import Preparation, Prepared, prepare, stray_of
@@ -240,14 +239,6 @@ def _finished(
     run, steps = prepared.run, settings.finish
     if steps == "none":
         return _Ended(prepared=prepared, object=object_)
-    measured = Measured(
-        scan=run.scan,
-        indices=run.indices,
-        canvas=run.canvas,
-        origin=run.origin,
-        batch_size=run.batch_size,
-        background=run.background,
-    )
     wish = Wish(
         steps=steps,
         refine_probe=prepared.probe_refined,
@@ -260,7 +251,7 @@ def _finished(
         law=law or shipped_prior_law(),
     )
     with stage("finish", patterns=len(run.indices)) as course:
-        found = finish(measured, object_, run.probe, wish)
+        found = finish(run.measured(), object_, run.probe, wish)
         course.count(steps=found.steps)
     spreads = {} if found.check is None else {"phase": found.check.phase, "amplitude": found.check.amplitude}
     figures = {"finish_steps": float(found.steps), "finish_gain": found.gain, "finish_refused": found.refused}

@@ -16,6 +16,7 @@ from ptycho_adapters.common.candidates import COVERED, Judgement
 from ptycho_adapters.crew import Crew
 from ptycho_adapters.torch_backend.data.resident import Canvas, Gathered, ResidentScan
 from ptycho_adapters.torch_backend.execution import network_precision
+from ptycho_adapters.torch_backend.finish.posterior import Measured
 from ptycho_adapters.torch_backend.generators import Generator, View, run_steps
 from ptycho_adapters.torch_backend.parts import part
 from ptycho_adapters.torch_backend.physics.canvas import add_patches, extract
@@ -165,6 +166,17 @@ class WholeScan:
     def moved(self, moves_px: Tensor) -> WholeScan:
         """The same pass with its patterns moved by (n, 2) pixels, on a canvas that holds them."""
         return _on_its_canvas(attrs.evolve(self, scan=self.scan.moved(self.indices, moves_px)))
+
+    def measured(self) -> Measured:
+        """The patterns of the pass, and where they lie on its canvas, as a finish takes them."""
+        return Measured(
+            scan=self.scan,
+            indices=self.indices,
+            canvas=self.canvas,
+            origin=self.origin,
+            batch_size=self.batch_size,
+            background=self.background,
+        )
 
     def positions_px(self) -> Tensor:
         """Positions (n, 2) float64 of the patterns that take part, (y, x) in object pixels."""
