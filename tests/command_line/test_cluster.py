@@ -18,7 +18,7 @@ from distributed import LocalCluster, get_worker
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cli_samples import tiny_scan
+from cli_samples import tiny_scan, two_scans_and_none, without_work
 from ptycho_adapters import generalist_for, legacy, read_scan, save_archive
 from ptycho_adapters.cli import main
 from ptycho_adapters.command_line import cluster as rooms
@@ -27,7 +27,6 @@ from ptycho_adapters.command_line.batch import State
 from ptycho_adapters.command_line.cluster import Job, on_worker
 from ptycho_adapters.command_line.parts import Part
 from ptycho_adapters.commands import infer as command
-from ptycho_adapters.factory import commit
 from ptycho_adapters.report import results
 from ptycho_core.version import VERSION
 
@@ -83,31 +82,15 @@ def result(scan: Path, tmp_path_factory: pytest.TempPathFactory) -> Reconstructi
 def quick(result: Reconstruction, monkeypatch: pytest.MonkeyPatch) -> list[ReadScan]:
     """The scans that were reconstructed, without work: each gets the result that is known, and no pictures."""
     done: list[ReadScan] = []
-
-    def known(ready: ReadScan) -> Reconstruction:
-        done.append(ready)
-        commit(ready.payload)
-        return result
-
-    def nothing(*given: object, **_named: object) -> None:
-        next(each for each in given if isinstance(each, Path)).write_bytes(b"-")
-
-    monkeypatch.setattr(command, "reconstruct_read", known)
-    for name in ("write_amplitude_png", "write_phase_png", "write_complex_tiff", "write_report_file"):
-        monkeypatch.setattr(results, name, nothing)
+    without_work(monkeypatch, command, result, done.append)
     return done
 
 
 @pytest.fixture
 def scans(scan: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with two scans and a file that is none, which comes between them; it stands beside the output."""
-    folder = tmp_path / "scans"
-    folder.mkdir()
-    for name in ("a.npz", "c.npz"):
-        (folder / name).write_bytes(scan.read_bytes())
-    (folder / "b.npz").write_bytes(b"no scan")
     monkeypatch.chdir(tmp_path)
-    return folder
+    return two_scans_and_none(tmp_path / "scans", scan)
 
 
 def _infer(*arguments: str | Path) -> int:

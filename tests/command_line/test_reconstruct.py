@@ -13,12 +13,12 @@ import attrs
 import numpy as np
 import pytest
 
+from cli_samples import two_scans_and_none, without_work
 from ptycho_adapters import legacy
 from ptycho_adapters.cli import main
 from ptycho_adapters.command_line import inference
 from ptycho_adapters.command_line.inference import ReadScan
 from ptycho_adapters.commands import reconstruct as command
-from ptycho_adapters.factory import commit
 from ptycho_adapters.files import read_product, read_scan, write_scan
 from ptycho_adapters.report import results
 from ptycho_adapters.report.decisions import Subject, decisions_after
@@ -174,30 +174,14 @@ def test_the_sources_of_its_settings_are_named(ran: Ran, capsys: pytest.CaptureF
 def quick(ran: Ran, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Names of the scans that were reconstructed, without work: each gets the result that is known, and no pictures."""
     done: list[str] = []
-
-    def known(ready: ReadScan) -> Reconstruction:
-        done.append(ready.source.name)
-        commit(ready.payload)
-        return ran.result
-
-    def nothing(*given: object, **_named: object) -> None:
-        next(each for each in given if isinstance(each, Path)).write_bytes(b"-")
-
-    monkeypatch.setattr(command, "reconstruct_read", known)
-    for name in ("write_amplitude_png", "write_phase_png", "write_complex_tiff", "write_report_file"):
-        monkeypatch.setattr(results, name, nothing)
+    without_work(monkeypatch, command, ran.result, lambda ready: done.append(ready.source.name))
     return done
 
 
 @pytest.fixture
 def scans(ran: Ran, tmp_path: Path) -> Path:
     """A folder with two scans and a file that is none, which comes between them."""
-    folder = tmp_path / "scans"
-    folder.mkdir()
-    for name in ("a.npz", "c.npz"):
-        (folder / name).write_bytes(ran.scan.read_bytes())
-    (folder / "b.npz").write_bytes(b"no scan")
-    return folder
+    return two_scans_and_none(tmp_path / "scans", ran.scan)
 
 
 def _run(out: Path, *arguments: str | Path) -> int:
