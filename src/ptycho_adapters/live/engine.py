@@ -26,11 +26,8 @@ if TYPE_CHECKING:
 _MOST_AT_ONCE = 512  # frames of a picture, so that a long backlog is shown as it is worked off
 _MOST_AT_FIRST = 64  # those of the first one, so that it comes soon
 _RATED = 1024  # frames that an R-factor is of
-_WARM_SIDE, _WARM_STEP_PX, _WARM_COUNTS = (
-    4,
-    8.0,
-    1e6,
-)  # frames before the first ones: side of their raster, steps, light
+# Frames before the first ones: side of their raster, its steps, light.
+_WARM_SIDE, _WARM_STEP_PX, _WARM_COUNTS = 4, 8.0, 1e6
 
 
 @attrs.frozen(kw_only=True, eq=False)
