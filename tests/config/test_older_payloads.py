@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from ptycho_core.config.older_payloads import _fields
+from ptycho_core.config.older_payloads import _fields, brought_up, newest
 from ptycho_core.config.payload import ScanFacts, TrainingPayload, resolve_training
 from ptycho_core.config.payload_json import FORMAT_VERSION, _Stored, payload_from_json, payload_to_json, read_payload
 from ptycho_core.errors import ConfigError
@@ -113,6 +113,66 @@ def test_half_a_format_is_none(payload: TrainingPayload) -> None:
     found = {problem.path: problem.found for problem in error.value.problems}
     assert found["pt_data.spare"] == "an unknown one"
     assert found["pt_inference.beam_search"] == found["provenance.finish"] == "nothing"
+
+
+def test_what_a_format_did_not_have_is_refused_in_it(payload: TrainingPayload) -> None:
+    """A setting of a later format is named with its path; nothing else is wrong then."""
+    data = json.loads(payload_to_json(payload)) | {"format_version": 2}
+
+    with pytest.raises(ConfigError) as error:
+        payload_from_json(json.dumps(data))
+
+    assert error.value.subject == "training payload"
+    expected = "pt_inference.error_bars_check: expected no such field in format 2, found one"
+    assert [str(problem) for problem in error.value.problems] == [expected]
+
+
+def test_a_payload_says_its_format(payload: TrainingPayload) -> None:
+    """Without the number, and with one that there is not, that is all that is said."""
+    without: dict[str, Any] = in_format_1(payload)
+    del without["format_version"]
+    expected = "format_version: expected a value, found nothing"
+    _is_refused_with(without, [expected])
+
+    unknown = in_format_1(payload) | {"format_version": FORMAT_VERSION + 1}
+    _is_refused_with(
+        unknown, [f"format_version: expected a number from 1 to {FORMAT_VERSION}, found {FORMAT_VERSION + 1}"]
+    )
+
+
+def _is_refused_with(data: dict[str, Any], problems: list[str]) -> None:
+    with pytest.raises(ConfigError) as error:
+        payload_from_json(json.dumps(data))
+    assert error.value.subject == "training payload"
+    assert [str(problem) for problem in error.value.problems] == problems
+
+
+@pytest.mark.parametrize("record", ["pt_inference", "provenance"])
+def test_a_record_that_is_none_is_said_so(payload: TrainingPayload, record: str) -> None:
+    """Nothing is added to it, and the reading names it."""
+    data = in_format_1(payload) | {record: 5}
+
+    with pytest.raises(ConfigError) as error:
+        payload_from_json(json.dumps(data))
+
+    assert record in {problem.path for problem in error.value.problems}
+
+
+def test_what_was_read_stays_as_it_was(payload: TrainingPayload) -> None:
+    """The data are brought up in a copy, records and all."""
+    data = in_format_1(payload)
+    before = json.loads(json.dumps(data))
+
+    result, added, problems = brought_up(_Stored, data, 1)
+
+    assert data == before
+    assert (set(added), problems) == (set(AS_THEN), [])
+    assert result["pt_inference"] != data["pt_inference"]
+
+
+def test_the_present_format_is_that_of_the_newest_field() -> None:
+    """One number for all, that of the field that came last."""
+    assert newest(_Stored) == FORMAT_VERSION == 3
 
 
 def test_a_format_is_never_added_to() -> None:

@@ -61,7 +61,7 @@ def test_the_truth_stays() -> None:
     """From the true object and probe shot noise alone leads away, and the energy is what it was."""
     run = _pass()
 
-    found = likely_probe(run, _on_the_canvas(run))
+    found = likely_probe(run, _on_the_canvas(run), 20)
 
     assert _gap(found) < 1e-4
     np.testing.assert_allclose(float(found.norm()), float(run.probe.norm()), rtol=1e-5)
@@ -79,7 +79,7 @@ def test_a_wrong_probe_comes_closer_than_by_steps_under_a_held_object() -> None:
     for _ in range(3):
         stepped = attrs.evolve(stepped, probe=probe_step(stepped, object_))
 
-    found = likely_probe(wrong, object_)
+    found = likely_probe(wrong, object_, 20)
 
     assert _gap(wrong.probe) > 0.01
     assert _gap(found) < 0.5 * _gap(stepped.probe)
@@ -91,9 +91,9 @@ def test_pixels_that_judge_a_finish_have_no_say() -> None:
     run = _pass()
     object_, judging = _on_the_canvas(run), _judging_pixels(run)
     assert 0.01 < judging.mean() < 0.03
-    found = likely_probe(run, object_)
+    found = likely_probe(run, object_, 20)
 
     for changed, is_seen in ((judging, False), (np.roll(judging, 1, axis=2) & ~judging, True)):
         counts = SCAN.counts() + np.where(changed, 50, 0).astype(SCAN.counts().dtype)
         other = attrs.evolve(run, scan=ResidentScan(attrs.evolve(SCAN, patterns=counts)))
-        assert torch.equal(likely_probe(other, object_), found) is not is_seen
+        assert torch.equal(likely_probe(other, object_, 20), found) is not is_seen

@@ -81,9 +81,11 @@ def better_orientation(run: WholeScan) -> Orientation | None:
         None if that is the one that they have, or if none is clearly better.
     """
     few = run.around_the_middle(_PATTERNS)
-    misfits = [each.applied(few).judge_itself().deviance for each in ORIENTATIONS]
-    best = int(np.argmin(misfits))
-    return ORIENTATIONS[best] if misfits[best] < _CLEARLY_BETTER * misfits[0] else None
+    best = min(ORIENTATIONS, key=lambda each: each.applied(few).glance().deviance)
+    if best == ORIENTATIONS[0]:
+        return None
+    turned, given = best.applied(few).judge_itself(), few.judge_itself()
+    return best if turned.deviance < _CLEARLY_BETTER * given.deviance else None
 
 
 def probe_from_patterns(run: WholeScan) -> Tensor | None:
@@ -106,7 +108,7 @@ def probe_from_patterns(run: WholeScan) -> Tensor | None:
         return probe * (light_of(run.probe).sum() / light_of(probe).sum()).sqrt()
 
     def misfit(focus_rad: float) -> float:
-        return attrs.evolve(few, probe=probe_at(focus_rad)).judge_itself().deviance
+        return attrs.evolve(few, probe=probe_at(focus_rad)).glance().deviance
 
     steps = round(_FOCUS_RANGE_RAD / _FOCUS_STEP_RAD)
     tried = {step * _FOCUS_STEP_RAD: misfit(step * _FOCUS_STEP_RAD) for step in range(-steps, steps + 1)}
@@ -116,7 +118,8 @@ def probe_from_patterns(run: WholeScan) -> Tensor | None:
         best = min(tried, key=tried.__getitem__)
         tried |= {focus: misfit(focus) for focus in (best - width, best + width)}
     best = min(tried, key=tried.__getitem__)
-    return probe_at(best) if tried[best] < _CLEARLY_BETTER * few.judge_itself().deviance else None
+    made = attrs.evolve(few, probe=probe_at(best))
+    return made.probe if made.judge_itself().deviance < _CLEARLY_BETTER * few.judge_itself().deviance else None
 
 
 @attrs.frozen(kw_only=True, eq=False)
@@ -146,21 +149,20 @@ def motion_of(run: WholeScan, modes: int) -> Motion | None:
     """
     few = run.around_the_middle(_PATTERNS_FOR_A_MOTION)
 
-    def deviance(length_px: float, angle_rad: float) -> float:
-        return attrs.evolve(few, probe=_smeared(run.probe, length_px, angle_rad, modes)).judge_itself().deviance
+    def moving(length_px: float, angle_rad: float) -> WholeScan:
+        return attrs.evolve(few, probe=_smeared(run.probe, length_px, angle_rad, modes))
 
-    rest = few.judge_itself()
-    at_rest = rest.deviance
-    along = {angle: deviance(_MOTION_LENGTHS_PX[0], angle) for angle in _MOTION_ANGLES_RAD}
+    glance = few.glance().deviance
+    along = {angle: moving(_MOTION_LENGTHS_PX[0], angle).glance().deviance for angle in _MOTION_ANGLES_RAD}
     angle = min(along, key=along.__getitem__)
-    gain, gain_across = at_rest - along[angle], at_rest - max(along.values())
+    gain, gain_across = glance - along[angle], glance - max(along.values())
     if gain <= 0.0 or gain < _MOTION_DIRECTED * gain_across:
         return None
-    lengths = {length: deviance(length, angle) for length in _MOTION_LENGTHS_PX[1:]}
-    lengths[_MOTION_LENGTHS_PX[0]] = along[angle]
+    # At a glance long ways look better than they are.
+    lengths = {length: moving(length, angle).judge_itself().deviance for length in _MOTION_LENGTHS_PX}
     length = min(lengths, key=lengths.__getitem__)
-    across = deviance(length, angle + np.pi / 2)
-    gain, gain_across = at_rest - lengths[length], at_rest - across
+    rest, across = few.judge_itself(), moving(length, angle + np.pi / 2).judge_itself().deviance
+    gain, gain_across = rest.deviance - lengths[length], rest.deviance - across
     if gain < _MOTION_GAIN * rest.excess or gain < _MOTION_DIRECTED * gain_across:
         return None
     return Motion(length_px=length, angle_rad=angle, modes=_smeared(run.probe, length, angle, modes))

@@ -19,15 +19,14 @@ if TYPE_CHECKING:
 
     from ptycho_adapters.torch_backend.inference.whole_scan import WholeScan
 
-_STEPS = 20  # a step is one look at the patterns, a tenth of what a network pass costs
 
-
-def likely_probe(run: WholeScan, object_: Tensor) -> Tensor:
+def likely_probe(run: WholeScan, object_: Tensor, steps: int) -> Tensor:
     """Go down the Poisson misfit of all counts in object and probe together, the network's object as a prior.
 
     Args:
         run: patterns, present probe and background.
         object_: (pixels,) complex64 on the pass' canvas, what the network makes under that probe.
+        steps: down, at most.
 
     Returns:
         (modes, N, N) complex64, with the energy that the probe had.
@@ -42,7 +41,7 @@ def likely_probe(run: WholeScan, object_: Tensor) -> Tensor:
         return Point(posterior.prior.divided(slope.object, light), slope.probe / patterns)
 
     descent = Descent(posterior.look, Place(start, posterior.look(start)), curved)
-    for _ in range(_STEPS):
+    for _ in range(steps):
         if not descent.step():
             break
     found = descent.place.point.probe

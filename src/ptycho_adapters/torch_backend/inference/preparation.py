@@ -25,7 +25,7 @@ from ptycho_adapters.torch_backend.inference.hypotheses import (
 )
 from ptycho_adapters.torch_backend.inference.probe_refinement import dark_level
 from ptycho_adapters.torch_backend.inference.stage_fit import fit_stage
-from ptycho_adapters.torch_backend.inference.turns import Turns, clear_gain, never, refine
+from ptycho_adapters.torch_backend.inference.turns import Turns, is_clear, never, refine
 from ptycho_adapters.torch_backend.inference.whole_scan import WholeScan
 from ptycho_adapters.torch_backend.physics.optics import light_of
 from ptycho_adapters.torch_backend.physics.probe import TrainableProbe
@@ -231,7 +231,7 @@ def _with_stage(found: Prepared, wanted: Preparation) -> Prepared:
         tried = refine(found.run.around_the_middle(patterns), Turns(probe=_TRIAL_ROUNDS, held=True))
         errors = fit_stage(tried, thorough=found.focus_rad != 0.0)
         moves = bool(errors.linear.any())
-        if errors.gain < clear_gain(errors.before) or not (moves or wanted.focus_patterns):
+        if not is_clear(errors.gain, errors.without) or not (moves or wanted.focus_patterns):
             break
         focus_rad = found.focus_rad + errors.focus_rad
         stage_moved = found.stage_moved or moves
@@ -289,7 +289,7 @@ def _focused(found: Prepared, wanted: Preparation) -> Prepared:
     changed = attrs.evolve(run, probe=refocused(probe, focus))
     if not wanted.judged:
         return attrs.evolve(found, run=changed, focus_rad=focus)
-    before, after = (each.around_the_middle(_JUDGED_PATTERNS).judge_itself().r_factors for each in (run, changed))
+    before, after = (each.around_the_middle(_JUDGED_PATTERNS).glance().r_factors for each in (run, changed))
     gains = before - after
     if gains.mean() <= _CLEAR_ERRORS * gains.std() / np.sqrt(len(gains)):
         return found

@@ -7,18 +7,14 @@ differences, get to the least misfit (variable projection, Golub & Pereyra 1973,
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import attrs
 import torch
 from torch import Tensor
 
 from ptycho_adapters.common.candidates import Judgement
+from ptycho_adapters.torch_backend.inference.whole_scan import WholeScan
 from ptycho_adapters.torch_backend.physics.optics import light_of
 from ptycho_adapters.torch_backend.physics.probe import aberration_basis
-
-if TYPE_CHECKING:
-    from ptycho_adapters.torch_backend.inference.whole_scan import WholeScan
 
 _DIFFERENCES = (0.005, 0.005, 0.005, 0.005, 0.1)  # of the four numbers of the map, and of the focus in radians
 _LONGEST_STEP = 10.0  # of those
@@ -43,13 +39,13 @@ class StageErrors:
         linear: (2, 2) float64; times a position's offset (y, x) from the mean position, what it has to be moved by.
         focus_rad: by which the probe's focus has to be changed, root mean square over its angular spectrum.
         gain: by how much the deviance falls without them.
-        before: how well the patterns are explained with them.
+        without: how well the patterns are explained without them.
     """
 
     linear: Tensor
     focus_rad: float
     gain: float
-    before: Judgement
+    without: Judgement
 
     def put_right(self, run: WholeScan) -> WholeScan:
         """Give a pass without them: positions moved about their mean, the probe refocused."""
@@ -63,60 +59,84 @@ def fit_stage(run: WholeScan, *, thorough: bool = False) -> StageErrors:
         run: a pass over some patterns, with a probe that is about right.
         thorough: follow the valley in which a scale makes up for a focus, even where no step shows the way.
     """
-    focus = _focus(run)
+    trials = _Trials(run, _focus(run))
     at = torch.zeros(len(_DIFFERENCES), dtype=torch.float64)
-    first = judgement = run.judge_itself()
+    before = run.judge_itself()
+    first = judgement = trials.glance(at)
+    # What only the steps that a glance leaves out explain is no error of the stage.
+    out_of_sight = first.deviance - before.deviance
     for number in range(_STEPS):
-        before = judgement
-        step, valley = _ways(_changed(run, at, focus), focus)
-        at, judgement = _along(run, focus, (at, before), step)
-        if number == 0 and (thorough or first.deviance - judgement.deviance > _SETTLED * abs(first.excess)):
+        last = judgement
+        left = abs(last.excess - out_of_sight)
+        step, valley = _ways(trials.changed(at), trials.focus)
+        at, judgement = _along(trials, (at, last), step, _BARELY * left)
+        if number == 0 and (thorough or last.deviance - judgement.deviance > _SETTLED * left):
             for way in (valley, -valley):
-                at, judgement = _along(run, focus, (at, judgement), way)
-        if before.deviance - judgement.deviance <= _SETTLED * abs(before.excess):
+                at, judgement = _along(trials, (at, judgement), way, _BARELY * left)
+        if last.deviance - judgement.deviance <= _SETTLED * left:
             break
-    gain = first.deviance - judgement.deviance
-    at = _needed(run, focus, at, judgement.deviance + _LITTLE * gain)
-    return StageErrors(linear=at[:4].reshape(2, 2), focus_rad=float(at[4]), gain=gain, before=first)
+    at = _needed(trials, at, judgement.deviance + _LITTLE * (first.deviance - judgement.deviance))
+    after = trials.changed(at).judge_itself() if at.any() else before
+    gain = before.deviance - after.deviance
+    return StageErrors(linear=at[:4].reshape(2, 2), focus_rad=float(at[4]), gain=gain, without=after)
 
 
-def _needed(run: WholeScan, focus: Tensor, errors: Tensor, most: float) -> Tensor:
+@attrs.frozen
+class _Trials:
+    """A pass with its stage and focus changed, looked at by glances.
+
+    Attributes:
+        run: the pass as it is.
+        focus: (N, N), phase of one radian of focus.
+    """
+
+    run: WholeScan
+    focus: Tensor
+
+    def changed(self, at: Tensor) -> WholeScan:
+        return _changed(self.run, at, self.focus)
+
+    def glance(self, at: Tensor) -> Judgement:
+        return self.changed(at).glance()
+
+
+def _needed(trials: _Trials, errors: Tensor, most: float) -> Tensor:
     """Leave out focus, scale, shear and rotation in turn, wherever the deviance stays low enough without."""
     for part in _PARTS:
         direction = torch.tensor(part, dtype=torch.float64)
         share = direction @ errors
         without = errors - direction.T @ share
-        if share.any() and _changed(run, without, focus).judge_itself().deviance <= most:
+        if share.any() and trials.glance(without).deviance <= most:
             errors = without
     return errors
 
 
-def _along(run: WholeScan, focus: Tensor, start: tuple[Tensor, Judgement], way: Tensor) -> tuple[Tensor, Judgement]:
-    """Go a way for as long as going twice as far is better still; nowhere if the way itself is no better."""
+def _along(trials: _Trials, start: tuple[Tensor, Judgement], way: Tensor, barely: float) -> tuple[Tensor, Judgement]:
+    """Go a way for as long as going twice as far is clearly better still; nowhere if the way itself is no better."""
     at, judgement = start
     best = at
     for doubling in range(_DOUBLINGS):
         tried = at + 2.0**doubling * way
-        then = _changed(run, tried, focus).judge_itself()
+        then = trials.glance(tried)
         gained = judgement.deviance - then.deviance
         if gained <= 0:
             break
         best, judgement = tried, then
-        if gained < _BARELY * abs(then.excess):
+        if gained < barely:
             break
     return best, judgement
 
 
 def _ways(run: WholeScan, focus: Tensor) -> tuple[Tensor, Tensor]:
     """A Gauss-Newton step of all numbers, and a larger scale with the focus that makes up for it best; both (5,)."""
-    expected, measured = run.amplitudes()
+    expected, measured = run.amplitudes_at_a_glance()
     left = (measured - expected).double()
     slopes = []
     for number, difference in enumerate(_DIFFERENCES):
         change = torch.zeros(len(_DIFFERENCES), dtype=torch.float64)
         change[number] = difference
         # In units of the differences, which makes the damping and the limit the same for all.
-        slopes.append((_changed(run, change, focus).amplitudes()[0] - expected).double())
+        slopes.append((_changed(run, change, focus).amplitudes_at_a_glance()[0] - expected).double())
     matrix = torch.stack([torch.stack([(a * b).sum() for b in slopes]) for a in slopes]).cpu()
     vector = torch.stack([(each * left).sum() for each in slopes]).cpu()
     least = torch.finfo(torch.float64).tiny

@@ -14,6 +14,7 @@ from ptycho_adapters.stages import say, stage
 from ptycho_adapters.torch_backend.inference.likely_probe import likely_probe
 from ptycho_adapters.torch_backend.inference.position_refinement import single_moves
 from ptycho_adapters.torch_backend.inference.probe_refinement import background_step, probe_step
+from ptycho_adapters.torch_backend.inference.whole_scan import STEPS_OF_A_GLANCE
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 ROUNDS_BEFORE_A_RECONSTRUCTION, ROUNDS_BEFORE_A_TRAINING = 3, 6
 _FEW_PATTERNS, _PATTERNS = 128, 256  # say most, and all about probe and background, however large the scan
+_DESCENT, _LAST_DESCENT = 10, 20  # steps of object and probe in a round: looks at the patterns, a tenth of a pass each
 _PROBE_STEPS = 3  # under a held object, and in a round for the positions alone
 _LAST_ROUNDS = 1  # are made with more patterns
 _SETTLING_ROUNDS = 1  # before the first look at the positions
@@ -44,12 +46,13 @@ class Turns:
 
     Attributes:
         probe: rounds of the probe, each a network pass and a descent from there; 0 leaves the probe as it is.
-        held: whether the probe makes a few steps under the network's object instead, which is held: object and probe
-            together explain much of what another fault does, and hide it.
+        held: whether the probe makes a few steps under what the network makes at a glance instead, which is held:
+            object and probe together explain much of what another fault does, and hide it.
         background: whether the background is refined with it.
         positions: whether each position is moved by itself.
         show_progress: on standard error.
         enough: asked before each round; no more are made once it says so.
+        more_follow: whether further rounds of the probe follow these, with more patterns.
     """
 
     probe: int
@@ -58,6 +61,7 @@ class Turns:
     positions: bool = False
     show_progress: bool = False
     enough: Callable[[], bool] = never
+    more_follow: bool = False
 
 
 @torch.no_grad()
@@ -76,7 +80,7 @@ def refine(start: WholeScan, turns: Turns) -> WholeScan:
     if few is start:
         return _in_turns(start, turns)
     last = min(turns.probe, _LAST_ROUNDS)
-    run = _in_turns(few, attrs.evolve(turns, probe=turns.probe - last))
+    run = _in_turns(few, attrs.evolve(turns, probe=turns.probe - last, more_follow=True))
     many = start.around_the_middle(_PATTERNS)
     run = _carried_over(run, many, attrs.evolve(turns, probe=last))
     if many is start:
@@ -116,12 +120,13 @@ def _in_turns(start: WholeScan, turns: Turns, *, settled: WholeScan | None = Non
 
 def _round(run: WholeScan, turns: Turns, course: _Course, number: int, unsettled: int) -> WholeScan:
     """Make a pass, and a step of all that takes turns with it."""
-    object_, _ = run.stitch()
+    object_, _ = run.stitch(STEPS_OF_A_GLANCE if turns.held else None)
     if turns.background:
         # Before the probe, which would spread over the detector to make up for a background that is too low.
         run = attrs.evolve(run, background=background_step(run, object_))
     if number < turns.probe and not turns.held:
-        run = attrs.evolve(run, probe=likely_probe(run, object_))
+        last = number == turns.probe - 1 and not turns.more_follow
+        run = attrs.evolve(run, probe=likely_probe(run, object_, _LAST_DESCENT if last else _DESCENT))
     elif number < turns.probe or (turns.probe and course.moving):
         for _ in range(_PROBE_STEPS):
             run = attrs.evolve(run, probe=probe_step(run, object_))
@@ -149,29 +154,33 @@ class _Course:
         most = max(_FEWEST_ROUNDS, _MOVING_ROUNDS * _PATTERNS // len(moves.px))
         if unclear or moves.rms_px < _SETTLED_PX or self._rounds > min(most, _MOVING_ROUNDS):
             self.moving = False
-            return self._better_of_both(run)
+            return self._better_of_both(run, object_)
         return run.moved(moves.px)
 
     def result(self, run: WholeScan) -> WholeScan:
         """Give the pass, with its first positions if it was stopped on the way to others that are no better yet."""
-        return self._better_of_both(run) if self.moving else run
+        return self._better_of_both(run, run.stitch()[0]) if self.moving else run
 
-    def _better_of_both(self, run: WholeScan) -> WholeScan:
+    def _better_of_both(self, run: WholeScan, object_: Tensor) -> WholeScan:
         """Give the pass, with the given positions if the present ones do not explain the patterns clearly better."""
         moves = self._given_px - run.positions_px()
         if not moves.any():
             return run
         back = run.moved(moves)
-        now, then = (each.around_the_middle(_PATTERNS).judge_itself() for each in (run, back))
-        return run if then.deviance - now.deviance > clear_gain(then) else back
+        now, then = (each.around_the_middle(_PATTERNS).glance().deviance for each in (run, back))
+        return run if is_clear(then - now, run.judge(object_)) else back
 
 
-def clear_gain(before: Judgement) -> float:
-    """How much a deviance has to fall for moved positions to be kept.
+def is_clear(gain: float, after: Judgement) -> bool:
+    """Whether a deviance fell by enough for moved positions to be kept.
 
     A probe that is not yet right pulls positions along; what they then gain is little of what is left unexplained.
+
+    Args:
+        gain: by how much it fell.
+        after: how well the patterns are explained since.
     """
-    return max(_CLEAR_GAIN * before.excess, _LEAST_GAIN * before.deviance)
+    return gain > max(_CLEAR_GAIN * (after.excess + gain), _LEAST_GAIN * (after.deviance + gain))
 
 
 def moves_of_the_stage(places: Tensor, moves: Tensor, others: Tensor) -> Tensor:

@@ -38,6 +38,9 @@ if TYPE_CHECKING:
 
     from ptycho_core.config import PyTorchExecutionConfig, TorchInferenceConfig
 
+STEPS_OF_A_GLANCE = 4
+"""Of a generator, whose object they show roughly."""
+
 _BATCH_ON_CPU = 8  # patterns whose fields stay in the processor's cache
 _BATCH_ON_GPU = 256
 _KEPT_BYTES = 3 * 2**29  # views up to this much are made once, not anew for each step
@@ -132,13 +135,13 @@ class WholeScan:
             r_factors=(gaps / amplitudes).numpy(),
         )
 
-    def amplitudes(self) -> tuple[Tensor, Tensor]:
-        """Roots of the counts that the object which the generator makes now implies, and of the measured ones.
+    def amplitudes_at_a_glance(self) -> tuple[Tensor, Tensor]:
+        """Roots of the counts that the object which the generator's first steps make implies, and of the measured ones.
 
         Returns:
             Both (n, N, N) float32, 0 where a pixel is bad.
         """
-        object_, good = self.stitch()[0], self.scan.good_pixels
+        object_, good = self.stitch(STEPS_OF_A_GLANCE)[0], self.scan.good_pixels
         expected, measured = [], []
         for view in self._views():
             patches = extract(object_[None], view.where, self.scan.size)
@@ -150,6 +153,13 @@ class WholeScan:
     def judge_itself(self, steps: int | None = None) -> Judgement:
         """Judge the object that the generator makes now, in all of its steps or in the first ones."""
         return self.judge(self.stitch(steps)[0])
+
+    def glance(self) -> Judgement:
+        """Judge the object after the generator's first steps, for comparison with other glances alone.
+
+        What is wrong with a scan costs as much of the misfit after a third of the shipped network's steps as after all.
+        """
+        return self.judge_itself(STEPS_OF_A_GLANCE)
 
     def around_the_middle(self, patterns: int) -> WholeScan:
         """The same pass over so many patterns, those nearest to the mean position, on a canvas of their own.
