@@ -147,7 +147,7 @@ def _is_refused_with(data: dict[str, Any], problems: list[str]) -> None:
     assert [str(problem) for problem in error.value.problems] == problems
 
 
-@pytest.mark.parametrize("record", ["pt_inference", "provenance"])
+@pytest.mark.parametrize("record", ["training", "pt_inference", "provenance"])
 def test_a_record_that_is_none_is_said_so(payload: TrainingPayload, record: str) -> None:
     """Nothing is added to it, and the reading names it."""
     data = in_format_1(payload) | {record: 5}
