@@ -79,7 +79,7 @@ def test_a_time_limit_is_a_promise(
         monkeypatch.setattr(owner, name, slowed)
 
     slow(PtychoModule, "predict_groups", lambda _self, indices, *_: indices.numel())
-    slow(WholeScan, "stitch", lambda self: len(self.indices))
+    slow(WholeScan, "stitch", lambda self, *_: len(self.indices))
     slow(preparation, "look_for_focus", lambda _probe, _scan, patterns, _background: len(patterns))
     slow(collapse, "symptoms", lambda _module, indices, _scan: indices.numel())
     payload = payload_for(
