@@ -148,21 +148,23 @@ def motion_of(run: WholeScan, modes: int) -> Motion | None:
         None if no motion explains the patterns clearly better than rest, and than the motion across it.
     """
     few = run.around_the_middle(_PATTERNS_FOR_A_MOTION)
+    # Not at a glance: there all ways look alike, and long ones better than they are.
 
-    def moving(length_px: float, angle_rad: float) -> WholeScan:
-        return attrs.evolve(few, probe=_smeared(run.probe, length_px, angle_rad, modes))
+    def deviance(length_px: float, angle_rad: float) -> float:
+        return attrs.evolve(few, probe=_smeared(run.probe, length_px, angle_rad, modes)).judge_itself().deviance
 
-    glance = few.glance().deviance
-    along = {angle: moving(_MOTION_LENGTHS_PX[0], angle).glance().deviance for angle in _MOTION_ANGLES_RAD}
+    rest = few.judge_itself()
+    at_rest = rest.deviance
+    along = {angle: deviance(_MOTION_LENGTHS_PX[0], angle) for angle in _MOTION_ANGLES_RAD}
     angle = min(along, key=along.__getitem__)
-    gain, gain_across = glance - along[angle], glance - max(along.values())
+    gain, gain_across = at_rest - along[angle], at_rest - max(along.values())
     if gain <= 0.0 or gain < _MOTION_DIRECTED * gain_across:
         return None
-    # At a glance long ways look better than they are.
-    lengths = {length: moving(length, angle).judge_itself().deviance for length in _MOTION_LENGTHS_PX}
+    lengths = {length: deviance(length, angle) for length in _MOTION_LENGTHS_PX[1:]}
+    lengths[_MOTION_LENGTHS_PX[0]] = along[angle]
     length = min(lengths, key=lengths.__getitem__)
-    rest, across = few.judge_itself(), moving(length, angle + np.pi / 2).judge_itself().deviance
-    gain, gain_across = rest.deviance - lengths[length], rest.deviance - across
+    across = deviance(length, angle + np.pi / 2)
+    gain, gain_across = at_rest - lengths[length], at_rest - across
     if gain < _MOTION_GAIN * rest.excess or gain < _MOTION_DIRECTED * gain_across:
         return None
     return Motion(length_px=length, angle_rad=angle, modes=_smeared(run.probe, length, angle, modes))
