@@ -125,7 +125,7 @@ SMALL = "--n-groups 800 --gridsize 1"
 OF_A_FILE = [
     ("train --train-data-file {odd} --n-groups 8", "N, as {odd} says: expected a number from 16 to 2048, found 12"),
     ("infer --test-data {odd}", "N, as {odd} says: expected a number from 16 to 2048, found 12"),
-    (f"train --train-data-file {{scan}} {SMALL}", "--n-groups: expected at most 14, found 700, in {scan}"),
+    (f"train --train-data-file {{scan}} {SMALL}", "--n-groups: expected at most 16, found 800, in {scan}"),
     (f"train --train-data-file {{scan}} {SMALL} --test-data-file {{few}}", "expected at most 16, found 800, in {scan}"),
     (
         "train --train-data-file {scan} --n-groups 8 --gridsize 3 --validation-fraction 0.1",

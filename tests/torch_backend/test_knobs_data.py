@@ -31,6 +31,30 @@ def _groups(folder: Path, **overrides: object) -> TrainingGroups:
     return training_groups(payload_for(folder, overrides), tiny_scan())
 
 
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        ({"n_groups": 258}, "n_groups: expected at most 36, found 258"),
+        ({"n_subsample": 37}, "n_subsample: expected at most 36 patterns, found 37$"),
+        (
+            {"gridsize": 5, "neighbor_count": 30, "validation_fraction": 0.5},
+            "gridsize: .* found 18 scan points, for the 18 of 36 patterns that are not held out",
+        ),
+        (
+            {"n_groups": 146_000, "neighbor_count": 30, "enable_oversampling": True, "validation_fraction": 0.25},
+            "found 109500, for the 27 of 36 patterns that are not held out",
+        ),
+    ],
+    ids=str,
+)
+def test_a_refusal_counts_as_the_number_was_given(
+    tmp_path: Path, overrides: Mapping[str, object], message: str
+) -> None:
+    """Numbers of groups and patterns are meant for the whole scan, and so are the words about too many of them."""
+    with pytest.raises(ConfigError, match=message):
+        _groups(tmp_path, **overrides)
+
+
 def _positions(groups: npt.NDArray[np.int32]) -> npt.NDArray[np.float64]:
     return tiny_scan().positions_px[groups]
 

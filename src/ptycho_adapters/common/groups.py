@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from ptycho_core.config.small_scan import suited_to
 from ptycho_core.errors import ConfigError, Problem, ScanError, raise_if_any
-from ptycho_core.measurement.grouping import Grouping, group_positions, group_scan
+from ptycho_core.measurement.grouping import Grouping, check_grouping, group_positions, group_scan
 from ptycho_core.measurement.scan import Scan
 from ptycho_core.measurement.splitting import RegionSplit, split_region
 from ptycho_core.measurement.suspicions import frames_left_out
@@ -168,9 +168,10 @@ def training_groups(payload: TrainingPayload, scan: Scan) -> TrainingGroups:
     """
     grouping = _grouping_for(payload, scan)
     split = split_region(scan.positions_px, held_out_fraction(payload, scan.n_patterns))
-    raise_if_any(ConfigError, "training groups", _problems(grouping, split, scan.n_patterns))
     share = len(split.train) / scan.n_patterns
-    inside = group_positions(scan.positions_px[split.train], _share_of(grouping, share)).indices
+    to_train_on = _share_of(grouping, share)
+    raise_if_any(ConfigError, "training groups", list(_problems(grouping, to_train_on, split)))
+    inside = group_positions(scan.positions_px[split.train], to_train_on).indices
     if not len(split.validation):
         return TrainingGroups(train=inside, validation=inside[:0])
     few = attrs.evolve(_share_of(grouping, 1 - share), n_groups=grouping.n_groups)
@@ -271,13 +272,26 @@ def _at_most(grouping: Grouping, n_patterns: int) -> Grouping:
     return attrs.evolve(grouping, n_groups=min(grouping.n_groups, patterns), n_subsample=patterns)
 
 
-def _problems(grouping: Grouping, split: RegionSplit, n_patterns: int) -> Iterator[Problem]:
-    held_out, wanted = len(split.validation), grouping.n_subsample
+def _problems(grouping: Grouping, to_train_on: Grouping, split: RegionSplit) -> Iterator[Problem]:
+    """Say what cannot be had of the whole scan, since numbers are meant for it, or else of what is not held out."""
+    held_out, rest = len(split.validation), len(split.train)
+    total = held_out + rest
     if 0 < held_out < grouping.C:
         yield Problem(
             path="validation_fraction",
-            expected=f"0, or a share of the {n_patterns} patterns that holds a group of C = gridsize² = {grouping.C}",
+            expected=f"0, or a share of the {total} patterns that holds a group of C = gridsize² = {grouping.C}",
             found=f"one of {held_out} patterns",
         )
-    if wanted is not None and wanted > n_patterns:
-        yield Problem(path="n_subsample", expected=f"at most {n_patterns} patterns", found=str(wanted))
+    whole = _refusals(total, grouping)
+    yield from whole
+    for problem in () if whole else _refusals(rest, to_train_on):
+        where = f"the {rest} of {total} patterns that are not held out"
+        yield attrs.evolve(problem, found=f"{problem.found}, for {where}")
+
+
+def _refusals(n_patterns: int, grouping: Grouping) -> tuple[Problem, ...]:
+    try:
+        check_grouping(n_patterns, grouping)
+    except ConfigError as error:
+        return error.problems
+    return ()

@@ -184,7 +184,7 @@ def group_positions(positions_px: npt.NDArray[np.float64], grouping: Grouping) -
     Raises:
         ConfigError: when the positions cannot give that many, naming the largest possible number.
     """
-    _check_against(len(positions_px), grouping)
+    check_grouping(len(positions_px), grouping)
     rng = np.random.default_rng(grouping.seed)
     kept = _subsample(len(positions_px), grouping.n_subsample, rng)
     positions = positions_px[kept]
@@ -204,8 +204,12 @@ def group_positions(positions_px: npt.NDArray[np.float64], grouping: Grouping) -
     return Groups(kept[np.column_stack([anchors, members])])
 
 
-def _check_against(n_patterns: int, grouping: Grouping) -> None:
-    """Refuse what this many patterns cannot give."""
+def check_grouping(n_patterns: int, grouping: Grouping) -> None:
+    """Refuse groups that this many patterns cannot give.
+
+    Raises:
+        ConfigError: naming the largest possible number.
+    """
     asked, kept = grouping.n_groups, grouping.n_subsample
     problems = []
     if kept is not None and kept > n_patterns:
