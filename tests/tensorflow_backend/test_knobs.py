@@ -295,6 +295,19 @@ def test_a_missing_accelerator_is_refused(tmp_path: Path, name: Any, model: tens
         reconstructed(model, how=attrs.evolve(quietly(), accelerator=name))
 
 
+def test_several_processes_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, model: tensorflow_backend.TrainedModel
+) -> None:
+    """Each would do the whole work and write it where the others do."""
+    monkeypatch.setenv("RANK", "0")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+
+    with pytest.raises(ConfigError, match="one process, with backend tensorflow, found 2 .* without torchrun"):
+        tensorflow_backend.train(minute_payload(tmp_path), small_scan())
+    with pytest.raises(ConfigError, match="found 2 that were started together"):
+        reconstructed(model)
+
+
 @pytest.mark.parametrize(("name", "device"), [("auto", "GPU"), ("gpu", "GPU"), ("cuda", "GPU"), ("cpu", "CPU")])
 def test_the_accelerator_is_the_one_asked_for(name: Any, device: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where there is a GPU, `auto` takes it, and only `cpu` does not."""

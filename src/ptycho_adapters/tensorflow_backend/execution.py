@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import tensorflow as tf
 
+from ptycho_adapters.crew import started_crew
 from ptycho_adapters.machine import ProcessorWatch
 from ptycho_core.errors import ConfigError, DependencyError, Problem
 from ptycho_core.processors import threads_for
@@ -23,8 +24,18 @@ def check_hardware(execution: PyTorchExecutionConfig) -> None:
     """Refuse what the machine cannot do before anything is built.
 
     Raises:
+        ConfigError: several processes were started together, each of which would write the same files.
         DependencyError: the accelerator is asked for and not there.
     """
+    count = started_crew().count
+    if count > 1:
+        problem = Problem(
+            path="devices",
+            expected="one process, with backend tensorflow",
+            found=f"{count} that were started together",
+            fix="start it without torchrun; backend pytorch shares a run among them",
+        )
+        raise ConfigError("execution", [problem])
     if execution.accelerator in ("gpu", "cuda") and not tf.config.list_physical_devices("GPU"):
         message = f"accelerator={execution.accelerator!r}: no such device is available here; use 'auto' or 'cpu'"
         raise DependencyError(message)
@@ -34,6 +45,7 @@ def device_of(execution: PyTorchExecutionConfig) -> AbstractContextManager[objec
     """Place what is computed in a block on the device; `auto` takes a GPU, then the CPU.
 
     Raises:
+        ConfigError: several processes were started together.
         DependencyError: the accelerator is asked for and not there.
     """
     check_hardware(execution)
