@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 _MEMORY = 4
 _FEATURES = 6 + _MEMORY
 _REACH_PX = REACH_PX + 8  # network and filter; a multiple of what the network halves
-LARGEST_AT_ONCE_PX, TILE_PX = 2048**2, 1536  # a canvas beyond the first is treated in tiles of the second
+LARGEST_AT_ONCE_PX, TILE_PX = 1024**2, 768  # a canvas beyond the first is treated in tiles of the second
 _WIDTHS_PER_SCALE = (16, 24, 32)
 _FIRST_STEP_LENGTH = 1.0
 _LARGEST_CORRECTION = 2.0
