@@ -50,6 +50,10 @@ CAUSES: Mapping[Suspicion, tuple[str, str]] = MappingProxyType(
         Suspicion.OUTSIDE_OBJECT: ("The file's object is smaller than its positions say.", "Check the pixel size."),
         Suspicion.PROBE_FLUX: ("The probe in the file is on another scale.", "Nothing: it is brought to the light."),
         Suspicion.PROBE_CUT: ("The probe reaches the rim of its array.", "Larger patterns, or a smaller beam."),
+        Suspicion.PROBE_LIGHT: (
+            "The optics open wider than the light: a length of `--probe-model`, energy, distance or pixel is wrong.",
+            "Correct what is wrong. A reconstruction that fits all the same can have the wrong scale.",
+        ),
         Suspicion.DECLARED_FLUX: ("The file states other photons than its frames hold.", "Check which is right."),
         Suspicion.BEAM_MOVED: (
             "The direct beam was beside the middle of the frames.",
@@ -74,6 +78,10 @@ CAUSES: Mapping[Suspicion, tuple[str, str]] = MappingProxyType(
         Suspicion.PROBE_REPLACED: (
             "The probe explained nothing in any focus.",
             "Give a better one, `--probe FILE` or `--probe-model`. `--probe-search never` keeps it.",
+        ),
+        Suspicion.PROBE_CHANGED: (
+            "The optics are not as they were described, or the probe is that of another day.",
+            "Compare both in the report. Where the lengths are in doubt, so are the scale of the object and the focus.",
         ),
         Suspicion.PROBE_MODES: (
             "The beam moved within the frames, as in a fly scan.",

@@ -87,6 +87,18 @@ def test_progress_stays_off_standard_output(run: Run) -> None:
     assert "\r" not in run.said["train"]
 
 
+def test_a_model_is_told_by_its_folder_too(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    """What other commands take for a model is one to look at."""
+    kinds = []
+    for path in (run.folder / "model", run.folder / "model" / "wts.h5.zip"):
+        assert main(["inspect", str(path), "--json"]) == 0
+        sheet = json.loads(capsys.readouterr().out)
+        kinds.append((sheet["kind"], sheet["facts"]["model"]["weights"]))
+
+    assert kinds[0] == kinds[1]
+    assert kinds[0][0] == "model"
+
+
 def test_a_training_leaves_its_figures(run: Run) -> None:
     """Epochs, steps, losses, the change of the probe and the speed are there for people and for machines."""
     summary = json.loads((run.folder / "model" / "summary.json").read_text())

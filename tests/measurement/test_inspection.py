@@ -35,6 +35,7 @@ FOUND_ELSEWHERE = frozenset(
         Suspicion.PRIOR_UNKNOWN,
         Suspicion.ORIENTATION,
         Suspicion.PROBE_REPLACED,
+        Suspicion.PROBE_CHANGED,
         Suspicion.PROBE_MODES,
         Suspicion.POOR_FIT,
     }
@@ -168,6 +169,8 @@ def spoiled() -> dict[Suspicion, Scan]:
     far[0] += 400.0
     grid = np.stack(np.meshgrid(np.arange(6), np.arange(6), indexing="ij"), axis=-1).reshape(-1, 2) * 7.0 + 40.0
     shifted = np.roll(np.asarray(scan.probe), 32, axis=(1, 2))
+    y, x = np.mgrid[:64, :64] - 32.0
+    wider = (scan.probe * np.exp(0.05j * (y**2 + x**2))).astype(np.complex64)
     return {
         Suspicion.SATURATED: with_counts(np.minimum(counts, np.uint32(np.percentile(counts, 99.9)))),
         Suspicion.DEAD_PIXELS: with_counts(dead),
@@ -182,8 +185,35 @@ def spoiled() -> dict[Suspicion, Scan]:
         Suspicion.OUTSIDE_OBJECT: attrs.evolve(scan, positions_px=positions + 60.0),
         Suspicion.PROBE_FLUX: attrs.evolve(scan, probe=scan.probe * np.float32(2.0)),
         Suspicion.PROBE_CUT: attrs.evolve(scan, probe=shifted),
+        Suspicion.PROBE_LIGHT: attrs.evolve(scan, probe=wider),
         Suspicion.DECLARED_FLUX: attrs.evolve(scan, metadata=ScanMetadata(nphotons=1e9)),
     }
+
+
+def test_points_beside_a_grid_are_no_raster() -> None:
+    """A grid is told with its steps, also where a stage is a little off; points that were jittered have no period."""
+    grid = np.stack(np.meshgrid(np.arange(6), np.arange(6), indexing="ij"), axis=-1).reshape(-1, 2) * (7.0, 9.0) + 40.0
+    off = np.random.default_rng(0).normal(size=grid.shape)
+
+    def found(px: float) -> tuple[float, float] | None:
+        return inspect_scan(attrs.evolve(sound(), positions_px=grid + px * off, object=None)).path.grid_px
+
+    assert found(0.0) == (7.0, 9.0)
+    assert found(0.1) == pytest.approx((7.0, 9.0), abs=0.2)
+    assert found(0.8) is None
+
+
+def test_the_reach_of_the_light_is_that_of_the_frames_and_of_the_probe() -> None:
+    """It is the radius of a disc, wherever this lies, and patterns that reach further than the probe are no finding."""
+    y, x = np.mgrid[:64, :64] - 32.0
+    disc = np.where(np.hypot(y, x) < 20.0, 100, 0).astype(np.uint32)
+    light = np.broadcast_to(np.roll(disc, (30, 3), axis=(0, 1)), (sound().n_patterns, 64, 64))
+
+    seen = inspect_scan(attrs.evolve(sound(), patterns=light))
+
+    assert seen.reach_px == pytest.approx(20.0 * 0.9**0.5, abs=0.3)
+    assert seen.expected_reach_px < seen.reach_px
+    assert Suspicion.PROBE_LIGHT not in {finding.kind for finding in findings(seen)}
 
 
 @pytest.mark.parametrize("kind", [kind for kind in Suspicion if kind not in FOUND_ELSEWHERE])

@@ -302,7 +302,7 @@ def test_several_processes_are_refused(
     monkeypatch.setenv("RANK", "0")
     monkeypatch.setenv("WORLD_SIZE", "2")
 
-    with pytest.raises(ConfigError, match="one process, with backend tensorflow, found 2 .* without torchrun"):
+    with pytest.raises(ConfigError, match=r"one process, with backend tensorflow, found 2 .* without torchrun"):
         tensorflow_backend.train(minute_payload(tmp_path), small_scan())
     with pytest.raises(ConfigError, match="found 2 that were started together"):
         reconstructed(model)

@@ -8,6 +8,7 @@ import attrs
 import numpy as np
 import pytest
 import torch
+from scipy.ndimage import affine_transform
 
 from ptycho_adapters.torch_backend import reconstruct
 from ptycho_adapters.torch_backend.generalist import generalist_for
@@ -234,6 +235,20 @@ def test_a_probe_that_explains_nothing_is_replaced(sound: Scan) -> None:
     assert left.metrics["deviance_per_px"] > 3.0 * found.metrics["deviance_per_px"]
     assert Suspicion.POOR_FIT in _kinds(left)
     assert left.findings[0].kind is Suspicion.POOR_FIT
+
+
+def test_another_probe_than_the_one_given_is_named(sound: Scan, plain: Reconstruction) -> None:
+    """Optics that open a third wider than those of the measurement leave little of themselves in what fits."""
+    far = np.fft.fftshift(np.fft.fft2(np.fft.ifftshift(sound.probe[0])))
+    wide = affine_transform(far, [1 / 1.3] * 2, [32 - 32 / 1.3] * 2, order=1)
+    probe = np.fft.fftshift(np.fft.ifft2(np.fft.ifftshift(wide))).astype(np.complex64)
+
+    found = _looking_only(attrs.evolve(sound, probe=probe[None]), probe_rounds=3)
+
+    (said,) = (each.text for each in found.findings if each.kind is Suspicion.PROBE_CHANGED)
+    common = abs(np.vdot(probe, found.probe[0])) ** 2 / np.vdot(probe, probe).real / np.linalg.norm(found.probe) ** 2
+    assert f"overlap by {common:.0%}" in said
+    assert Suspicion.PROBE_CHANGED not in _kinds(plain)
 
 
 def test_a_beam_that_moves_within_a_frame_has_modes(sound: Scan) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import attrs
 
+from ptycho_adapters.archive_facts import archive_file
 from ptycho_adapters.command_line import console
 from ptycho_adapters.command_line.facts import Facts, scan_facts
 from ptycho_adapters.command_line.scan_source import add_scan_options, read_source
@@ -238,6 +239,8 @@ def _product_sheet(path: Path, product: Product) -> Sheet:
 
 
 def _is_model(path: Path) -> bool:
+    if path.is_dir():
+        return archive_file(path).is_file() and _is_model(archive_file(path))
     if not path.is_file() or not zipfile.is_zipfile(path):
         return False
     try:

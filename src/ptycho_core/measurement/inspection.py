@@ -34,6 +34,9 @@ def _sealed_mask(array: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
 _CHUNK_VALUES = 1 << 22
 _NEIGHBOURS = 6
 _POWER_SHARE = 0.9
+_REACH_SHARE = 0.9
+_FEWEST_LINES, _SPARE_CROSSINGS = 3, 1.2  # of a grid: rows and columns, and crossings for each position
+_REGULAR = 0.05  # root mean square distance from the lines of a grid, over that between them
 _RING_WIDTH_PX = 2
 # A ring is darker inside than half of its crest.
 _HOLLOW = 0.5
@@ -105,14 +108,14 @@ class PathFacts:
         spacing_px: median distance to the six nearest neighbours: the step of a square or hexagonal grid; None for a
             single position.
         n_duplicates: positions that another one shares to a thousandth of a pixel.
-        raster: whether the positions fill a grid of rows and columns.
+        grid_px: distance of rows and of columns where the positions fill a grid of them, (y, x); None if they do not.
     """
 
     extent_px: tuple[float, float]
     nearest_px: Real = attrs.field(converter=_sealed)
     spacing_px: float | None
     n_duplicates: int
-    raster: bool
+    grid_px: tuple[float, float] | None
 
 
 @attrs.frozen(kw_only=True, eq=False)
@@ -127,6 +130,8 @@ class Inspection:
         centre_px: (y, x) of the centre of the mean pattern, found by `CENTRE_FOUND_BY`. Uneven light draws it
             beside the middle of what is lit.
         expected_centre_px: (y, x) where the probe's own far field has it, found in the same way.
+        reach_px: radius about its centre that holds 90 % of the mean pattern's light.
+        expected_reach_px: the same of the probe's own far field.
         beam: where the direct beam lies by the mean pattern's symmetry; None where no light shows it.
         axes: what the patterns say about the axes of the positions.
     """
@@ -137,6 +142,8 @@ class Inspection:
     path: PathFacts
     centre_px: tuple[float, float]
     expected_centre_px: tuple[float, float]
+    reach_px: float
+    expected_reach_px: float
     beam: BeamCentre | None
     axes: AxesHint
 
@@ -173,6 +180,8 @@ def inspect_scan(scan: Scan) -> Inspection:
         path=_path_facts(scan.positions_px),
         centre_px=_circular_centre(detector.mean),
         expected_centre_px=_circular_centre(light),
+        reach_px=_reach_px(detector.mean),
+        expected_reach_px=_reach_px(light),
         beam=_beam(detector.mean, ~good_pixels(scan)),
         axes=axes_hint(scan.positions_px[lit], detector.centres_px[lit]),
     )
@@ -253,6 +262,16 @@ def _far_intensity(probe: npt.NDArray[np.complex64]) -> Real:
     return expected_counts(np.ones(probe.shape[1:]), probe)
 
 
+def _reach_px(image: Real) -> float:
+    """Radius about its centre that holds most of an image's light; it may lie across the edges."""
+    size = image.shape[0]
+    off = [(np.arange(size) - middle + size / 2) % size - size / 2 for middle in _circular_centre(image)]
+    radius = np.hypot(off[0][:, np.newaxis], off[1]).ravel()
+    order = np.argsort(radius)
+    share = np.cumsum(image.ravel()[order])
+    return float(radius[order][np.searchsorted(share, _REACH_SHARE * share[-1])])
+
+
 def _circular_centre(image: Real) -> tuple[float, float]:
     """Centre of mass on a ring, (y, x): whether an image is rolled does not matter, it is found where it is."""
     size = image.shape[0]
@@ -317,7 +336,7 @@ def _path_facts(positions_px: Real) -> PathFacts:
         nearest_px=nearest,
         spacing_px=spacing,
         n_duplicates=n_positions - len(cells),
-        raster=spacing is not None and _fills_a_grid(positions_px, tolerance_px=0.1 * spacing),
+        grid_px=None if spacing is None else _grid_px(positions_px, tolerance_px=0.1 * spacing),
     )
 
 
@@ -331,12 +350,24 @@ def _hull_area_px(positions_px: Real) -> float:
         return 0.0
 
 
-def _fills_a_grid(positions_px: Real, *, tolerance_px: float) -> bool:
-    """Tell whether there are about as many positions as crossings of their rows and columns, in both directions."""
-    rows, columns = (_levels(positions_px[:, axis], tolerance_px) for axis in (0, 1))
-    return min(rows, columns) >= 3 and rows * columns <= 1.2 * len(positions_px)
+def _grid_px(positions_px: Real, *, tolerance_px: float) -> tuple[float, float] | None:
+    """Give the distances of rows and columns if positions lie at nearly all of their crossings, and close to these."""
+    rows, columns = (_levels_px(positions_px[:, axis], tolerance_px) for axis in (0, 1))
+    if min(len(rows), len(columns)) < _FEWEST_LINES or len(rows) * len(columns) > _SPARE_CROSSINGS * len(positions_px):
+        return None
+    steps = tuple(float(np.median(np.diff(lines))) for lines in (rows, columns))
+    off = [_distance(positions_px[:, axis], lines) for axis, lines in enumerate((rows, columns))]
+    # Points that are jittered have no period, though their rows can be told apart.
+    regular = all(math.sqrt(float(np.mean(each**2))) <= _REGULAR * step for each, step in zip(off, steps, strict=True))
+    return (steps[0], steps[1]) if regular else None
 
 
-def _levels(coordinates: Real, tolerance: float) -> int:
-    """Number of different values, where gaps up to the tolerance count as none."""
-    return 1 + int(np.count_nonzero(np.diff(np.sort(coordinates)) > tolerance))
+def _levels_px(coordinates: Real, tolerance: float) -> Real:
+    """Give the means of values that lie together, where gaps up to the tolerance part none."""
+    ordered = np.sort(coordinates)
+    return np.asarray([part.mean() for part in np.split(ordered, np.flatnonzero(np.diff(ordered) > tolerance) + 1)])
+
+
+def _distance(coordinates: Real, lines: Real) -> Real:
+    """Give the distance of each value to the nearest of some lines, which are sorted."""
+    return np.abs(coordinates - lines[np.searchsorted((lines[1:] + lines[:-1]) / 2, coordinates)])

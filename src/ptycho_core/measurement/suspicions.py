@@ -28,6 +28,7 @@ _SURE_PHOTONS = 20.0  # a pixel that expects so many sees none with a probabilit
 _FEW = 5
 _ALIKE = 2.0
 _RIM_SHARE = 0.02
+_NARROWER = 0.85  # of the reach of the probe's light that the patterns have
 _LISTED = 5
 
 
@@ -117,8 +118,12 @@ def _positions(inspection: Inspection) -> Iterator[tuple[Suspicion, str]]:
     path, scan = inspection.path, inspection.scan
     if path.n_duplicates:
         yield Suspicion.DUPLICATE_POSITIONS, f"{path.n_duplicates} positions are shared with an earlier one"
-    if path.raster:
-        text = f"the positions form a grid with a step of {path.spacing_px:.3g} px: its period can show in the object"
+    if path.grid_px is not None:
+        rows, columns = path.grid_px
+        text = (
+            f"the positions form a grid, rows {rows:.3g} px apart and columns {columns:.3g} px: its period can show in "
+            "the object"
+        )
         yield Suspicion.RASTER, text
     if scan.object is not None:
         first = scan.positions_px - (scan.N - 1) / 2
@@ -155,3 +160,11 @@ def _probe(inspection: Inspection) -> Iterator[tuple[Suspicion, str]]:
     if probe.rim_share > _RIM_SHARE:
         text = f"{probe.rim_share:.1%} of the probe's power lies in the rim of its array: it may be cut off"
         yield Suspicion.PROBE_CUT, text
+    # A sample widens the light on the detector and cannot gather it.
+    if inspection.reach_px < _NARROWER * inspection.expected_reach_px:
+        text = (
+            f"the probe would light the detector up to {inspection.expected_reach_px:.3g} px about the middle (90 % of "
+            f"its light), and the patterns end at {inspection.reach_px:.3g} px: are its lengths right, and energy, "
+            "distance and detector pixel?"
+        )
+        yield Suspicion.PROBE_LIGHT, text

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from ptycho_adapters.torch_backend.inference.preparation import Prepared
 
 _WORTH_SAYING = 0.1  # counts per pixel
+_ANOTHER_PROBE = 0.5  # overlap with the one given, below which it is called another one
 
 
 def findings_of(prepared: Prepared, metrics: Mapping[str, float], *, law_known: bool = True) -> Iterator[Finding]:
@@ -77,6 +78,13 @@ def _of_the_light(prepared: Prepared) -> Iterator[Finding]:
         gain = f", which lowered R by {prepared.focus_gain:.2g}" if prepared.focus_gain else ""
         text = f"the probe's focus was moved by {prepared.focus_rad:.2g} rad (root mean square){gain}"
         yield Finding(kind=Suspicion.FOCUS_MOVED, text=text)
+    elif not prepared.probe_replaced and prepared.probe_overlap < _ANOTHER_PROBE:
+        text = (
+            f"the probe that the patterns ask for is another than the one given: they overlap by "
+            f"{prepared.probe_overlap:.0%}. Are its lengths right, and energy, distance and detector pixel? The fit "
+            "cannot tell; the scale of the object may be off"
+        )
+        yield Finding(kind=Suspicion.PROBE_CHANGED, text=text)
     if prepared.motion is not None:
         angle = np.degrees(prepared.motion.angle_rad)
         text = (

@@ -92,6 +92,7 @@ class Prepared:
         stage_moved: whether the stage as a whole was put right.
         motion: of the beam within the frames; None if none was found.
         probe_refined: whether the probe's pixels were changed.
+        given_probe: (modes, N, N) complex, before anything was changed; None where it is not known.
         background_fitted: whether the background was found, not given.
     """
 
@@ -105,7 +106,18 @@ class Prepared:
     stage_moved: bool = False
     motion: Motion | None = None
     probe_refined: bool = False
+    given_probe: Tensor | None = None
     background_fitted: bool = False
+
+    @property
+    def probe_overlap(self) -> float:
+        """Share of the given probe that is left in that mode which is most like it: 1 where nothing was changed."""
+        if self.given_probe is None:
+            return 1.0
+        given, modes = self.given_probe[0], self.run.probe
+        common = (modes.conj() * given).sum(dim=(-2, -1)).abs().square()
+        power = modes.abs().square().sum(dim=(-2, -1)) * given.abs().square().sum()
+        return float((common / power.clamp_min(torch.finfo(power.dtype).tiny)).max())
 
     @property
     def moved_px(self) -> float:
@@ -150,6 +162,7 @@ def prepare(start: WholeScan, wanted: Preparation) -> Prepared:
         stage_px=found.run.positions_px() if strayed else None,
         motion=motion,
         probe_refined=wanted.probe_rounds > 0,
+        given_probe=given.run.probe,
         background_fitted=fitted,
     )
 
