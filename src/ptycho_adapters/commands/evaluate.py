@@ -89,6 +89,8 @@ def run(typed: Mapping[str, object]) -> None:
     if typed.get("model_path") is not None:
         _compare_halves(typed)
         return
+    if typed.get("reference") is None:
+        raise UsageError("--reference is required; or --model-path, for two halves of a scan that has no reference")
     result, reference, folder = (_required(typed, name) for name in ("result", "reference", "output_dir"))
     if (result / _PRODUCT_NAME).is_file():
         result = result / _PRODUCT_NAME
