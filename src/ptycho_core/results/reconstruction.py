@@ -49,7 +49,8 @@ class Reconstruction:
         probe_refined: whether the probe's pixels were changed in this run.
         r_factors: (n,) float64, the R-factor of each pattern by itself; None when unknown.
         seconds: duration of the stages, by name.
-        findings: what was found wrong or put right on the way, in the order in which it is to be said.
+        findings: what was found wrong or put right, in the order in which it is to be said: by the reading of the
+            scan, if it was read with a look at its detector, and on the way.
         uncertainty: how far the object may be off; None where nobody asked.
     """
 
