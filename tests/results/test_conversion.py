@@ -68,7 +68,7 @@ def test_a_product_holds_the_reconstruction_and_what_the_scan_knows() -> None:
 
 
 def test_what_nobody_knows_stays_unknown() -> None:
-    """Without metadata there are no lengths, without residuals or findings no details of a run, no history is made up."""
+    """Without metadata there are no lengths, without residuals or findings none of a run, and no history is made up."""
     product = as_product(attrs.evolve(reconstruction(), r_factors=None))
 
     assert (product.name, product.pixel_size_m, product.wavelength_m, product.distance_m) == ("", None, None, None)
