@@ -63,7 +63,7 @@ def named_by(module: str, annotation: ast.expr) -> Iterator[tuple[str, str]]:
             yield from classes(module, each.id)
 
 
-def annotations(value: object) -> Iterator[tuple[str, str, str]]:
+def annotated(value: object) -> Iterator[tuple[str, str, str]]:
     """Module, place and text of every annotation that a reader of the reference meets under a name."""
     if inspect.isfunction(value):
         yield from ((value.__module__, place, _text(kind)) for place, kind in value.__annotations__.items())
@@ -75,7 +75,7 @@ def annotations(value: object) -> Iterator[tuple[str, str, str]]:
     for name, member in vars(value).items():
         function = member.fget if isinstance(member, property) else getattr(member, "__func__", member)
         if inspect.isfunction(function) and not name.startswith("_"):
-            yield from ((module, f"{name}.{place}", text) for module, place, text in annotations(function))
+            yield from ((module, f"{name}.{place}", text) for module, place, text in annotated(function))
 
 
 def _text(annotation: object) -> str:
@@ -94,7 +94,7 @@ def test_the_types_of_a_public_name_are_public(module: str, name: str, public: s
     """Each class of ours in a signature, a field or a property is in the reference."""
     hidden = {
         f"{place}: {home}.{found}"
-        for where, place, text in annotations(getattr(import_module(module), name))
+        for where, place, text in annotated(getattr(import_module(module), name))
         for home, found in named_by(where, ast.parse(text, mode="eval").body)
         if where.startswith("ptycho_") and (home, found) not in public
     }
