@@ -35,7 +35,7 @@ WRITTEN = {
     "survival": ("model/wts.h5.zip", "model/checkpoints/last.ckpt"),
     "return_path": ("known/b.npz", "model/wts.h5.zip"),
     "clusters": ("results/second/object.h5", "results/summary.csv", "results/summary-part-2-of-2.csv"),
-    "python": ("products/tuesday.h5", "from_ours.npz", "corrected/wts.h5.zip"),
+    "python": ("night/wts.h5.zip", "night.h5", "products/tuesday.h5", "from_ours.npz", "corrected/wts.h5.zip"),
 }
 QUICK = (
     *("--probe-rounds", "0", "--no-probe-autofocus", "--no-beam-search", "--background-counts", "0"),

@@ -26,6 +26,10 @@ api/ptycho_adapters
 _CORE = "Values in, values out: it reads no file and loads no framework. Arrays are (y, x), units stand in names."
 _ADAPTERS = """What touches the world. The first names are offered by `ptycho_adapters` itself, and load what they need
 when they are first asked for."""
+_GEOMETRY = (
+    *("wavelength_from_energy", "wavelength_from_voltage", "energy_from_wavelength", "voltage_from_wavelength"),
+    *("object_pixel_m", "detector_pixel_m", "positions_px_from_m", "positions_m_from_px"),
+)
 FURTHER: Mapping[str, Sequence[str]] = MappingProxyType(
     {
         "ptycho_adapters.factory": (
@@ -33,23 +37,50 @@ FURTHER: Mapping[str, Sequence[str]] = MappingProxyType(
         ),
         "ptycho_adapters.run": ("run",),
         "ptycho_adapters.legacy": ("get", "set", "update_legacy_dict"),
-        "ptycho_adapters.files": ("probe_from_file", "probe_from_model", "scan_files"),
-        "ptycho_adapters.torch_backend": ("Generator", "TrainedModel", "register_generator"),
+        "ptycho_adapters.files": (
+            *("open_scan", "scan_files", "probe_from_file", "probe_from_model"),
+            *("DetectorCheck", "ProbeSetting", "ProbeSource", "ScanFormat"),
+        ),
+        "ptycho_adapters.torch_backend": (
+            *("Generator", "TrainedModel", "register_generator"),
+            *("EpochLosses", "ModelRecord", "PriorLaw", "ScanProbe", "Selection", "StepLoss"),
+            *("Draft", "Step", "View", "TrainingGroups", "TrainingSet"),
+        ),
+        "ptycho_adapters.live": ("DetectorSource", "QueueSource", "SwmrSource", "Window", "reconstruct_stream"),
+        "ptycho_adapters.torch_backend.legacy_groups": ("GroupStages", "LegacyGroups"),
+        "ptycho_adapters.torch_backend.physics.data_consistency": ("Asking",),
         "ptycho_adapters.labelled": ("to_xarray",),
+        "ptycho_core.errors": (
+            *("PtychoError", "ProblemsError", "Problem", "ConfigError", "ScanError", "ScanFileError", "ArchiveError"),
+            "DependencyError",
+        ),
+        "ptycho_core.memory": ("MemoryShortageError",),
+        "ptycho_core.measurement.geometry": _GEOMETRY,
+        "ptycho_core.measurement.stream": ("FrameBatch",),
+        "ptycho_core.physics.probe_models": (
+            *("ElectronLens", "FocusedRectangle", "GaussianBeam", "ProbeFrame", "ProbeModel", "ZonePlate"),
+        ),
+        "ptycho_core.notebook": ("Picture",),
     }
 )
 """Names of single modules that other programs may rely on, beside those that the packages offer."""
 
 
+def public_names() -> Mapping[str, Sequence[str]]:
+    """Return all names that other programs may rely on, by the module that they are imported from."""
+    return {"ptycho_core": ptycho_core.__all__, "ptycho_adapters": ptycho_adapters.__all__, **FURTHER}
+
+
 def pages() -> Mapping[str, str]:
     """Return the pages by their paths."""
-    adapters = [_section("ptycho_adapters", ptycho_adapters.__all__)]
-    adapters += [_section(module, names) for module, names in FURTHER.items()]
-    return {
-        "api.md": _CONTENTS,
-        "api/ptycho_core.md": f"# ptycho_core\n\n{_CORE}\n\n" + _section("ptycho_core", ptycho_core.__all__),
-        "api/ptycho_adapters.md": f"# ptycho_adapters\n\n{_ADAPTERS}\n\n" + "\n".join(adapters),
-    }
+    heads = {"ptycho_core": _CORE, "ptycho_adapters": _ADAPTERS}
+    made = {f"api/{package}.md": _page(package, head) for package, head in heads.items()}
+    return {"api.md": _CONTENTS, **made}
+
+
+def _page(package: str, head: str) -> str:
+    sections = [_section(module, names) for module, names in public_names().items() if module.split(".")[0] == package]
+    return f"# {package}\n\n{head}\n\n" + "\n".join(sections)
 
 
 def _section(module: str, names: Sequence[str]) -> str:

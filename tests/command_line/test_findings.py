@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import attrs
 import numpy as np
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ptycho_core.measurement.scan import Scan
+    from ptycho_core.results.reconstruction import Reconstruction
 
 HOT = "(2, 60) with one value in all frames, stuck"
 
@@ -50,12 +51,13 @@ def inferred(spoiled: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[P
     folder: Path = tmp_path_factory.mktemp("inferred")
     own = Finding(kind=Suspicion.BEAM_MOVED, text="the beam was moved by 3 px")
     err = io.StringIO()
+
+    def found(*given: Any, **named: Any) -> Reconstruction:
+        result = reconstruct(*given, **named)
+        return attrs.evolve(result, findings=(*result.findings, own))
+
     with pytest.MonkeyPatch.context() as patch, redirect_stderr(err), redirect_stdout(io.StringIO()):
-        patch.setattr(
-            framework,
-            "reconstruct",
-            lambda *given, **named: attrs.evolve(reconstruct(*given, **named), findings=(own,)),
-        )
+        patch.setattr(framework, "reconstruct", found)
         line = f"infer --test-data {spoiled} --output-dir {folder} --accelerator cpu --quiet"
         assert main(line.split()) == 0, err.getvalue()
     return folder, err.getvalue()
@@ -65,6 +67,7 @@ def test_a_reconstruction_says_what_was_found(spoiled: Path, inferred: tuple[Pat
     """One warning for each finding on standard error, those of the reading before those of the reconstruction."""
     lines = [line for line in inferred[1].splitlines() if line.startswith("warning: ")]
 
+    assert len(lines) == len(set(lines))
     assert f"warning: {spoiled}: 1 pixel at {HOT}: masked" in lines
     assert any("frame 6 full of light" in line and line.endswith("left out, with the positions") for line in lines)
     assert lines[-1] == f"warning: {spoiled}: the beam was moved by 3 px"
@@ -78,9 +81,25 @@ def test_summary_product_and_report_hold_what_was_found(inferred: tuple[Path, st
 
     assert run is not None
     assert kinds(folder) == [str(each.kind) for each in run.findings]
+    assert len(run.findings) == len(set(run.findings))
     assert {"stuck_pixels", "glitched_frames", "beam_moved"} <= set(kinds(folder))
     assert all(each.text in page for each in run.findings)
     assert page.index("the beam was moved by 3 px") < page.index("<svg")
+
+
+def test_a_whole_reconstruction_says_each_finding_once(
+    spoiled: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What the reading found is warned of and kept, and is nothing that the reconstruction put right."""
+    line = f"reconstruct {spoiled} --output-dir {tmp_path} --accelerator cpu --finish none --probe-rounds 0"
+    assert main(line.split()) == 0
+
+    captured = capsys.readouterr()
+    lines = [each for each in captured.err.splitlines() if HOT in each and each.startswith("warning: ")]
+    told = json.loads((tmp_path / "summary.json").read_text())
+    assert len(lines) == 1
+    assert kinds(tmp_path).count("stuck_pixels") == 1
+    assert not [each for each in told["decisions"] if each["about"] == "put right" and HOT in each["text"]]
 
 
 def test_an_inspection_of_a_result_shows_what_was_found(

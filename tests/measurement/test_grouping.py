@@ -127,7 +127,10 @@ def test_huge_neighbourhoods_are_drawn_from_without_listing_them() -> None:
     ("settings", "message"),
     [
         ({"neighbor_count": 3}, "K=3 must be >= C=4"),
-        ({"n_groups": 8}, "n_groups=8 exceeds the 7 scan points; set enable_oversampling"),
+        (
+            {"n_groups": 8},
+            "n_groups=8 exceeds the 7 scan points; take 7 or fewer, or set enable_oversampling for",
+        ),
         ({"n_groups": 8}, "OVERSAMPLING-001"),
         ({"n_groups": 8, "gridsize": 1, "enable_oversampling": True}, "n_groups: expected at most 7, found 8"),
         ({"n_groups": 300, "enable_oversampling": True}, "n_groups: expected at most 28, found 300"),

@@ -10,6 +10,7 @@ import pytest
 
 from ptycho_adapters.files import read_product, write_product
 from ptycho_core.errors import ConfigError, ScanError
+from ptycho_core.measurement.findings import Finding, Suspicion
 from ptycho_core.measurement.scan import ScanMetadata
 from ptycho_core.results.conversion import as_product
 from ptycho_core.results.reconstruction import Reconstruction
@@ -67,7 +68,7 @@ def test_a_product_holds_the_reconstruction_and_what_the_scan_knows() -> None:
 
 
 def test_what_nobody_knows_stays_unknown() -> None:
-    """Without metadata there are no lengths, without residuals no details of a run, and no history is made up."""
+    """Without metadata there are no lengths, without residuals or findings none of a run, and no history is made up."""
     product = as_product(attrs.evolve(reconstruction(), r_factors=None))
 
     assert (product.name, product.pixel_size_m, product.wavelength_m, product.distance_m) == ("", None, None, None)
@@ -85,6 +86,23 @@ def test_a_reconstruction_can_be_written(tmp_path: Path, name: str) -> None:
     found = read_product(tmp_path / name)
     assert_same(found, result)
     assert (found.name, found.pixel_size_m) == ("wing", 5e-9)
+
+
+@pytest.mark.parametrize("name", ["object.h5", "object.npz"])
+def test_findings_are_read_again(tmp_path: Path, name: str) -> None:
+    """Kind and text of each, in their order, with residuals or alone."""
+    found = (
+        Finding(kind=Suspicion.POOR_FIT, text="poor fit"),
+        Finding(kind=Suspicion.BEAM_MOVED, text="the beam was moved by 3 px"),
+    )
+    for residuals in (reconstruction().r_factors, None):
+        result = attrs.evolve(reconstruction(), findings=found, r_factors=residuals)
+
+        write_product(result, tmp_path / name)
+
+        run = read_product(tmp_path / name).run
+        assert run is not None
+        assert run.findings == found
 
 
 def test_a_reconstruction_without_metadata_can_be_written(tmp_path: Path) -> None:

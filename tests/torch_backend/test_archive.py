@@ -287,6 +287,14 @@ def test_nothing_in_it_can_run(stored: Path) -> None:
     assert safetensors_torch.load(members["model.safetensors"])
 
 
+def test_a_file_that_is_no_archive_is_called_that(tmp_path: Path) -> None:
+    """A file that is there is not said to be missing, and what an archive would be is said."""
+    (tmp_path / "night_1.npz").write_bytes(b"PK")
+
+    with pytest.raises(ArchiveError, match=r"night_1\.npz:\s+- file: expected a model archive.*wts\.h5\.zip.*\.npz"):
+        load_archive(tmp_path / "night_1.npz")
+
+
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     """As a missing file, by its path."""
     with pytest.raises(FileNotFoundError, match=r"Model archive not found: .*nowhere.*wts\.h5\.zip"):

@@ -15,7 +15,7 @@ from ptycho_adapters.torch_backend.generalist import generalist_for
 from ptycho_adapters.torch_backend.generators.unrolled import Unrolled
 from ptycho_adapters.torch_backend.physics.probe import TrainableProbe
 from ptycho_core.config import PyTorchExecutionConfig, TorchInferenceConfig
-from ptycho_core.measurement.findings import Suspicion
+from ptycho_core.measurement.findings import Finding, Suspicion
 from ptycho_core.physics.optics import expected_counts
 from ptycho_core.physics.subpixel import shift_probe
 from ptycho_core.results.metrics import compare, evaluation_mask
@@ -287,3 +287,13 @@ def test_the_focus_is_looked_for_if_asked(sound: Scan) -> None:
 
     assert Suspicion.FOCUS_MOVED in _kinds(found)
     assert found.metrics["deviance_per_px"] < 0.9 * left.metrics["deviance_per_px"]
+
+
+def test_what_the_reading_found_comes_first(sound: Scan, plain: Reconstruction) -> None:
+    """The findings of a scan's detector are those of its result too, each once, before those of the fit."""
+    text = "1 pixel at (10, 55) with one value in all frames, stuck: masked"
+    metadata = attrs.evolve(sound.metadata, extra={**sound.metadata.extra, "detector_stuck_pixels": text})
+
+    found = _result(attrs.evolve(sound, metadata=metadata)).findings
+
+    assert found == (Finding(kind=Suspicion.STUCK_PIXELS, text=text), *plain.findings)

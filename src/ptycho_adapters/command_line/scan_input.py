@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+import attrs
 import numpy as np
 
 from ptycho_adapters.command_line import console
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from ptycho_core.config.payload import InferencePayload, TrainingPayload
     from ptycho_core.measurement.findings import Finding
     from ptycho_core.measurement.scan import Scan
+    from ptycho_core.results.reconstruction import Reconstruction
 
 _ALIKE = 2.0  # an absorbing object and a declared dose differ by less than this
 
@@ -104,6 +106,17 @@ def say_findings(path: Path, scan: Scan) -> tuple[Finding, ...]:
         course.count(findings=len(found))
     warn_of(found, path)
     return found
+
+
+def apart_from(found: Iterable[Finding], result: Reconstruction) -> Reconstruction:
+    """Return a result without the findings that were told when its scan was inspected.
+
+    Args:
+        found: from `say_findings`.
+        result: which holds those of the scan's reading again.
+    """
+    told = frozenset(found)
+    return attrs.evolve(result, findings=tuple(each for each in result.findings if each not in told))
 
 
 def warn_of(found: Iterable[Finding], path: Path | str) -> None:

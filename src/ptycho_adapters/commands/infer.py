@@ -23,7 +23,7 @@ from ptycho_adapters.command_line.one_scan import ScanTask, Verb
 from ptycho_adapters.command_line.parser import Scans
 from ptycho_adapters.command_line.profile_option import profile_of
 from ptycho_adapters.command_line.run_request import RunRequest
-from ptycho_adapters.command_line.scan_input import say_findings, warn_of
+from ptycho_adapters.command_line.scan_input import apart_from, say_findings, warn_of
 from ptycho_adapters.command_line.scan_list import folders_of
 from ptycho_adapters.command_line.several import (
     OWN_FLAGS,
@@ -122,7 +122,7 @@ def _reconstruct(task: ScanTask, models: Models) -> str:
 
     ready = read_for(task.request, task.payload, models)
     found = say_findings(ready.source, ready.scan)
-    result = reconstruct_read(ready)
+    result = apart_from(found, reconstruct_read(ready))
     if not crew_of(ready.payload.execution_config.devices).leads:
         return ""
     warn_of(result.findings, ready.source)

@@ -23,7 +23,7 @@ from ptycho_adapters.command_line.inference import (
 from ptycho_adapters.command_line.one_scan import ScanTask, Verb, of_scan, task_of
 from ptycho_adapters.command_line.profile_option import profile_of
 from ptycho_adapters.command_line.run_request import RunRequest
-from ptycho_adapters.command_line.scan_input import existing, say_findings, warn_of
+from ptycho_adapters.command_line.scan_input import apart_from, existing, say_findings, warn_of
 from ptycho_adapters.command_line.scan_list import folders_of
 from ptycho_adapters.command_line.several import (
     OWN_FLAGS,
@@ -157,7 +157,7 @@ def _reconstruct(task: ScanTask, models: Models) -> str:
     found = say_findings(ready.source, ready.scan)
     before = decisions_before(ready.scan, ready.payload, found)
     _say(before, ready)
-    result = reconstruct_read(ready)
+    result = apart_from(found, reconstruct_read(ready))
     if not crew_of(ready.payload.execution_config.devices).leads:
         return ""
     after = decisions_after(result, ready.model, ready.payload)

@@ -181,8 +181,12 @@ def existing_archive(path: str | Path) -> Path:
 
     Raises:
         FileNotFoundError: there is no such file.
+        ArchiveError: there is one, and by its name it is no archive.
     """
     source = archive_file(Path(path))
+    if source != Path(path) and Path(path).is_file():
+        expected = f"a model archive, that is a .zip or .ckpt file, or a folder that holds {source.name}"
+        raise ArchiveError(str(path), [Problem(path="file", expected=expected, found=f"a {Path(path).suffix} file")])
     if not source.is_file():
         message = f"Model archive not found: {source}"
         raise FileNotFoundError(message)

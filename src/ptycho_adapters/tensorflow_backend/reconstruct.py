@@ -19,6 +19,7 @@ from ptycho_core.config import DataConfig, PyTorchExecutionConfig, TorchInferenc
 from ptycho_core.config.backend_limits import beyond_records
 from ptycho_core.config.table import INFERENCE
 from ptycho_core.errors import ConfigError, Problem, ScanError, raise_if_any
+from ptycho_core.measurement.suspicions import screened_findings
 from ptycho_core.results.reconstruction import Reconstruction
 
 if TYPE_CHECKING:
@@ -163,7 +164,7 @@ def _outward(run: WholeScan, taken: CandidateProbe, scan: Scan, made: Passed, ju
         scale=scale,
         metrics=metrics,
         r_factors=judgement.r_factors,
-        findings=(*poor_fit(metrics), *beam_moved(beam_px)),
+        findings=(*screened_findings(scan), *poor_fit(metrics), *beam_moved(beam_px)),
     )
 
 

@@ -223,7 +223,10 @@ def check_grouping(n_patterns: int, grouping: Grouping) -> None:
         fix = "with gridsize 1 a group is one scan point, so there are no more"
         problems.append(Problem(path="n_groups", expected=f"at most {n_points}", found=str(asked), fix=fix))
     elif asked > n_points and not grouping.enable_oversampling:
-        fix = f"n_groups={asked} exceeds the {n_points} scan points; set enable_oversampling (OVERSAMPLING-001)"
+        fix = (
+            f"n_groups={asked} exceeds the {n_points} scan points; take {n_points} or fewer, or set "
+            "enable_oversampling for several groups at a point (OVERSAMPLING-001)"
+        )
         problems.append(Problem(path="n_groups", expected=f"at most {n_points}", found=str(asked), fix=fix))
     elif math.comb(pool, grouping.C - 1) > _LARGEST_RANK:
         expected = "a pool with fewer than 2**62 combinations"

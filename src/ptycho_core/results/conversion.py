@@ -14,7 +14,9 @@ if TYPE_CHECKING:
 
 
 def as_product(reconstruction: Reconstruction, metadata: ScanMetadata | None = None) -> Product:
-    """Return a reconstruction as a product.
+    """Return a reconstruction as a product, with its residuals, its findings and the object before a finish.
+
+    What a reconstruction does not know of itself, the settings of its run and the losses of a training, stays unknown.
 
     Args:
         reconstruction: the result.
@@ -46,5 +48,7 @@ def as_product(reconstruction: Reconstruction, metadata: ScanMetadata | None = N
 
 
 def _details(reconstruction: Reconstruction) -> RunDetails | None:
-    residuals, before = reconstruction.r_factors, reconstruction.before_finish
-    return None if residuals is None and before is None else RunDetails(r_factors=residuals, before_finish=before)
+    residuals, before, found = reconstruction.r_factors, reconstruction.before_finish, reconstruction.findings
+    if residuals is None and before is None and not found:
+        return None
+    return RunDetails(r_factors=residuals, before_finish=before, findings=found)

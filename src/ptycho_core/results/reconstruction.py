@@ -37,9 +37,11 @@ class Reconstruction:
             energy is the scan's mean flux.
         gauge: what was fixed of the free global phase, scale and ramp, by name; nothing is fixed unless stated.
         metrics: figures that need no truth: `r_factor` of amplitudes, `deviance_per_px`, and what shot noise leaves of
-            both; after a finish `finish_steps` and, where it was judged by pixels left out, `finish_gain`, by how much
-            their summed half deviance fell, and `finish_refused`, by how much it was above the start's at a place that
-            they refused; where steps were taken, the same figures of the pass before under `pass_` names;
+            both: `expected_r_factor` belongs to each fit, and so differs between a pass and its finish; after a finish
+            `finish_steps` and, where it was judged by pixels left out, `finish_gain`, by how much their summed half
+            deviance fell, negative where it rose by no more than noise explains, and `finish_refused`, by how much it
+            was above the start's at a place that they refused; where steps were taken, the same figures of the pass
+            before under `pass_` names;
             `median_phase_std_rad` where there are error bars, and `counts_decide_phase_up_to_per_px`, the spatial
             frequency from which on the network says more of the phase than the counts do;
             `halves_apart_phase_in_bars` and `halves_apart_amplitude_in_bars`, where the bars were checked: how far two
@@ -49,7 +51,8 @@ class Reconstruction:
         probe_refined: whether the probe's pixels were changed in this run.
         r_factors: (n,) float64, the R-factor of each pattern by itself; None when unknown.
         seconds: duration of the stages, by name.
-        findings: what was found wrong or put right on the way, in the order in which it is to be said.
+        findings: what was found wrong or put right, in the order in which it is to be said: by the reading of the
+            scan, if it was read with a look at its detector, and on the way.
         uncertainty: how far the object may be off; None where nobody asked.
     """
 

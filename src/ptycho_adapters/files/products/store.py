@@ -71,7 +71,8 @@ def write_product(result: Product | Reconstruction, path: str | Path, *, metadat
     """Write a result so that `read_product` gives it back and the Ptychodus client opens it; atomic.
 
     Args:
-        result: a product, which comes back equal, or a reconstruction, which becomes one.
+        result: a product, which comes back equal, or a reconstruction, which becomes one: its findings, residuals and
+            figures are kept; settings and losses of a training are not in it.
         path: where to, ending in .h5, .hdf5 or .npz; an existing file is replaced.
         metadata: of the scan that a reconstruction was made from: name, pixel size, wavelength and distance. A product
             has its own.

@@ -47,7 +47,8 @@ class Finished:
         moves_px: (n, 2) float32 by which each pattern was moved; None where positions were taken as they are.
         background: counts per pixel that do not come from the beam.
         steps: how many were made; the start is handed back where it is 0.
-        gain: by how much the half deviance of the pixels that were left out fell, in all; None if none were.
+        gain: by how much the half deviance of the pixels that were left out fell, in all; negative where it rose by no
+            more than noise explains; None if none were.
         refused: by how much it was above that of the start at a place that they refused; None if they refused none.
         error_bars: of the object; None if they were not asked for.
         check: of the error bars; None if it was not asked for.

@@ -29,6 +29,7 @@ from ptycho_adapters.torch_backend.physics.optics import beam_slope, light_of
 from ptycho_adapters.torch_backend.sharing import heard, joined, lost_processes_named, told_by_the_first
 from ptycho_core.config import DataConfig, PyTorchExecutionConfig, TorchInferenceConfig
 from ptycho_core.errors import Problem, ScanError, raise_if_any
+from ptycho_core.measurement.suspicions import screened_findings
 from ptycho_core.results.reconstruction import Reconstruction
 from ptycho_core.results.uncertainty import Uncertainty
 
@@ -279,6 +280,7 @@ def _outward(ended: _Ended, taken: CandidateProbe, scan: Scan, light: Tensor) ->
     chosen = run.indices.cpu().numpy()
     bars = None if ended.error_bars is None else _uncertainty(ended.error_bars, coverage.reshape(shape), scale)
     said = {} if bars is None else _said_of(bars)
+    found = findings_of(prepared, {**judgement.metrics, **ended.metrics}, law_known=ended.law_known)
     return Reconstruction(
         object=(object_ * scale).reshape(shape).cpu().numpy(),
         coverage=coverage.reshape(shape).cpu().numpy(),
@@ -297,7 +299,7 @@ def _outward(ended: _Ended, taken: CandidateProbe, scan: Scan, light: Tensor) ->
         before_finish=before,
         probe_refined=prepared.probe_refined,
         r_factors=judgement.r_factors,
-        findings=tuple(findings_of(prepared, {**judgement.metrics, **ended.metrics}, law_known=ended.law_known)),
+        findings=(*screened_findings(scan), *found),
     )
 
 
