@@ -6,6 +6,7 @@ from functools import cache
 
 import attrs
 import numpy as np
+import numpy.typing as npt
 import pytest
 from scipy.spatial.distance import cdist
 
@@ -191,16 +192,19 @@ def spoiled() -> dict[Suspicion, Scan]:
 
 
 def test_points_beside_a_grid_are_no_raster() -> None:
-    """A grid is told with its steps, also where a stage is a little off; points that were jittered have no period."""
+    """A grid is told with its steps, turned, and where a stage is a little off; jittered points have no period."""
     grid = np.stack(np.meshgrid(np.arange(6), np.arange(6), indexing="ij"), axis=-1).reshape(-1, 2) * (7.0, 9.0) + 40.0
     off = np.random.default_rng(0).normal(size=grid.shape)
+    cosine, sine = np.cos(0.7), np.sin(0.7)
 
-    def found(px: float) -> tuple[float, float] | None:
-        return inspect_scan(attrs.evolve(sound(), positions_px=grid + px * off, object=None)).path.grid_px
+    def found(positions_px: npt.NDArray[np.float64]) -> tuple[float, float] | None:
+        return inspect_scan(attrs.evolve(sound(), positions_px=positions_px, object=None)).path.grid_px
 
-    assert found(0.0) == (7.0, 9.0)
-    assert found(0.1) == pytest.approx((7.0, 9.0), abs=0.2)
-    assert found(0.8) is None
+    assert found(grid) == pytest.approx((7.0, 9.0))
+    assert found(grid + 0.1 * off) == pytest.approx((7.0, 9.0), abs=0.4)
+    assert found(grid @ [[cosine, sine], [-sine, cosine]] + 90.0) == pytest.approx((7.0, 9.0), abs=1e-2)
+    assert found(grid + 0.8 * off) is None
+    assert found(np.column_stack([grid[:, 0] * 0.0 + 50.0, np.arange(36) * 1.0])) is None
 
 
 def test_the_reach_of_the_light_is_that_of_the_frames_and_of_the_probe() -> None:

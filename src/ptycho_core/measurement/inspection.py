@@ -35,8 +35,10 @@ _CHUNK_VALUES = 1 << 22
 _NEIGHBOURS = 6
 _POWER_SHARE = 0.9
 _REACH_SHARE = 0.9
-_FEWEST_LINES, _SPARE_CROSSINGS = 3, 1.2  # of a grid: rows and columns, and crossings for each position
-_REGULAR = 0.05  # root mean square distance from the lines of a grid, over that between them
+_FEWEST_OF_A_GRID = 9
+_ONE_STEP_ON = 0.25  # of a step: how near to its end a neighbour lies
+_INSIDE = 0.6  # share of the points of a grid that have one; those at the edges have none
+_REGULAR = 0.1  # root mean square distance of those from the end of the step, over the step
 _RING_WIDTH_PX = 2
 # A ring is darker inside than half of its crest.
 _HOLLOW = 0.5
@@ -108,7 +110,7 @@ class PathFacts:
         spacing_px: median distance to the six nearest neighbours: the step of a square or hexagonal grid; None for a
             single position.
         n_duplicates: positions that another one shares to a thousandth of a pixel.
-        grid_px: distance of rows and of columns where the positions fill a grid of them, (y, x); None if they do not.
+        grid_px: both steps where the positions form a grid, that nearer to y first; None if they do not.
     """
 
     extent_px: tuple[float, float]
@@ -336,7 +338,7 @@ def _path_facts(positions_px: Real) -> PathFacts:
         nearest_px=nearest,
         spacing_px=spacing,
         n_duplicates=n_positions - len(cells),
-        grid_px=None if spacing is None else _grid_px(positions_px, tolerance_px=0.1 * spacing),
+        grid_px=_grid_px(positions_px),
     )
 
 
@@ -350,24 +352,25 @@ def _hull_area_px(positions_px: Real) -> float:
         return 0.0
 
 
-def _grid_px(positions_px: Real, *, tolerance_px: float) -> tuple[float, float] | None:
-    """Give the distances of rows and columns if positions lie at nearly all of their crossings, and close to these."""
-    rows, columns = (_levels_px(positions_px[:, axis], tolerance_px) for axis in (0, 1))
-    if min(len(rows), len(columns)) < _FEWEST_LINES or len(rows) * len(columns) > _SPARE_CROSSINGS * len(positions_px):
+def _grid_px(positions_px: Real) -> tuple[float, float] | None:
+    """Give the two steps of a grid, that nearer to y first, if nearly every point has neighbours one step on."""
+    from scipy.spatial import cKDTree  # noqa: PLC0415 - as above
+
+    places = np.unique(np.round(positions_px, 3), axis=0)
+    if len(places) < _FEWEST_OF_A_GRID:
         return None
-    steps = tuple(float(np.median(np.diff(lines))) for lines in (rows, columns))
-    off = [_distance(positions_px[:, axis], lines) for axis, lines in enumerate((rows, columns))]
-    # Points that are jittered have no period, though their rows can be told apart.
-    regular = all(math.sqrt(float(np.mean(each**2))) <= _REGULAR * step for each, step in zip(off, steps, strict=True))
-    return (steps[0], steps[1]) if regular else None
-
-
-def _levels_px(coordinates: Real, tolerance: float) -> Real:
-    """Give the means of values that lie together, where gaps up to the tolerance part none."""
-    ordered = np.sort(coordinates)
-    return np.asarray([part.mean() for part in np.split(ordered, np.flatnonzero(np.diff(ordered) > tolerance) + 1)])
-
-
-def _distance(coordinates: Real, lines: Real) -> Real:
-    """Give the distance of each value to the nearest of some lines, which are sorted."""
-    return np.abs(coordinates - lines[np.searchsorted((lines[1:] + lines[:-1]) / 2, coordinates)])
+    tree = cKDTree(places)
+    middle = places[int(tree.query(places.mean(axis=0))[1])]
+    around = places[np.asarray(tree.query(middle, k=_NEIGHBOURS + 3)[1])[1:]] - middle
+    first = around[0]
+    across = np.abs(around @ (-first[1], first[0])) > 0.5 * np.hypot(*first) * np.hypot(*around.T)
+    if not across.any():
+        return None
+    steps = sorted((first, around[int(np.argmax(across))]), key=lambda step: -abs(step[0]) / np.hypot(*step))
+    for step in steps:
+        off = np.asarray(tree.query(places + step)[0]) / np.hypot(*step)
+        there = off[off < _ONE_STEP_ON]
+        # Points that are jittered have no period, though their rows can be told apart.
+        if len(there) < _INSIDE * len(places) or math.sqrt(float(np.mean(there**2))) > _REGULAR:
+            return None
+    return float(np.hypot(*steps[0])), float(np.hypot(*steps[1]))

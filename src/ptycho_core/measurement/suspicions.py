@@ -119,10 +119,9 @@ def _positions(inspection: Inspection) -> Iterator[tuple[Suspicion, str]]:
     if path.n_duplicates:
         yield Suspicion.DUPLICATE_POSITIONS, f"{path.n_duplicates} positions are shared with an earlier one"
     if path.grid_px is not None:
-        rows, columns = path.grid_px
+        one, other = path.grid_px
         text = (
-            f"the positions form a grid, rows {rows:.3g} px apart and columns {columns:.3g} px: its period can show in "
-            "the object"
+            f"the positions form a grid with steps of {one:.3g} and {other:.3g} px: its period can show in the object"
         )
         yield Suspicion.RASTER, text
     if scan.object is not None:
