@@ -197,8 +197,9 @@ def test_points_beside_a_grid_are_no_raster() -> None:
     off = np.random.default_rng(0).normal(size=grid.shape)
     cosine, sine = np.cos(0.7), np.sin(0.7)
 
-    def found(positions_px: npt.NDArray[np.float64]) -> tuple[float, float] | None:
-        return inspect_scan(attrs.evolve(sound(), positions_px=positions_px, object=None)).path.grid_px
+    def found(positions_px: npt.ArrayLike) -> tuple[float, float] | None:
+        places = np.asarray(positions_px, dtype=np.float64)
+        return inspect_scan(attrs.evolve(sound(), positions_px=places, object=None)).path.grid_px
 
     assert found(grid) == pytest.approx((7.0, 9.0))
     assert found(grid + 0.1 * off) == pytest.approx((7.0, 9.0), abs=0.4)
