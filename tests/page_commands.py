@@ -34,6 +34,7 @@ STANDS_FOR = {
 }
 SHORT_PYTHON = {
     '"n_groups": 258': '"n_groups": 8',
+    '"n_groups": scan.n_patterns': '"n_groups": 8',
     '"nepochs": 4': '"nepochs": 1, "max_time": "00:00:00:01"',
     "reconstruct(generalist_for(scan), scan)": "reconstruct(generalist_for(scan), scan, inference_config=ONE_PASS)",
     "reconstruct(model, scan)": "reconstruct(model, scan, inference_config=ONE_PASS)",
