@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -10,19 +10,27 @@ from torch import Tensor
 from ptycho_core.config.package_generator import PackageGenerator
 from ptycho_core.errors import ConfigError, Problem, PtychoError
 
-if TYPE_CHECKING:
-    from ptycho_adapters.torch_backend.generators.base import Generator
-
 # What an autocast to a type is called in the settings, and what torch's messages call the type.
 _LOW_PRECISIONS = {torch.bfloat16: ("bf16-mixed", "BFloat16"), torch.float16: ("16-mixed", "Half")}
 
 
-def name_of(generator: Generator) -> str:
+class Called(Protocol):
+    """A generator, as far as it is called: what it is lies above this module.
+
+    Attributes:
+        registered_as: name that it was built by.
+    """
+
+    registered_as: str
+    __call__: Any
+
+
+def name_of(generator: Called) -> str:
     """Give the name that a generator was built by; that of its class where it was built otherwise."""
     return generator.registered_as or type(generator).__name__
 
 
-def patches_from(generator: Generator, amplitude: Tensor, probes: Tensor) -> Tensor:
+def patches_from(generator: Called, amplitude: Tensor, probes: Tensor) -> Tensor:
     """Call a generator.
 
     Args:
@@ -48,7 +56,7 @@ def patches_from(generator: Generator, amplitude: Tensor, probes: Tensor) -> Ten
     return made
 
 
-def _failure(generator: Generator, amplitude: Tensor, probes: Tensor, error: Exception) -> Problem:
+def _failure(generator: Called, amplitude: Tensor, probes: Tensor, error: Exception) -> Problem:
     given = f"amplitude {tuple(amplitude.shape)} and probes {tuple(probes.shape)}"
     return Problem(
         path="architecture",
