@@ -36,6 +36,7 @@ SHORT_PYTHON = {
     'max_time="00:00:10:00"': 'max_time="00:00:00:01"',
     '"n_groups": scan.n_patterns, "nepochs": 50': '"n_groups": 8, "nepochs": 1',
     '"n_groups": 258': '"n_groups": 8',
+    '"n_groups": scan.n_patterns': '"n_groups": 8',
     '"nepochs": 4': '"nepochs": 1, "max_time": "00:00:00:01"',
     "reconstruct(generalist_for(scan), scan)": "reconstruct(generalist_for(scan), scan, inference_config=ONE_PASS)",
     "reconstruct(model, scan)": "reconstruct(model, scan, inference_config=ONE_PASS)",

@@ -68,6 +68,10 @@ class ArchiveError(ProblemsError):
     """A model archive that is missing, damaged or does not fit."""
 
 
+class NotFiniteError(ProblemsError):
+    """A network that gives NaN or infinity, on its own account or that of the data: there is nothing to keep of it."""
+
+
 class DependencyError(PtychoError, RuntimeError):
     """An optional package is not installed; the message holds the install command."""
 

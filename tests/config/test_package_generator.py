@@ -45,14 +45,15 @@ def test_another_form_is_refused(text: str) -> None:
 
 @pytest.mark.parametrize("info", OF_OURS, ids=lambda info: info.key)
 def test_what_belongs_to_our_networks_is_refused(info: FieldInfo) -> None:
-    """Any value but the default, by name and with the reason."""
+    """Any value but the default, by name and with a reason that holds for the network that was asked for."""
     other: object = {"amp_phase": "real_imag"}.get(str(info.default))
     if not isinstance(info.default, str):
         assert isinstance(info.default, bool | int | float)
         other = not info.default if isinstance(info.default, bool) else info.default + 1
 
-    with pytest.raises(ConfigError, match=rf"explicit\.{info.key}: .*no run can honour this"):
+    with pytest.raises(ConfigError, match=rf"explicit\.{info.key}: .*no run can honour this") as refusal:
         _resolved(**{info.key: other})
+    assert f"not for {NAME}" in str(refusal.value) or f"{NAME} has no such part" in str(refusal.value)
 
 
 def test_tensorflow_refuses_it() -> None:

@@ -131,6 +131,14 @@ def test_another_network_starts_at_random(other: Mapping[str, object], tmp_path:
         starting_network(payload_for(tmp_path, {**settings, "initial_weights": "generalist"}))
 
 
+def test_another_network_is_told_without_steps(tmp_path: Path) -> None:
+    """It has none."""
+    payload = payload_for(tmp_path, {"architecture": "unet", "initial_weights": "generalist"})
+
+    with pytest.raises(ConfigError, match=r"found unet$"):
+        starting_network(payload)
+
+
 def test_a_training_refines_the_probe_first(tmp_path: Path) -> None:
     """With a network that knows how, the training starts from a better probe; rounds can be set, and 0 leaves it."""
     scan = tiny_scan()

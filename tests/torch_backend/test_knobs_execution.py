@@ -19,6 +19,7 @@ from ptycho_adapters.common.checkpoint_files import BEFORE_LAST
 from ptycho_adapters.common.schedule import TimeLimit
 from ptycho_adapters.torch_backend import reconstruct, train
 from ptycho_adapters.torch_backend.execution import accelerator_name, pick_device
+from ptycho_adapters.torch_backend.framework import Torch
 from ptycho_adapters.torch_backend.training.callbacks import LossHistory
 from ptycho_adapters.torch_backend.training.trainer import build_trainer
 from ptycho_core.config import PyTorchExecutionConfig, TorchInferenceConfig
@@ -65,7 +66,7 @@ def test_a_missing_accelerator_is_refused(tmp_path: Path, accelerator: str, monk
 
 
 def test_a_tpu_needs_its_package(tmp_path: Path) -> None:
-    """The message holds the install command."""
+    """Before anything slow, and the message holds the install command."""
     with pytest.raises(DependencyError, match="accelerator='tpu' needs the package torch_xla: pip install torch_xla"):
         train(payload_for(tmp_path, accelerator="tpu"), tiny_scan())
 
@@ -289,6 +290,11 @@ def test_a_logger_without_its_package_is_refused(tmp_path: Path, logger: str, mo
 
     with pytest.raises(DependencyError, match=rf"needs the package {logger}: pip install '{logger}>="):
         _trainer(tmp_path, logger_backend=logger)
+    with pytest.raises(DependencyError, match=logger):
+        Torch().check(payload_for(tmp_path, logger_backend=logger).execution_config)
+    monkeypatch.setattr("ptycho_adapters.torch_backend.training.trainer.build_module", pytest.fail)
+    with pytest.raises(DependencyError, match=logger):
+        quick_training(tmp_path, logger_backend=logger)
 
 
 def test_gradient_norms_are_logged_when_asked_for(tmp_path: Path) -> None:

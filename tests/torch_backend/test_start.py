@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import math
+import re
 from typing import TYPE_CHECKING
 
 import attrs
 import numpy as np
 import pytest
 import torch
+from lightning import Callback, LightningModule, Trainer
 
 from ptycho_adapters.common.groups import training_groups
+from ptycho_adapters.common.model import Selection
+from ptycho_adapters.common.monitoring import explains_better
 from ptycho_adapters.common.schedule import TimeLimit
+from ptycho_adapters.torch_backend.generators.unet import ProbeConditionedUNet
 from ptycho_adapters.torch_backend.training.held_out import Start, look_at_start
+from ptycho_adapters.torch_backend.training.trainer import train
+from ptycho_core.errors import NotFiniteError
 from torch_sample import FakeClock, module_of, payload_for, quick_training, tiny_scan, weights
 
 if TYPE_CHECKING:
@@ -82,6 +90,72 @@ def test_the_lower_loss_wins_and_the_start_among_equals(end: float | None, kept:
 
     assert start.is_kept(end) is kept
     assert not attrs.evolve(start, loss=None).is_kept(end)
+
+
+class _NoNumber(Callback):
+    """Makes the network's weights NaN, from an epoch on."""
+
+    def __init__(self, epoch: int) -> None:
+        self._epoch = epoch
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if trainer.current_epoch >= self._epoch:
+            with torch.no_grad():
+                for each in pl_module.parameters():
+                    each.fill_(math.nan)
+
+
+def test_the_best_epoch_before_a_loss_that_is_no_number_is_kept(tmp_path: Path) -> None:
+    """Where a checkpoint holds it; without checkpoints the start, and it is said that the end has no number."""
+    settings = {**UNTOUCHED, "epochs": 4}
+    kept, lost = (
+        train(
+            payload_for(tmp_path / str(checkpoints), settings, enable_checkpointing=checkpoints),
+            tiny_scan(),
+            callbacks=[_NoNumber(2)],
+        )
+        for checkpoints in (True, False)
+    )
+
+    assert len(kept.history) == 3
+    assert np.isfinite(weights(kept)).all()
+    losses = [row.validation for row in kept.history[:2] if row.validation is not None]
+    assert kept.selection is not None
+    assert kept.selection.epoch == np.argmin(losses)
+    assert kept.selection.end_loss == min(losses)
+    assert np.isfinite(weights(lost)).all()
+    told = str(lost.selection)
+    assert re.fullmatch(r"the start, whose held-out loss of [0-9.]+ is finite; that of the end is not", told)
+
+
+def test_a_training_without_a_finite_loss_ends_with_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The loss is named, and what it can come from."""
+
+    def no_numbers(_: ProbeConditionedUNet, amplitude: torch.Tensor, probes: torch.Tensor) -> torch.Tensor:
+        return amplitude * math.nan * probes[:, :, 0]
+
+    monkeypatch.setattr(ProbeConditionedUNet, "forward", no_numbers)
+
+    with pytest.raises(NotFiniteError, match=r"held-out loss: expected a finite one.*found nan.*network or data"):
+        quick_training(tmp_path, UNTOUCHED)
+
+
+@pytest.mark.parametrize(("one", "other", "better"), [(1.0, 2.0, True), (1.0, 1.0, False), (2.0, 1.0, False)])
+def test_a_loss_that_is_no_number_is_worse_than_any(one: float, other: float, better: bool) -> None:
+    """Whether low or high is good."""
+    assert explains_better(one, other) is better
+    assert explains_better(other, one, sign=-1.0) is better
+    assert explains_better(one, math.nan)
+    assert explains_better(one, math.nan, sign=-1.0)
+    assert not explains_better(math.nan, one)
+    assert not explains_better(math.nan, math.nan)
+
+
+def test_what_is_kept_is_told_without_comparing_with_no_number() -> None:
+    """A start that has no number is said to have none."""
+    told = str(Selection(start_loss=math.nan, end_loss=5.0, epoch=0))
+
+    assert told == "epoch 1, whose held-out loss of 5 is finite; that of the start is not"
 
 
 @pytest.mark.parametrize(("look_s", "looked_at"), [(0.0, 18), (0.1, 5), (100.0, 1)])

@@ -43,7 +43,7 @@ class Framework(Protocol):
         """Refuse what the machine cannot do, before anything is written.
 
         Raises:
-            DependencyError: the accelerator is asked for and not there.
+            DependencyError: the accelerator is asked for and not there, or a logger's package is not installed.
             ConfigError: the machine cannot do what is asked for.
         """
         ...

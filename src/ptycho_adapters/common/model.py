@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import attrs
@@ -64,7 +65,11 @@ class Selection:
     def __str__(self) -> str:
         start, end = f"{self.start_loss:.4g}", f"{self.end_loss:.4g}"
         if self.epoch is None:
+            if not math.isfinite(self.end_loss):
+                return f"the start, whose held-out loss of {start} is finite; that of the end is not"
             return f"the start, whose held-out loss of {start} is not above the {end} of the end"
+        if not math.isfinite(self.start_loss):
+            return f"epoch {self.epoch + 1}, whose held-out loss of {end} is finite; that of the start is not"
         return f"epoch {self.epoch + 1}, whose held-out loss of {end} is below the {start} of the start"
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 import attrs
 
-from ptycho_core.errors import ConfigError, Problem
+from ptycho_core.errors import ConfigError, NotFiniteError, Problem
 
 if TYPE_CHECKING:
     from ptycho_core.config import PyTorchExecutionConfig, TorchTrainingConfig
@@ -75,6 +75,39 @@ class Patience:
 def start_is_kept(start_loss: float, end_loss: float) -> bool:
     """Tell whether the start of a training explains what is held out at least as well as its end."""
     return math.isfinite(start_loss) and not end_loss < start_loss
+
+
+def explains_better(one: float, other: float, *, sign: float = 1.0) -> bool:
+    """Tell whether a loss is better than another one; what is no number is worse than any that is.
+
+    Args:
+        one: loss.
+        other: loss.
+        sign: 1 where low is good, -1 where high is.
+    """
+    return math.isfinite(one) and not (math.isfinite(other) and sign * one >= sign * other)
+
+
+def check_kept(start_loss: float, end_loss: float) -> None:
+    """Refuse a training of which neither start nor end can be kept.
+
+    Args:
+        start_loss: held-out loss before the first step.
+        end_loss: that of the end, the best epoch where that is known.
+
+    Raises:
+        NotFiniteError: both are NaN or infinite.
+    """
+    if math.isfinite(start_loss) or math.isfinite(end_loss):
+        return
+    problem = Problem(
+        path="held-out loss",
+        expected="a finite one, of the start or an epoch",
+        found=f"{start_loss} before the first step and {end_loss} at the end: network or data give values that are not "
+        "finite",
+        fix="look at what the network makes of these patterns, and at the patterns themselves; nothing was saved",
+    )
+    raise NotFiniteError("training", [problem])
 
 
 @attrs.define

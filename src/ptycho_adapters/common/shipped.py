@@ -54,10 +54,17 @@ def starts_from_shipped(payload: TrainingPayload) -> bool:
     model, wanted = payload.pt_model_config, payload.pt_training_config.initial_weights
     fits = fits_generalist(model)
     if wanted == "generalist" and not fits:
-        found = f"{model.architecture}, {model.unrolled_steps} steps, n_filters_scale {model.n_filters_scale}"
+        found = _shape_of(model)
         expected = "the default network, which the package's weights fit"
         raise ConfigError("training", [Problem(path="initial_weights", expected=expected, found=found)])
     return wanted != "random" and fits
+
+
+def _shape_of(model: TorchModelConfig) -> str:
+    """Say of a network what decides whether the shipped weights fit: of another one the name alone."""
+    if model.architecture != TorchModelConfig().architecture:
+        return str(model.architecture)
+    return f"{model.architecture}, {model.unrolled_steps} steps, n_filters_scale {model.n_filters_scale}"
 
 
 def shipped_prior_law() -> PriorLaw:

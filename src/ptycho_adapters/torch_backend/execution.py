@@ -128,6 +128,21 @@ def check_hardware(execution: PyTorchExecutionConfig) -> None:
         raise ConfigError("execution", [problem])
 
 
+def check_logger(execution: PyTorchExecutionConfig) -> None:
+    """Refuse a logger whose package is not there, before anything slow.
+
+    Raises:
+        DependencyError: it is not installed.
+    """
+    match execution.logger_backend:
+        case "tensorboard":
+            require("tensorboard", "logger 'tensorboard'", "pip install 'tensorboard>=2.16'")
+        case "mlflow":
+            require("mlflow", "logger 'mlflow'", "pip install 'mlflow>=2.14'")
+        case _:
+            pass
+
+
 @contextmanager
 def process_state_restored() -> Iterator[None]:
     """Lend torch's global generators and switches to a run and put them back afterwards."""
@@ -166,16 +181,15 @@ def run_logger(
     Raises:
         DependencyError: the logger's package is not installed.
     """
+    check_logger(execution)
     match execution.logger_backend:
         case None:
             return False
         case "csv":
             return CSVLogger(output_dir, name=LOG_FOLDER)
         case "tensorboard":
-            require("tensorboard", "logger 'tensorboard'", "pip install 'tensorboard>=2.16'")
             return TensorBoardLogger(output_dir, name=LOG_FOLDER)
         case "mlflow":
-            require("mlflow", "logger 'mlflow'", "pip install 'mlflow>=2.14'")
             return MLFlowLogger(
                 experiment_name=config.experiment_name,
                 run_name=config.model_name,

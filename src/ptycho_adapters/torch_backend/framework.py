@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Literal
 
 from ptycho_adapters.common.backend import own_model
 from ptycho_adapters.torch_backend.archive import load_archive, save_archive
-from ptycho_adapters.torch_backend.execution import check_hardware
+from ptycho_adapters.torch_backend.execution import check_hardware, check_logger
 from ptycho_adapters.torch_backend.generalist import generalist_for
 from ptycho_adapters.torch_backend.inference.reconstruct import reconstruct
 from ptycho_adapters.torch_backend.trained_model import TrainedModel
@@ -29,8 +29,9 @@ class Torch:
     name: Literal["pytorch"] = "pytorch"
 
     def check(self, execution: PyTorchExecutionConfig) -> None:
-        """Refuse what the machine cannot do."""
+        """Refuse what the machine cannot do, and a logger that is not installed."""
         check_hardware(execution)
+        check_logger(execution)
 
     def train_on(self, payload: TrainingPayload, data: TrainingSet) -> TrainedModel:
         """Train on groups that have been drawn."""

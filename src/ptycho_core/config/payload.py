@@ -239,7 +239,7 @@ def refusals(resolution: Resolution, table: Table) -> list[Problem]:
         path = f"{layer}.{info.key}"
         if not info.honours(value, resolution.values["architecture"]):
             allowed = " or ".join([*map(repr, info.honoured), *map(describe, info.knob.kinds)])
-            fix = f"no run can honour this: {info.knob.why}"
+            fix = f"no run can honour this: {info.why_not(resolution.values['architecture'])}"
             problems.append(Problem(path=path, expected=allowed, found=shown(value), fix=fix))
         # What describes a model is held against its archive instead.
         elif layer.chosen and info.key not in OF_ARCHIVE and not info.knob.unread and _asks_in_vain(info, value, table):

@@ -12,9 +12,10 @@ import attrs
 from ptycho_core.config.canonical import InferenceConfig, ModelConfig, TrainingConfig
 from ptycho_core.config.execution import PyTorchExecutionConfig
 from ptycho_core.config.knob import Codec, Effect, Knob, Phase, UntranslatableError, codec_of, entry_of, key_of
+from ptycho_core.config.package_generator import PackageGenerator
 from ptycho_core.config.record import Record
 from ptycho_core.config.serialize import read_setting
-from ptycho_core.config.shared import Draw, Sampling
+from ptycho_core.config.shared import ONE_OBJECT, OTHER_GENERATOR, Draw, Sampling
 from ptycho_core.config.torch_side import DataConfig, TorchInferenceConfig, TorchModelConfig, TorchTrainingConfig
 from ptycho_core.config.types import choices, shown
 from ptycho_core.errors import Problem
@@ -105,6 +106,13 @@ class FieldInfo:
         """Tell whether a run with this architecture can honour a value."""
         free = not self.honoured or architecture in self.knob.part_of
         return free or value in self.honoured or isinstance(value, self.knob.kinds)
+
+    def why_not(self, architecture: object) -> str:
+        """Say why a value cannot be honoured; a package's network is told by its name, as ours are in the reason."""
+        if not isinstance(architecture, PackageGenerator) or self.knob.why not in (OTHER_GENERATOR, ONE_OBJECT):
+            return self.knob.why
+        homes = " or ".join(self.knob.part_of)
+        return f"{self.key} is for {homes}, not for {architecture}" if homes else f"{architecture} has no such part"
 
     def read(self, value: object, path: str) -> tuple[object, list[Problem]]:
         """Return a value in the canonical type and spelling, with what is wrong with it."""

@@ -30,6 +30,7 @@ from ptycho_adapters.common.checkpoint_files import (
 )
 from ptycho_adapters.common.course import Memory
 from ptycho_adapters.common.identity import check_identity
+from ptycho_adapters.common.monitoring import explains_better
 from ptycho_core.callers import warn_caller
 from ptycho_core.config.main_term import main_term_name
 from ptycho_core.errors import ConfigError, Problem, raise_if_any
@@ -166,7 +167,7 @@ class Checkpoints:
             UserWarning: its file is damaged, and cannot be what the training ends with.
         """
         best = min(self._places, key=self._rank, default=None)
-        if best is None or not self._sign * best.loss < self._sign * self._course.watched_loss:
+        if best is None or not explains_better(best.loss, self._course.watched_loss, sign=self._sign):
             return None
         try:
             return weights_in(read_checkpoint(self._places[best]).arrays), best.epoch

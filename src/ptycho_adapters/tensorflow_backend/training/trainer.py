@@ -13,7 +13,7 @@ from ptycho_adapters.common.course import Course
 from ptycho_adapters.common.groups import batches_of_epoch, random_of_epoch, training_set_for
 from ptycho_adapters.common.identity import identity_of
 from ptycho_adapters.common.model import EpochLosses, ScanProbe, Selection
-from ptycho_adapters.common.monitoring import start_is_kept, watched_loss
+from ptycho_adapters.common.monitoring import check_kept, start_is_kept, watched_loss
 from ptycho_adapters.common.pace import Pace
 from ptycho_adapters.common.schedule import Clock, TimeLimit
 from ptycho_adapters.common.shipped import prior_law_of_start
@@ -61,6 +61,7 @@ def train(payload: TrainingPayload, scan: Scan, *, validation: Scan | None = Non
         ConfigError: the payload asks for what cannot be done.
         DependencyError: the accelerator is not there.
         MemoryShortageError: the patterns or a batch do not fit into the memory that is free.
+        NotFiniteError: neither the start nor any epoch that can be kept has a finite held-out loss.
         OSError: from the file system, where checkpoints are written.
     """
     return train_on(payload, training_set_for(payload, scan, validation=validation))
@@ -78,6 +79,7 @@ def train_on(payload: TrainingPayload, data: TrainingSet) -> TrainedModel:
         ConfigError: the payload asks for what cannot be done.
         DependencyError: the accelerator is not there.
         MemoryShortageError: the patterns or a batch do not fit into the memory that is free.
+        NotFiniteError: neither the start nor any epoch that can be kept has a finite held-out loss.
     """
     beyond = beyond_records("tensorflow", payload.records, TRAINING, payload.provenance)
     raise_if_any(ConfigError, "training", beyond)
@@ -231,6 +233,7 @@ class _Run:
         end_loss = history[epoch].validation
         if end_loss is None:  # of an epoch before the run was taken up, of which nothing was held out
             return weights, None
+        check_kept(self._start_loss, end_loss)
         kept = start_is_kept(self._start_loss, end_loss)
         selection = Selection(start_loss=self._start_loss, end_loss=end_loss, epoch=None if kept else epoch)
         return self._start_weights if kept else weights, selection

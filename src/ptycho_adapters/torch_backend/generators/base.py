@@ -10,6 +10,7 @@ import attrs
 import torch
 from torch import Tensor, nn
 
+from ptycho_adapters.torch_backend.generators.calling import patches_from
 from ptycho_adapters.torch_backend.parts import part
 from ptycho_adapters.torch_backend.physics.canvas import add_patches, extract
 from ptycho_adapters.torch_backend.physics.data_consistency import Asking
@@ -94,17 +95,21 @@ class Generator(nn.Module, ABC):
       sub-pixel position; no gradient is wanted through it;
     - result: (B, C, N, N) complex64 object patches on whole pixels, about 1 where the object is transparent.
 
+    No attribute needs to be given; these are there for a network that differs.
+
     Attributes:
         memory_channels: canvas channels that its steps hand on.
         patchwise: whether patches are made one by one and then averaged.
         at_once_px: canvas pixels that a step treats at once where no gradient is wanted; None means all.
         together: patterns that it sees at once, neighbours on the object; `forward` takes a multiple of them.
+        registered_as: name that it was built by; it is set then.
     """
 
     memory_channels: int = 0
     patchwise: bool = True
     at_once_px: int | None = None
     together: int = 1
+    registered_as: str = ""
 
     @abstractmethod
     def forward(self, amplitude: Tensor, probes: Tensor) -> Tensor:
@@ -132,13 +137,13 @@ class AveragedPatches:
         amplitude = visible_amplitude(_beam(view.amplitude, view.background), view.probes, view.good_pixels)
         made: Tensor
         if view.company is None:
-            made = self.generator(amplitude, view.probes)
+            made = patches_from(self.generator, amplitude, view.probes)
         else:
             # The pattern comes first, and its own patch is what counts; a probe's flux does not see its position.
             probes = view.probes.unsqueeze(2)
             beside = visible_amplitude(_beam(view.company, view.background), probes, view.good_pixels)
             groups = torch.cat([amplitude.unsqueeze(2), beside], dim=2).flatten(0, 1)
-            whole: Tensor = self.generator(groups, probes.flatten(0, 1).expand(-1, groups.shape[1], -1, -1, -1))
+            whole = patches_from(self.generator, groups, probes.flatten(0, 1).expand(-1, groups.shape[1], -1, -1, -1))
             made = whole[:, 0].reshape(amplitude.shape)
         return view.weight * made
 

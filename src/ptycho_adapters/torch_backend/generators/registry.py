@@ -11,9 +11,8 @@ from collections.abc import Callable
 from importlib.metadata import EntryPoint, PackageNotFoundError, entry_points, version
 from typing import TYPE_CHECKING, TypeVar, cast, get_args
 
-import torch
-
 from ptycho_adapters.torch_backend.generators.base import Generator
+from ptycho_adapters.torch_backend.generators.check import checked_generator
 from ptycho_core.config.frame_sides import side_problems
 from ptycho_core.config.package_generator import PackageGenerator
 from ptycho_core.config.shared import Architecture
@@ -76,19 +75,25 @@ def find_generator(name: str) -> GeneratorFactory:
     raise ConfigError("generator", [Problem(path="architecture", expected=expected, found=name, fix=fix)])
 
 
-def build_generator(model: TorchModelConfig, data: DataConfig) -> Generator:
+def build_generator(model: TorchModelConfig, data: DataConfig, *, precision: str = "32-true") -> Generator:
     """Build the generator that a configuration asks for.
+
+    Args:
+        model: names it.
+        data: size of a pattern.
+        precision: under which that of another package is tried.
 
     Raises:
         ConfigError: there is no generator of that name, it cannot take patterns of this size, or what a package brings
-            is none.
+            is none: it fails on a few patterns, or does not give finite complex64 patches.
     """
     factory = find_generator(model.architecture)
     raise_if_any(ConfigError, "generator", side_problems(model.architecture, data.N))
-    generator = factory(model, data)
+    made = factory(model, data)
     if isinstance(model.architecture, PackageGenerator):
-        _check(generator, model.architecture, data.N)
-    return generator
+        return checked_generator(made, model.architecture, data.N, precision)
+    made.registered_as = model.architecture
+    return made
 
 
 def _origin(factory: GeneratorFactory) -> tuple[str, str]:
@@ -130,23 +135,3 @@ def _what_is_missing(name: PackageGenerator, declared: Mapping[str, EntryPoint])
     own = [other for other in declared if other.startswith(f"{name.package}:")]
     brings = f"declares {' and '.join(own)}" if own else f"declares no generator (entry points, group {GROUP})"
     return f"the installed {name.package} {installed} {brings}"
-
-
-def _check(generator: object, name: str, size: int) -> None:
-    """Hold what a package brings against what a generator is, on one bright pattern."""
-    if not isinstance(generator, Generator):
-        found = type(generator).__name__
-        raise ConfigError("generator", [Problem(path=name, expected="a subclass of Generator", found=found)])
-    if not generator.patchwise:
-        return
-    amplitude = torch.ones(1, generator.together, size, size)
-    probes = amplitude.to(torch.complex64).unsqueeze(2)
-    training = generator.training
-    with torch.no_grad():
-        made: object = generator.eval()(amplitude, probes)
-    generator.train(training)
-    shape = tuple(amplitude.shape)
-    expected = f"complex64 {shape} of forward"
-    found = f"{made.dtype} {tuple(made.shape)}" if isinstance(made, torch.Tensor) else type(made).__name__
-    if found.removeprefix("torch.") != f"complex64 {shape}":
-        raise ConfigError("generator", [Problem(path=name, expected=expected, found=found)])

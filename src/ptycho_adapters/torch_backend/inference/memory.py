@@ -14,6 +14,7 @@ from ptycho_adapters.torch_backend.finish.descent import REMEMBERED
 from ptycho_adapters.torch_backend.finish.slow_waves import BATCH
 from ptycho_adapters.torch_backend.finish.tents import Coarseness
 from ptycho_adapters.torch_backend.generators import View, run_steps
+from ptycho_adapters.torch_backend.generators.calling import patches_from
 from ptycho_adapters.torch_backend.memory import Kept, free_bytes, residence
 from ptycho_core.memory import (
     FinishSize,
@@ -134,7 +135,7 @@ def kept_per_pixel(generator: Generator, scan: Scan) -> float:
         amplitude = torch.ones(1, together, size, size, device=device)
         probes = torch.ones(1, together, scan.n_modes, size, size, dtype=torch.complex64, device=device)
         if generator.patchwise:
-            generator(amplitude, probes)
+            patches_from(generator, amplitude, probes)
             return kept.size / size**2
         # The second step is as all that follow: it starts from an object that wants a gradient.
         where = torch.arange(size * size, device=device).expand(1, together, -1)

@@ -24,7 +24,7 @@ from ptycho_adapters.torch_backend.inference.memory import check_reconstruction,
 from ptycho_adapters.torch_backend.inference.preparation import Preparation, Prepared, prepare, stray_of
 from ptycho_adapters.torch_backend.inference.together import shared_out, take_part
 from ptycho_adapters.torch_backend.inference.turns import ROUNDS_BEFORE_A_RECONSTRUCTION
-from ptycho_adapters.torch_backend.inference.whole_scan import PassFactory, WholeScan, where_lit
+from ptycho_adapters.torch_backend.inference.whole_scan import PassFactory, WholeScan, check_finite, where_lit
 from ptycho_adapters.torch_backend.physics.optics import beam_slope, light_of
 from ptycho_adapters.torch_backend.sharing import heard, joined, lost_processes_named, told_by_the_first
 from ptycho_core.config import DataConfig, PyTorchExecutionConfig, TorchInferenceConfig
@@ -71,6 +71,8 @@ def reconstruct(
         ScanError: the scan's patterns are not of the model's size.
         DependencyError: the device is not available.
         MemoryShortageError: the patterns, their fields or the canvas do not fit into the memory that is free.
+        ConfigError: a generator of another package fails on the patterns.
+        NotFiniteError: the network gives NaN or infinity.
     """
     execution = execution_config or PyTorchExecutionConfig()
     settings = inference_config or TorchInferenceConfig()
@@ -94,6 +96,7 @@ def reconstruct(
         clock.append(time.perf_counter())
         with stage("pass", patterns=len(chosen), steps=len(model.generator.steps()), batch=run.batch_size):
             object_, coverage = prepared.run.stitch()
+            check_finite(object_, model.generator)
         clock.append(time.perf_counter())
         if settings.finish != "none":
             prepared = attrs.evolve(prepared, run=attrs.evolve(prepared.run, crew=Crew()))

@@ -18,6 +18,7 @@ from ptycho_adapters.torch_backend.data.resident import Canvas, Gathered, Reside
 from ptycho_adapters.torch_backend.execution import network_precision
 from ptycho_adapters.torch_backend.finish.posterior import Measured
 from ptycho_adapters.torch_backend.generators import Generator, View, run_steps
+from ptycho_adapters.torch_backend.generators.calling import name_of
 from ptycho_adapters.torch_backend.parts import part
 from ptycho_adapters.torch_backend.physics.canvas import add_patches, extract
 from ptycho_adapters.torch_backend.physics.optics import (
@@ -29,6 +30,7 @@ from ptycho_adapters.torch_backend.physics.optics import (
 )
 from ptycho_adapters.torch_backend.physics.shot_noise import expected_misfit
 from ptycho_adapters.torch_backend.sharing import summed
+from ptycho_core.errors import NotFiniteError, Problem
 from ptycho_core.measurement.grouping import Grouping, group_positions
 
 if TYPE_CHECKING:
@@ -100,7 +102,12 @@ class WholeScan:
 
     @part("misfit")
     def judge(self, object_: Tensor) -> Judgement:
-        """Compare the counts that an object (pixels,) implies with the measured ones, without a truth."""
+        """Compare the counts that an object (pixels,) implies with the measured ones, without a truth.
+
+        Raises:
+            NotFiniteError: the object has values that are not finite.
+        """
+        check_finite(object_, self.generator)
         n_patterns, device = len(self.indices), object_.device
         own = self.crew.share(n_patterns)
         n_batches = -(-len(own) // self.batch_size)
@@ -142,6 +149,7 @@ class WholeScan:
             Both (n, N, N) float32, 0 where a pixel is bad.
         """
         object_, good = self.stitch(STEPS_OF_A_GLANCE)[0], self.scan.good_pixels
+        check_finite(object_, self.generator)
         expected, measured = [], []
         for view in self._views():
             patches = extract(object_[None], view.where, self.scan.size)
@@ -280,6 +288,25 @@ class WholeScan:
         for values, where in patches:
             add_patches(total, values, where)
         return self._over_all(total)
+
+
+def check_finite(object_: Tensor, generator: Generator) -> None:
+    """Refuse an object (pixels,) that is not finite everywhere, by the name of the network that made it.
+
+    Raises:
+        NotFiniteError: it is not.
+    """
+    finite = object_.isfinite()
+    if bool(finite.all()):
+        return
+    share = 1.0 - float(finite.float().mean())
+    problem = Problem(
+        path="object",
+        expected=f"finite values of {name_of(generator)}",
+        found=f"{share:.0%} of the pixels NaN or infinite",
+        fix="train it again with a lower --learning-rate, or look at what its forward makes of these patterns",
+    )
+    raise NotFiniteError("reconstruction", [problem])
 
 
 def where_lit(object_: Tensor, coverage: Tensor) -> tuple[Tensor, Tensor]:

@@ -17,7 +17,7 @@ from ptycho_adapters.common.checkpoint_files import (
 )
 from ptycho_adapters.common.identity import check_identity
 from ptycho_adapters.common.model import Selection
-from ptycho_adapters.common.monitoring import watched_loss
+from ptycho_adapters.common.monitoring import check_kept, explains_better, watched_loss
 from ptycho_adapters.torch_backend.training.checkpoint_io import read_checkpoint
 from ptycho_core.callers import warn_caller
 from ptycho_core.config.main_term import main_term_name
@@ -75,7 +75,8 @@ def checkpoint_callbacks(payload: TrainingPayload, *, validates: bool) -> list[C
 def keep_best(trainer: Trainer, module: PtychoModule, start: Start, losses: Mapping[int, float]) -> Selection | None:
     """Keep the start of a training or its end, whichever explains better what is held out; of two equals the start.
 
-    The end is the best checkpoint, if there are checkpoints and it is better than the last epoch.
+    The end is the best checkpoint, if there are checkpoints and it is better than the last epoch; a loss that is no
+    number is worse than any.
 
     Args:
         trainer: of the finished run.
@@ -85,6 +86,9 @@ def keep_best(trainer: Trainer, module: PtychoModule, start: Start, losses: Mapp
 
     Returns:
         What was kept and why; None where nothing was held out.
+
+    Raises:
+        NotFiniteError: neither has a finite loss.
     """
     if start.loss is None or not losses:
         return None
@@ -94,6 +98,8 @@ def keep_best(trainer: Trainer, module: PtychoModule, start: Start, losses: Mapp
         module.load_state_dict(best["state_dict"])
         epoch = int(best["epoch"])
     end_loss = losses.get(epoch)
+    if end_loss is not None:
+        check_kept(start.loss, end_loss)
     if start.is_kept(end_loss):
         module.load_state_dict(start.state)
     return Selection(
@@ -116,8 +122,8 @@ def _better_checkpoint(trainer: Trainer) -> dict[str, Any] | None:
     best = checkpoint.best_model_score
     if last is None or best is None:
         return None
-    better = best < last if checkpoint.mode == "min" else best > last
-    if not bool(better):
+    sign = 1.0 if checkpoint.mode == "min" else -1.0
+    if not explains_better(float(best), float(last), sign=sign):
         return None
     try:
         return read_checkpoint(Path(checkpoint.best_model_path))

@@ -55,7 +55,9 @@ def starting_network(payload: TrainingPayload) -> StartingNetwork:
     model = payload.pt_model_config
     if starts_from_shipped(payload):
         return StartingNetwork(generator=pretrained_generator(model).train(), pretrained=True)
-    return StartingNetwork(generator=build_generator(model, payload.pt_data_config), pretrained=False)
+    precision = payload.execution_config.precision
+    generator = build_generator(model, payload.pt_data_config, precision=precision)
+    return StartingNetwork(generator=generator, pretrained=False)
 
 
 @attrs.frozen(kw_only=True, eq=False)

@@ -29,6 +29,7 @@ from ptycho_adapters.torch_backend.data.arms import arms_of, as_found_out
 from ptycho_adapters.torch_backend.data.groups import group_loader
 from ptycho_adapters.torch_backend.execution import (
     check_hardware,
+    check_logger,
     cpu_threads,
     process_state_restored,
     run_logger,
@@ -121,6 +122,7 @@ def train(
         ConfigError: the payload asks for what cannot be done.
         DependencyError: the accelerator is not there, or a logger's package is not installed.
         MemoryShortageError: the patterns or a batch do not fit into the memory that is free.
+        NotFiniteError: neither the start nor any epoch that can be kept has a finite held-out loss.
     """
     return train_on(payload, training_set_for(payload, scan, validation=validation), callbacks=callbacks)
 
@@ -140,8 +142,10 @@ def train_on(payload: TrainingPayload, data: TrainingSet, *, callbacks: Sequence
         ConfigError: the payload asks for what cannot be done.
         DependencyError: the accelerator is not there, or a logger's package is not installed.
         MemoryShortageError: the patterns or a batch do not fit into the memory that is free.
+        NotFiniteError: neither the start nor any epoch that can be kept has a finite held-out loss.
     """
     check_hardware(payload.execution_config)
+    check_logger(payload.execution_config)
     with _quiet_lightning():
         crew = joined(payload.execution_config)
     with (
