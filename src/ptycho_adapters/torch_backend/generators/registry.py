@@ -119,11 +119,13 @@ def _loaded(name: str, point: EntryPoint) -> GeneratorFactory:
         factory: object = point.load()
     except (ImportError, AttributeError) as error:
         found = f"{type(error).__name__}: {error}"
-        problem = Problem(path=name, expected=f"an importable {point.value}, as the package declares", found=found)
+        expected = f"{name} to be an importable {point.value}, as the package declares"
+        problem = Problem(path="architecture", expected=expected, found=found)
         raise ConfigError("generator", [problem]) from error
     if not callable(factory):
-        expected, found = "a function or a class that makes a Generator", type(factory).__name__
-        raise ConfigError("generator", [Problem(path=name, expected=expected, found=f"{found} at {point.value}")])
+        expected = f"{name} to be a function or a class that makes a Generator"
+        found = f"{type(factory).__name__} at {point.value}"
+        raise ConfigError("generator", [Problem(path="architecture", expected=expected, found=found)])
     return cast("GeneratorFactory", factory)
 
 
