@@ -68,6 +68,22 @@ def test_binning_conserves_counts(seed: int, factor: int, size: int) -> None:
     np.testing.assert_array_equal(made[:, 0, 0], corner)
 
 
+@given(st.integers(90, 120), st.integers(90, 120), st.floats(0.3, 0.7), st.floats(0.3, 0.7), st.integers(1, 3))
+def test_a_window_without_a_size_is_the_largest_in_the_frame(
+    height: int, width: int, down: float, right: float, factor: int
+) -> None:
+    """It lies inside, and two pixels more would not; a beam in the middle of an even frame keeps all of it."""
+    frames = _frames(0, 1, height, width)
+    settings = PreparationSettings(bin=factor)
+    plan = _plan(frames, settings, (down * (height - 1), right * (width - 1)))
+
+    assert not plan.mask.any()
+    larger = _plan(frames, attrs.evolve(settings, size=plan.size + 2), (down * (height - 1), right * (width - 1)))
+    assert larger.mask.any()
+    whole = _plan(frames, PreparationSettings(), (height // 2, width // 2))
+    assert whole.size == min(height, width) // 2 * 2
+
+
 @given(SEEDS, st.integers(0, 39), st.integers(0, 52), st.integers(16, 33), TURNS)
 def test_the_beam_comes_to_the_middle(seed: int, row: int, column: int, size: int, turned: PreparationSettings) -> None:
     """Whatever is turned, flipped, cut or padded: the pixel of the beam is at size // 2, odd sizes too."""

@@ -101,17 +101,28 @@ def plan_frames(
         raise ScanError("preparation", [problem])
     turned_shape, (y, x) = _oriented_place(shape, centre, settings)
     factor = settings.bin
-    room = 2 * min(y + 0.5, x + 0.5, turned_shape[0] - y - 0.5, turned_shape[1] - x - 0.5)
-    size = settings.size or int(room / factor) // 2 * 2
-    if size < 2:
+    size = settings.size or _largest_size(turned_shape, (y, x), factor)
+    if size == 0:
         fix = "give a --size, which pads, or a larger part of the frames"
-        raise ScanError(
-            "preparation", [Problem(path="size", expected="room about the beam", found=f"{room:g} px", fix=fix)]
-        )
-    top, left = (round(place - size // 2 * factor - (factor - 1) / 2) for place in (y, x))
+        found = f"the beam at ({y:g}, {x:g}) of {turned_shape[0]} x {turned_shape[1]} px"
+        raise ScanError("preparation", [Problem(path="size", expected="room about the beam", found=found, fix=fix)])
+    top, left = (_first_pixel(place, size, factor) for place in (y, x))
     cut = window(oriented(corrections.bad[np.newaxis], settings), top, left, size * factor, fill=True)
     mask = read_only(np.asarray(blocks(cut, factor).any(axis=(2, 4)))[0])
     return FramePlan(settings=settings, corrections=corrections, dtype=dtype, top=top, left=left, size=size, mask=mask)
+
+
+def _largest_size(shape: tuple[int, int], place: tuple[float, float], factor: int) -> int:
+    """Give the largest even size of which the window about a beam lies inside of the frames; 0 if none does."""
+    for size in range(min(shape) // factor // 2 * 2, 0, -2):
+        first = [_first_pixel(middle, size, factor) for middle in place]
+        if all(start >= 0 and start + size * factor <= side for start, side in zip(first, shape, strict=True)):
+            return size
+    return 0
+
+
+def _first_pixel(place: float, size: int, factor: int) -> int:
+    return round(place - size // 2 * factor - (factor - 1) / 2)
 
 
 def prepared_frames(frames: AnyArray, plan: FramePlan) -> AnyArray:
