@@ -148,7 +148,9 @@ def test_what_can_be_is_let_through() -> None:
     assert not geometry_problems(distance_m=0.03, detector_pixel_m=5.5e-6, pixel_m=4e-6)
     assert not position_problems(np.array([[3e7, 0.0], [3e7, 1.0]]), size_px=512)
     assert not position_problems(np.array([[3e7, 0.0]]), size_px=512)
-    assert position_problems(np.linspace(0.0, 1.9, 40).reshape(20, 2), size_px=64)
+    (few,) = position_problems(np.linspace(0.0, 1.9, 40).reshape(20, 2), size_px=64)
+    assert "divide them by the object's pixel" in few.fix
+    assert "energy, distance and detector pixel" in few.fix  # 8 for 8000 eV looks like that
 
 
 def _with_dark(file: h5py.File, dark: np.ndarray, pedestal: float) -> None:

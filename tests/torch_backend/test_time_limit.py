@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from ptycho_adapters.commands.train import warn_of_few_steps
 from ptycho_adapters.torch_backend import train
 from ptycho_adapters.torch_backend.inference import preparation
 from ptycho_adapters.torch_backend.inference.whole_scan import WholeScan
@@ -46,6 +47,19 @@ def test_a_time_limit_ends_the_run_cleanly(tmp_path: Path) -> None:
     assert rates == pytest.approx([2e-3 * (0.01 + 0.99 * factor) for factor in cosine])
     assert [row.steps for row in run.model.history] == [3, 6, 9, 12, 15, 16]
     assert not run.trainer.interrupted
+
+
+def test_a_time_limit_that_left_few_steps_is_warned_of(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A model of a handful of steps may be worse than what it started from; without a limit nobody is surprised."""
+    said = []
+    for limit in ({"max_time": "00:01:00:00"}, {}):
+        model = train(payload_for(tmp_path, {"nepochs": 1}, **limit), tiny_scan())
+        assert model.history[-1].steps < 20
+        warn_of_few_steps(model)
+        said.append(capsys.readouterr().err)
+
+    assert "steps fitted into --max-time; before you rely on this model" in said[0]
+    assert "max-time" not in said[1]
 
 
 def test_a_time_limit_counts_the_rounds_of_the_probe(tmp_path: Path) -> None:

@@ -45,6 +45,7 @@ if TYPE_CHECKING:
 HELP = "train a model on one scan or several"
 USAGE = "ptycho train --train-data-file FILE --output-dir FOLDER --n-groups INTEGER [flags]"
 REQUIRED: Final = frozenset({"train_data_file", "output_dir", "n_groups"})
+_FEW_STEPS = 20
 _HINTS = MappingProxyType(
     {
         "train_data_file": "required",
@@ -90,6 +91,17 @@ def _trained(request: RunRequest, payload: TrainingPayload) -> None:
         model, seconds = _train(request, payload, data)
     if crew_of(payload.execution_config.devices).leads:
         _report(model, seconds, files, scans, found)
+        warn_of_few_steps(model)
+
+
+def warn_of_few_steps(model: ModelRecord) -> None:
+    """Warn that a time limit left next to nothing to learn from."""
+    steps = model.history[-1].steps if model.history else 0
+    if model.payload.execution_config.max_time is not None and steps < _FEW_STEPS:
+        console.warn(
+            f"{steps} steps fitted into --max-time; before you rely on this model, compare it with what ptycho infer "
+            "makes of a scan without --model-path"
+        )
 
 
 def read_request(typed: Mapping[str, object]) -> RunRequest:

@@ -85,6 +85,9 @@ def position_problems(
     few = span < least
     found = f"all positions within {span:.3g} px" if few else f"positions over {span:.3g} px"
     hint = "in metres or micrometres: divide them by the object's pixel" if few else "in nanometres, or in motor steps"
-    fix = f"they may be {hint}; ptycho prepare --positions FILE --unit UNIT takes them in the unit that you say"
+    fix = (
+        f"they may be {hint}; ptycho prepare --positions FILE --unit UNIT takes them in the unit that you say. Where "
+        "the file has them in metres, look at energy, distance and detector pixel"
+    )
     expected = f"positions in object pixels, which span {least:g} to {LARGEST_SPAN_PX:g} px"
     return (Problem(path="positions_px", expected=expected, found=found, fix=fix),)
