@@ -184,7 +184,6 @@ def _error_px(result: Reconstruction, scan: Scan) -> float:
 )
 def test_a_stage_that_is_off_as_a_whole_is_put_right(sound: Scan, fault: str, matrix: list[list[float]]) -> None:
     """A linear map of all positions is found from the patterns, for all of them and by the stage's own parameters."""
-    del fault
     middle = sound.positions_px.mean(axis=0)
     wrong = attrs.evolve(sound, positions_px=(sound.positions_px - middle) @ np.asarray(matrix).T + middle)
 
@@ -192,6 +191,8 @@ def test_a_stage_that_is_off_as_a_whole_is_put_right(sound: Scan, fault: str, ma
 
     before = attrs.evolve(found, positions_px=wrong.positions_px)
     assert _error_px(found, sound) < 0.3 * _error_px(before, sound)
+    (said,) = (each.text for each in found.findings if each.kind is Suspicion.POSITIONS_REFINED)
+    assert ("on the whole scaled by 0.96" in said) == (fault == "4 % too long")
 
 
 def test_a_wrong_focus_does_not_move_the_stage(sound: Scan) -> None:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-_SIZE_IN, _DPI, _SMALLEST_SHARE = (10.0, 5.0), 130, 1e-5
+_SIZE_IN, _ONE_IN, _DPI, _SMALLEST_SHARE = (10.0, 5.0), (6.0, 5.0), 130, 1e-5
 
 
 def write_mean_png(
@@ -33,7 +33,7 @@ def write_mean_png(
     from matplotlib.backends.backend_agg import FigureCanvasAgg  # noqa: PLC0415 - matplotlib takes half a second
     from matplotlib.figure import Figure  # noqa: PLC0415
 
-    figure = Figure(figsize=_SIZE_IN, dpi=_DPI, layout="constrained")
+    figure = Figure(figsize=_ONE_IN, dpi=_DPI, layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots()
     _draw(figure, axes, mean, "mean frame")

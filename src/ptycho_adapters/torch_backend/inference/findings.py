@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from ptycho_adapters.torch_backend.inference.preparation import Prepared
 
 _WORTH_SAYING = 0.1  # counts per pixel
+_ANOTHER_SCALE = 0.005  # of the positions
 _ANOTHER_PROBE = 0.5  # overlap with the one given, below which it is called another one
 
 
@@ -58,9 +59,11 @@ def _of_the_positions(prepared: Prepared) -> Iterator[Finding]:
         )
         yield Finding(kind=Suspicion.ORIENTATION, text=text)
     if prepared.moved_px:
+        scale = prepared.stage_scale
+        scaled = f", on the whole scaled by {scale:.3f}" if abs(scale - 1.0) > _ANOTHER_SCALE else ""
         text = (
-            f"positions were refined: moved by {prepared.moved_px:.2g} px (root mean square); the result holds given "
-            "and refined ones (--position-refinement none leaves them as given)"
+            f"positions were refined: moved by {prepared.moved_px:.2g} px (root mean square){scaled}; the result holds "
+            "given and refined ones (--position-refinement none leaves them as given)"
         )
         yield Finding(kind=Suspicion.POSITIONS_REFINED, text=text)
 

@@ -120,6 +120,15 @@ class Prepared:
         return float((common / power.clamp_min(torch.finfo(power.dtype).tiny)).max())
 
     @property
+    def stage_scale(self) -> float:
+        """Factor about their middle that brings the given positions nearest to those that were found."""
+        if self.given_px is None:
+            return 1.0
+        given, found = (places - places.mean(dim=0) for places in (self.given_px, self.run.positions_px()))
+        extent = float(given.square().sum())
+        return float((given * found).sum()) / extent if extent > 0.0 else 1.0
+
+    @property
     def moved_px(self) -> float:
         """Root mean square move of the positions."""
         return 0.0 if self.given_px is None else _rms(self.run.positions_px() - self.given_px)
