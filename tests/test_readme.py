@@ -18,7 +18,8 @@ from ptycho_adapters.cli import main
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
 COMMANDS = (
     *("simulate", "prepare", "reconstruct", "refine", "live", "train"),
     *("infer", "evaluate", "convert", "inspect", "migrate"),
@@ -70,7 +71,9 @@ def test_the_commands_of_the_readme_work(capsys: pytest.CaptureFixture[str]) -> 
 def test_the_python_of_the_readme_works(folder: Path) -> None:
     """The block runs as it stands, but for its numbers of groups and epochs, and gives what it promises."""
     (code,) = code_of(README)
-    assert all(README.count(long) == 1 for long in SHORT_PYTHON)
+    on_pages = README + (ROOT / "docs" / "python.md").read_text(encoding="utf-8")
+    assert all(long in on_pages for long in SHORT_PYTHON)
+    assert len([long for long in SHORT_PYTHON if README.count(long) == 1]) == 4
     names: dict[str, object] = {"ONE_PASS": ONE_PASS}
 
     exec(compile(code, "README.md", "exec"), names)
