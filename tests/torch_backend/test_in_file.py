@@ -20,6 +20,7 @@ from ptycho_adapters.torch_backend.data.resident import ResidentScan
 from ptycho_adapters.torch_backend.inference import whole_scan
 from ptycho_core.config import PyTorchExecutionConfig, TorchInferenceConfig
 from ptycho_core.measurement.scan import ScanMetadata
+from ptycho_core.measurement.stored import stored
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -56,6 +57,22 @@ def test_gathered_patterns_are_the_same_to_the_last_bit(tmp_path: Path) -> None:
     for (at, first), (place, second) in zip(resident.gathered(every, 5), streamed.gathered(every, 5), strict=True):
         assert torch.equal(at, place)
         assert torch.equal(first.counts, second.counts)
+
+
+def test_small_batches_are_read_several_at_a_time(tmp_path: Path) -> None:
+    """What a read costs beside its bytes is shared: 36 small frames come at once, also where batches hold five."""
+    asked: list[int] = []
+    scan = both(tmp_path)[1]
+    patterns = stored(scan.patterns)
+    assert patterns is not None
+    watched = patterns.changed(lambda frames, numbers: [asked.append(len(numbers)), frames][1])
+    streamed = ResidentScan(attrs.evolve(scan, patterns=watched.as_array()))
+    asked.clear()
+
+    batches = [len(batch) for batch, _ in streamed.gathered(torch.arange(36), 5)]
+
+    assert asked == [36]
+    assert batches == [5] * 7 + [1]
 
 
 def test_a_scan_in_its_file_trains_and_reconstructs_alike(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 
 
 _THINNING_SEED = 30_017
+_COUNT_BYTES = 4
+# A read takes a quarter of a millisecond whatever it brings, and stands in the way of the other thread as long.
+_READ_AT_ONCE_BYTES = 1 << 21
 
 
 @attrs.frozen(kw_only=True, eq=False)
@@ -154,12 +157,15 @@ class ResidentScan(nn.Module):
 
     def gathered(self, indices: Tensor, batch_size: int) -> Iterator[tuple[Tensor, Gathered]]:
         """Go through patterns (n,) in batches, (b,) and what `gather` gives of (1, b); a file is read ahead."""
-        batches = (indices[first : first + batch_size] for first in range(0, len(indices), batch_size))
-        if not self.reads:
-            yield from ((batch, self.gather(batch[None])) for batch in batches)
+        if not len(indices):  # of which a tensor makes one empty batch
             return
-        for batch, counts in read_ahead(lambda batch: self.read(batch[None]), batches):
-            yield batch, self.gather(batch[None], counts)
+        if not self.reads:
+            yield from ((batch, self.gather(batch[None])) for batch in indices.split(batch_size))
+            return
+        at_once = batch_size * max(1, _READ_AT_ONCE_BYTES // (batch_size * self.size**2 * _COUNT_BYTES))
+        for piece, counts in read_ahead(self.read, indices.split(at_once)):
+            for batch, some in zip(piece.split(batch_size), counts.split(batch_size), strict=True):
+                yield batch, self.gather(batch[None], some[None])
 
     def read(self, indices: Tensor) -> Tensor:
         """Give the counts (..., N, N) float32 of scan indices (...): from where they are kept, or the host if read."""
