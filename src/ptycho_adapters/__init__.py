@@ -10,13 +10,16 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from ptycho_adapters.factory import create_inference_payload, create_training_payload
     from ptycho_adapters.files import read_product, read_scan, write_product, write_scan
+    from ptycho_adapters.progress import Progress, on_progress
     from ptycho_adapters.torch_backend import generalist_for, load_archive, reconstruct, save_archive, train
 
 __all__ = [
+    "Progress",
     "create_inference_payload",
     "create_training_payload",
     "generalist_for",
     "load_archive",
+    "on_progress",
     "read_product",
     "read_scan",
     "reconstruct",
@@ -31,6 +34,7 @@ if not TYPE_CHECKING:
     _HOMES = {
         "factory": ("create_inference_payload", "create_training_payload"),
         "files": ("read_product", "read_scan", "write_product", "write_scan"),
+        "progress": ("Progress", "on_progress"),
         "torch_backend": ("generalist_for", "load_archive", "reconstruct", "save_archive", "train"),
     }
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import warnings
+from collections.abc import Mapping  # noqa: TC003 - signatures are read at run time too
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import attrs
 
@@ -15,6 +16,7 @@ from ptycho_adapters.scan_facts import read_probe_size, read_scan_facts
 from ptycho_adapters.shipped_weights import generalist_payload, weights_path
 from ptycho_core.config.bridge import legacy_dict
 from ptycho_core.config.canonical import InferenceConfig, TrainingConfig
+from ptycho_core.config.execution import PyTorchExecutionConfig  # noqa: TC001 - signatures are read at run time too
 from ptycho_core.config.overrides import Layer
 from ptycho_core.config.package_generator import PackageGenerator
 from ptycho_core.config.payload import (
@@ -27,11 +29,6 @@ from ptycho_core.config.payload import (
 )
 from ptycho_core.config.record import evolve
 from ptycho_core.errors import ArchiveError, ConfigError
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from ptycho_core.config.execution import PyTorchExecutionConfig
 
 StrPath = str | os.PathLike[str]
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Sequence  # noqa: TC003 - signatures are read at run time too
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ptycho_adapters.common.groups import TrainingSet, training_set_for
+from ptycho_adapters.common.model import ModelRecord  # noqa: TC001 - signatures are read at run time too
 from ptycho_adapters.factory import commit, populate_legacy_params
 from ptycho_adapters.frameworks import framework
 from ptycho_adapters.shipped_weights import weights_path
@@ -14,15 +17,11 @@ from ptycho_core.config.payload import InferencePayload, TrainingPayload
 from ptycho_core.measurement.scan import Scan
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
     from pathlib import Path
 
-    from numpy.typing import NDArray
-
     from ptycho_adapters.common.backend import Framework
-    from ptycho_adapters.common.model import ModelRecord
 
-    Image = NDArray[np.float32]
+Image: TypeAlias = NDArray[np.float32]
 
 __all__ = ["framework", "model_for", "run"]
 

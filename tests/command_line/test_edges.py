@@ -18,7 +18,7 @@ import pytest
 from cli_samples import tiny_scan
 from ptycho_adapters.atomic import atomic_path, commit_files
 from ptycho_adapters.cli import main
-from ptycho_adapters.common.bars import counted, fraction_bar
+from ptycho_adapters.common.bars import Bar, counted
 from ptycho_adapters.files import read_product, read_scan, write_product
 from ptycho_adapters.report.results import write_reconstruction
 from ptycho_adapters.report.summary import Summary
@@ -124,9 +124,9 @@ def test_a_bar_knows_an_ascii_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     """Its blocks are signs of the terminal's own."""
     terminal = io.TextIOWrapper(io.BytesIO(), encoding="ascii", write_through=True)
     monkeypatch.setattr(sys, "stderr", terminal)
-    with fraction_bar("training", 0.0) as bar:
-        bar.update(0.5)
-        bar.refresh()
+    with Bar("training") as bar:
+        bar.come_to(0.5)
+        bar.redraw()
     drawn = terminal.buffer
     assert isinstance(drawn, io.BytesIO)
     assert b"training  50% |" in drawn.getvalue()
@@ -137,7 +137,7 @@ def test_mistakes_keep_their_codes_where_there_are_no_streams(scan: Path, monkey
     monkeypatch.setattr(sys, "stderr", None)
     monkeypatch.setattr(sys, "stdout", None)
 
-    assert list(counted(3, "work", shown=True)) == [0, 1, 2]
+    assert list(counted(3, "work")) == [0, 1, 2]
     assert main(["inspect", str(scan)]) == 0
     assert main(["inspect", str(scan.with_name("none"))]) == 2
     assert main(["inspect", "--nonsense"]) == 2

@@ -8,7 +8,7 @@ import re
 from functools import cache
 from importlib import import_module, util
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_type_hints
 
 import pytest
 
@@ -22,6 +22,9 @@ OF_DEVELOPERS = {"developers", "mutation"}
 """Pages about the inside."""
 
 PAGES = [ROOT / "README.md", *sorted(each for each in (ROOT / "docs").glob("*.md") if each.stem not in OF_DEVELOPERS)]
+LAZY = {"to_xarray", "reconstruct_stream"}
+"""Public functions with types of an optional package, or of a framework that their module does not load."""
+
 PUBLIC = reference_api.public_names()
 NAMES = [(module, name) for module, names in PUBLIC.items() for name in names]
 
@@ -111,3 +114,13 @@ def test_what_a_page_imports_is_public(page: Path) -> None:
     for module, several, one in imported:
         for name in re.findall(r"\w+", several or one):
             assert name in PUBLIC.get(module, ()), f"{module}.{name}"
+
+
+@pytest.mark.parametrize(("module", "name"), [each for each in NAMES if each[1] not in LAZY])
+def test_signatures_are_read_at_run_time(module: str, name: str) -> None:
+    """What makes a form, a command or a check of a signature gets its types from `typing.get_type_hints`."""
+    found = getattr(import_module(module), name)
+    if inspect.isroutine(found):
+        hints = get_type_hints(found)
+
+        assert set(hints) >= {"return", *inspect.signature(found).parameters}

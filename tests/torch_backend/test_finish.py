@@ -181,7 +181,7 @@ def test_a_descent_finds_the_bottom_of_a_bowl() -> None:
 
 
 def _finished(scan: Scan, object_: torch.Tensor, probe: torch.Tensor, *, refine_probe: bool = False) -> Finished:
-    wish = Wish(steps="auto", refine_probe=refine_probe, show_progress=False)
+    wish = Wish(steps="auto", refine_probe=refine_probe)
     return finish(_posterior(scan, background=0.0).measured, object_, probe, wish)
 
 
@@ -341,7 +341,7 @@ def test_positions_are_finished_too() -> None:
     measured = _posterior(scan, background=0.0).measured
     measured = attrs.evolve(measured, scan=measured.scan.nudged(measured.indices, torch.tensor(off)))
     stray = Stray(px=torch.zeros(scan.n_patterns, 2), spread_px=0.5)
-    wish = Wish(steps="auto", refine_probe=False, show_progress=False)
+    wish = Wish(steps="auto", refine_probe=False)
     start, probe = _rough(scan), _truth(scan).probe
     still, moved = (finish(measured, start, probe, attrs.evolve(wish, stray=each)) for each in (None, stray))
     assert still.moves_px is None
@@ -359,7 +359,7 @@ def test_a_stage_that_is_a_little_off_is_put_right_as_a_whole() -> None:
     measured = attrs.evolve(measured, scan=measured.scan.nudged(measured.indices, torch.tensor(0.02 * about)))
     ways = ways_of_the_stage(torch.tensor(scan.positions_px))
     stray = Stray(px=torch.zeros(scan.n_patterns, 2), spread_px=0.3, ways=ways)
-    wish = Wish(steps="auto", refine_probe=False, show_progress=False, stray=stray)
+    wish = Wish(steps="auto", refine_probe=False, stray=stray)
     moves = finish(measured, _rough(scan), _truth(scan).probe, wish).moves_px
     assert moves is not None
     linear, *_ = np.linalg.lstsq(about, moves.numpy(), rcond=None)
@@ -371,7 +371,7 @@ def test_a_background_is_finished_too() -> None:
     """One that is off by two fifths is found to 2 %, and the object is better for it."""
     scan = simulate(SimulationConfig(object_size_px=110, step_px=6.0, photons=1e4, seed=2, background=2.0))
     measured = _posterior(scan, background=1.2).measured
-    wish = Wish(steps="auto", refine_probe=False, show_progress=False)
+    wish = Wish(steps="auto", refine_probe=False)
     start, probe = _rough(scan), _truth(scan).probe
     held, freed = (finish(measured, start, probe, attrs.evolve(wish, refine_background=each)) for each in (False, True))
     assert held.background == pytest.approx(1.2)

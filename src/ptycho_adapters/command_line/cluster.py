@@ -222,11 +222,11 @@ _NOBODY = "the scheduler has no worker now: waiting for one (dask worker ADDRESS
 def _as_they_come(client: Client, futures: Mapping[Future[Came], Job], *, shown: bool) -> Iterator[Row]:
     from distributed import CancelledError, wait  # noqa: PLC0415 - as above
 
-    from ptycho_adapters.common.bars import fraction_bar  # noqa: PLC0415 - tqdm, only where it is asked for
+    from ptycho_adapters.common.bars import Bar  # noqa: PLC0415 - tqdm, only where it is asked for
 
     pending = set(futures)
     told = False
-    with fraction_bar("scans", 0.0) if shown and futures else contextlib.nullcontext() as bar:
+    with Bar("scans", of=len(futures)) if shown and futures else contextlib.nullcontext() as bar:
         while pending:
             try:
                 with client.as_current():
@@ -241,14 +241,14 @@ def _as_they_come(client: Client, futures: Mapping[Future[Came], Job], *, shown:
             for future in [each for each in pending if each.done()]:
                 pending.discard(future)
                 if bar is not None:
-                    bar.clear()
+                    bar.step_aside()
                 if shown:
                     number = len(futures) - len(pending)
                     console.note(f"scan {number} of {len(futures)}: {futures[future].source}")
                 row = _row_of(future, futures[future])
                 if bar is not None:
-                    bar.update(1 / len(futures))
-                    bar.refresh()
+                    bar.come_to(len(futures) - len(pending))
+                    bar.redraw()
                 yield row
 
 

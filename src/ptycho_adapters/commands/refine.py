@@ -14,7 +14,7 @@ from ptycho_adapters.command_line.scan_input import existing, say_findings, warn
 from ptycho_adapters.command_line.scan_source import add_scan_options, read_source
 from ptycho_adapters.command_line.text_values import read_text
 from ptycho_adapters.command_line.usage import UsageError, kebab
-from ptycho_adapters.common.bars import counted
+from ptycho_adapters.common.bars import bars_drawn, counted
 from ptycho_adapters.common.findings import poor_fit
 from ptycho_adapters.ptychi.engines import MOST_MODES, Engine, RefineSettings
 from ptycho_adapters.ptychi.installation import require, version
@@ -84,8 +84,8 @@ def run(typed: Mapping[str, object]) -> None:
     found = say_findings(source, scan)
     from ptycho_adapters.ptychi.result import refine  # noqa: PLC0415 - torch takes seconds
 
-    bar = counted(epochs, f"{settings.engine}", shown=not typed.get("no_progress_bar"))
-    result, errors = refine(scan, start, settings, bar)
+    with bars_drawn(wanted=not typed.get("no_progress_bar")):
+        result, errors = refine(scan, start, settings, counted(epochs, f"{settings.engine}"))
     poor = tuple(poor_fit(result.metrics))
     warn_of(poor, source)
     chosen = {**_words(settings), "epochs": epochs}

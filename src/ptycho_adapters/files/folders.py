@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from pathlib import Path  # noqa: TC003 - signatures are read at run time too
 
 from ptycho_adapters.files.formats.fold_slice import is_parameters_of_a_pair
 from ptycho_core.errors import Problem, ScanFileError
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 SCAN_SUFFIXES = (".npz", ".h5", ".hdf5", ".hdf", ".cxi", ".ptyd")
 """Suffixes that scan files have, in lower case."""

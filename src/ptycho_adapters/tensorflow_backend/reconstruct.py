@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import attrs
 import numpy as np
 
+from ptycho_adapters.common.bars import bars_drawn
 from ptycho_adapters.common.candidates import COVERED, candidate_probes, chosen_patterns
 from ptycho_adapters.common.findings import beam_moved, poor_fit
 from ptycho_adapters.stages import stage
@@ -67,7 +68,7 @@ def reconstruct(
     chosen = chosen_patterns(scan, settings, None if data_config is None else data_config.subsample_seed)
     check_residency(scan, len(chosen))
     check_reconstruction(model.generator, scan, chosen, execution, batch_size=_batch_size(scan, execution, settings))
-    with device_of(execution):
+    with device_of(execution), bars_drawn(wanted=execution.enable_progress_bar):
         with stage("preparation", patterns=len(chosen)):
             run, taken = _first_pass(model, scan, chosen, execution, settings)
         clock.append(time.perf_counter())
@@ -108,7 +109,7 @@ def _first_pass(
         indices=chosen,
         batch_size=_batch_size(scan, execution, settings),
         uniform=settings.patch_weighting == "uniform",
-        shown=execution.enable_progress_bar,
+        told=True,
     )
     taken = probes[0] if len(probes) == 1 else min(probes, key=lambda each: _deviance(start, each))
     return with_background(attrs.evolve(start, probe=taken.probe), settings.background_counts or 0.0), taken
@@ -120,7 +121,7 @@ def _batch_size(scan: Scan, execution: PyTorchExecutionConfig, settings: TorchIn
 
 def _deviance(start: WholeScan, candidate: CandidateProbe) -> float:
     """Judge a probe by how it explains some of the patterns."""
-    few = attrs.evolve(start, probe=candidate.probe, indices=start.indices[:_JUDGED_PATTERNS], shown=False)
+    few = attrs.evolve(start, probe=candidate.probe, indices=start.indices[:_JUDGED_PATTERNS], told=False)
     return few.judge(few.stitch().object).deviance
 
 

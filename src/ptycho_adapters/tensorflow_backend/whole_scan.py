@@ -99,7 +99,7 @@ class WholeScan:
         batch_size: patterns at a time.
         uniform: average overlapping patches evenly over what is lit, not by the light on them.
         background: counts per pixel that do not come from the beam.
-        shown: whether a bar tells of its steps.
+        told: whether its steps are progress, and not a trial.
     """
 
     runner: PassRunner
@@ -109,7 +109,7 @@ class WholeScan:
     batch_size: int
     uniform: bool
     background: float = 0.0
-    shown: bool = False
+    told: bool = False
 
     @cached_property
     def canvas(self) -> Canvas:
@@ -131,7 +131,7 @@ class WholeScan:
             lit += accumulate(light_of(view.probes), view.where, self.canvas.pixels)
         draft = first_draft(generator, tf.reshape(summed, shape))
         weights = generator.tensors()
-        for step in counted(generator.n_steps, "network and stitching", shown=self.shown):
+        for step in counted(generator.n_steps, "network and stitching") if self.told else range(generator.n_steps):
             own = generator.weights_of(step, weights)
             used = own if generator.weighs_patterns else {}
             total, flat = tf.zeros([1, self.canvas.pixels], tf.complex64), tf.reshape(draft.object, [1, -1])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path  # noqa: TC003 - signatures are read at run time too
 from typing import TYPE_CHECKING
 
 import torch
@@ -22,8 +23,6 @@ from ptycho_core.callers import warn_caller
 from ptycho_core.errors import ArchiveError, ConfigError
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from ptycho_adapters.common.archive_file import StoredModel
     from ptycho_adapters.torch_backend.generators import Generator
 

@@ -10,10 +10,10 @@ from ptycho_adapters.common.shipped import generalist_record, shipped_weights
 from ptycho_adapters.torch_backend.generators import build_generator
 from ptycho_adapters.torch_backend.trained_model import TrainedModel
 from ptycho_core.config import DataConfig, TorchModelConfig
+from ptycho_core.measurement.scan import Scan  # noqa: TC001 - signatures are read at run time too
 
 if TYPE_CHECKING:
     from ptycho_adapters.torch_backend.generators import Generator
-    from ptycho_core.measurement.scan import Scan
 
 
 def generalist_for(scan: Scan) -> TrainedModel:

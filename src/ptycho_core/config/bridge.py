@@ -6,8 +6,9 @@ there and to encode it here.
 
 from __future__ import annotations
 
+from collections.abc import Mapping  # noqa: TC003 - signatures are read at run time too
 from types import MappingProxyType
-from typing import TYPE_CHECKING, NamedTuple, TypeVar
+from typing import NamedTuple, TypeVar
 
 from ptycho_core.callers import warn_caller
 from ptycho_core.config.canonical import InferenceConfig, ModelConfig, TrainingConfig
@@ -17,9 +18,6 @@ from ptycho_core.config.table import CANONICAL, Table, read_record, spell
 from ptycho_core.config.torch_side import DataConfig, TorchInferenceConfig, TorchModelConfig, TorchTrainingConfig
 from ptycho_core.config.types import shown
 from ptycho_core.errors import ConfigError, Problem, raise_if_any
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 R = TypeVar("R", bound=Record)
 

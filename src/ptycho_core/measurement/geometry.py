@@ -9,14 +9,11 @@ turning the sign is the reader's task.
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
 
 import numpy as np
+import numpy.typing as npt
 
 from ptycho_core.errors import Problem, ScanError, raise_if_any
-
-if TYPE_CHECKING:
-    import numpy.typing as npt
 
 PLANCK_J_S = 6.62607015e-34
 LIGHT_SPEED_M_S = 299_792_458.0

@@ -9,7 +9,6 @@ loops over groups.
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
 
 import attrs
 import numpy as np
@@ -17,9 +16,7 @@ import numpy.typing as npt
 
 from ptycho_core.errors import ConfigError, Problem, raise_if_any
 from ptycho_core.frozen import read_only
-
-if TYPE_CHECKING:
-    from ptycho_core.measurement.scan import Scan
+from ptycho_core.measurement.scan import Scan  # noqa: TC001 - signatures are read at run time too
 
 _Indices = npt.NDArray[np.int64]
 

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import math
 import warnings
+from pathlib import Path  # noqa: TC003 - signatures are read at run time too
 from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
 from ptycho_adapters.files.probes.files import StoredProbe, read_probe_file
+from ptycho_adapters.files.reading import ProbeSource  # noqa: TC001 - signatures are read at run time too
 from ptycho_core.errors import Problem, ScanError, ScanFileError, raise_if_any
 from ptycho_core.physics.probe_models import ProbeFrame, ProbeModel, model_probe
 from ptycho_core.physics.probes import scaled_to
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
-    from ptycho_adapters.files.reading import ProbeSetting, ProbeSource
+    from ptycho_adapters.files.reading import ProbeSetting
 
 _SAME_PIXEL = 0.01
 # An object absorbs, it does not swallow: a probe further off than this was not given in photons.

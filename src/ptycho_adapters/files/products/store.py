@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, overload
+from typing import overload
 
 from ptycho_adapters.files.evidence.recognition import gather_evidence
 from ptycho_adapters.files.products.contents import ProductContents, product_from
@@ -11,12 +11,10 @@ from ptycho_adapters.files.products.hdf5 import read_h5_contents, write_product_
 from ptycho_adapters.files.products.npz import read_npz_contents, write_product_npz
 from ptycho_adapters.files.reading import Container, Evidence
 from ptycho_core.errors import ConfigError, Problem, ScanFileError
+from ptycho_core.measurement.scan import ScanMetadata  # noqa: TC001 - signatures are read at run time too
 from ptycho_core.results.conversion import as_product
 from ptycho_core.results.product import Product
 from ptycho_core.results.reconstruction import Reconstruction
-
-if TYPE_CHECKING:
-    from ptycho_core.measurement.scan import ScanMetadata
 
 _WRITERS = {".h5": write_product_h5, ".hdf5": write_product_h5, ".npz": write_product_npz}
 _MARK = "probe_position_x_m"

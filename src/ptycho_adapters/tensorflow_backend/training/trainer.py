@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ptycho_adapters.common.bars import fraction_bar
+from ptycho_adapters.common.bars import Bar
 from ptycho_adapters.common.checkpoint_files import forget_last
 from ptycho_adapters.common.course import Course
 from ptycho_adapters.common.groups import batches_of_epoch, random_of_epoch, training_set_for
@@ -34,7 +34,6 @@ from ptycho_core.version import VERSION
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-    from tqdm import tqdm
 
     from ptycho_adapters.common.groups import TrainingSet
     from ptycho_adapters.tensorflow_backend.training.start import Arms
@@ -125,8 +124,7 @@ class _Run:
         self._begin()
         if self._payload.execution_config.enable_checkpointing:
             self._stop.listen()
-        shown = self._payload.execution_config.enable_progress_bar
-        bar = fraction_bar("training", self._course.pace.fraction) if shown else None
+        bar = Bar("training", done=self._course.pace.fraction)
         try:
             for epoch in self._course.epochs():
                 with stage("epoch", number=epoch + 1) as said:
@@ -135,13 +133,11 @@ class _Run:
                 ends = self._course.end_epoch(losses)
                 self._checkpoints.write(self._learner.state())
                 self._end_if_asked()
-                if bar is not None:
-                    bar.set_postfix(_told(losses), refresh=False)
+                bar.say(**_told(losses))
                 if ends:
                     break
         finally:
-            if bar is not None:
-                bar.close()
+            bar.close()
             self._stop.pass_on()
         return self._trained()
 
@@ -171,7 +167,7 @@ class _Run:
     def _batch_size(self) -> int:
         return self._config.batch_size
 
-    def _epoch(self, epoch: int, bar: tqdm[Any] | None) -> EpochLosses:
+    def _epoch(self, epoch: int, bar: Bar) -> EpochLosses:
         seed = None if self._config.sequential_sampling else self._config.seed
         pace, course = self._course.pace, self._course
         batches = list(batches_of_epoch([len(self._groups.train)], self._batch_size, random_of_epoch(seed, epoch)))
@@ -179,8 +175,9 @@ class _Run:
             with pace.step() as factor:
                 loss = self._learner.learn(self._arms.training, self._groups.train[rows], course.rate(factor))
             course.end_batch(loss, len(rows))
-            if bar is not None:
-                bar.update(pace.fraction - bar.n)
+            if bar.wants_figures():
+                bar.say(epoch=epoch + 1, steps=pace.steps, now=f"{float(loss):.4f}")
+            bar.come_to(pace.fraction)
             if pace.out_of_time:
                 break
             if len(course.begun) < len(batches):  # the end of the epoch has its own

@@ -65,10 +65,10 @@ class Curvature:
         by_pixel = self.posterior.prior.divided(slopes, self.light)
         return by_pixel + torch.stack([self._slow(slope) for slope in slopes])
 
-    def solved(self, slopes: Tensor, *, show_progress: bool = False) -> Tensor:
+    def solved(self, slopes: Tensor) -> Tensor:
         """Divide slopes (k, pixels) by it, as well as is worth while; some at a time."""
         at_once = max(1, AT_ONCE // len(self.light))
-        parts = [solved(self, some, self.divided, show_progress=show_progress) for some in slopes.split(at_once)]
+        parts = [solved(self, some, self.divided) for some in slopes.split(at_once)]
         return torch.cat(parts)
 
     def disturbed(self, number: int, generator: torch.Generator, *, by_counts_alone: bool = False) -> Tensor:
@@ -92,9 +92,7 @@ class Curvature:
             yield part, probes, far * weight[..., None, :, :]
 
 
-def solved(
-    matrix: Callable[[Tensor], Tensor], right: Tensor, divided: Callable[[Tensor], Tensor], *, show_progress: bool
-) -> Tensor:
+def solved(matrix: Callable[[Tensor], Tensor], right: Tensor, divided: Callable[[Tensor], Tensor]) -> Tensor:
     """Solve for several right sides (k, pixels) by preconditioned conjugate gradients.
 
     Real and imaginary parts are unknowns of their own: matrix and preconditioner are linear in them, symmetric and
@@ -103,7 +101,7 @@ def solved(
     answer, rest = torch.zeros_like(right), right
     ahead = way = divided(rest)
     length = start = _dot(rest, ahead)
-    for _ in counted(_MOST_ROUNDS, "error bars", shown=show_progress):
+    for _ in counted(_MOST_ROUNDS, "error bars"):
         if bool((length <= _SETTLED**2 * start).all()):
             break
         curved = matrix(way)

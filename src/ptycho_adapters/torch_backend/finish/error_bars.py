@@ -48,27 +48,26 @@ class ErrorBars:
     by_frequency: PriorByFrequency
 
 
-def error_bars(posterior: Posterior, point: Point, *, show_progress: bool = False) -> ErrorBars:
+def error_bars(posterior: Posterior, point: Point) -> ErrorBars:
     """Say how far an object may be off.
 
     Args:
         posterior: counts and prior.
         point: object and probe that a finish came to.
-        show_progress: on standard error.
     """
     curvature = Curvature(posterior, point)
-    errors = _Errors(curvature, show_progress=show_progress)
+    errors = _Errors(curvature)
     off = errors.variances(posterior.look(point).slope.object[None])
     by_pixel = curvature.by_pixel
     phase, amplitude = _smooth(curvature, off + errors.drawn(SAMPLES)).sqrt()
     share = 1.0 - curvature.light * (1.0 / by_pixel.along + 1.0 / by_pixel.across) / 2.0
-    by_frequency = prior_by_frequency(curvature, show_progress=show_progress)
+    by_frequency = prior_by_frequency(curvature)
     return ErrorBars(phase=phase, amplitude=amplitude, prior_share=share, by_frequency=by_frequency)
 
 
 def counts_variances(curvature: Curvature) -> Tensor:
     """Variances (2, pixels) of phase [rad²] and amplitude by the counts alone, if the prior's object is true."""
-    return _smooth(curvature, _Errors(curvature, show_progress=False).drawn(SAMPLES, by_counts_alone=True))
+    return _smooth(curvature, _Errors(curvature).drawn(SAMPLES, by_counts_alone=True))
 
 
 def _smooth(curvature: Curvature, variances: Tensor) -> Tensor:
@@ -82,8 +81,8 @@ def _smooth(curvature: Curvature, variances: Tensor) -> Tensor:
 
 
 class _Errors:
-    def __init__(self, curvature: Curvature, *, show_progress: bool) -> None:
-        self._curvature, self._show_progress = curvature, show_progress
+    def __init__(self, curvature: Curvature) -> None:
+        self._curvature = curvature
 
     def drawn(self, number: int, *, by_counts_alone: bool = False) -> Tensor:
         """Draw errors and give the variances (2, pixels) of phase and amplitude."""
@@ -99,7 +98,7 @@ class _Errors:
     def variances(self, slopes: Tensor) -> Tensor:
         """Mean squares (2, pixels) of phase and amplitude of what slopes (k, pixels) do to the object."""
         curvature = self._curvature
-        steps = curvature.solved(slopes, show_progress=self._show_progress)
+        steps = curvature.solved(slopes)
         turned = curvature.point.object.conj() * steps
         lit, brightness = curvature.lit, curvature.brightness
         constant = turned.imag[:, lit].sum(dim=1, keepdim=True) / brightness[lit].sum()
@@ -109,4 +108,4 @@ class _Errors:
 
 def sampled_variances(posterior: Posterior, point: Point, number: int) -> Tensor:
     """Variances (2, pixels) of phase [rad²] and amplitude over so many samples, each pixel by itself."""
-    return _Errors(Curvature(posterior, point), show_progress=False).drawn(number)
+    return _Errors(Curvature(posterior, point)).drawn(number)

@@ -74,7 +74,6 @@ class Wish:
             than noise that is followed makes them, object and probe cannot explain the patterns: then the place that
             they like best is taken, which may be the start.
         refine_probe: whether the probe is finished too.
-        show_progress: on standard error.
         error_bars: whether to say how far the object may be off.
         check_error_bars: whether to hold them against two halves of the counts.
         refine_background: whether the background is finished too, if there is one.
@@ -84,7 +83,6 @@ class Wish:
 
     steps: int | Literal["auto"]
     refine_probe: bool
-    show_progress: bool = False
     error_bars: bool = False
     check_error_bars: bool = False
     refine_background: bool = False
@@ -117,7 +115,7 @@ def finish(measured: Measured, object_: Tensor, probe: Tensor, wish: Wish) -> Fi
     start = Place(first, posterior.look(first))
     course = _Course(posterior, start)
     most = wish.most_steps
-    for number in counted(most, "finish", shown=wish.show_progress):
+    for number in counted(most, "finish"):
         if not course.step(judged=held_out):
             break
         say("finish step", {"number": number + 1}, level=logging.DEBUG)
@@ -126,7 +124,7 @@ def finish(measured: Measured, object_: Tensor, probe: Tensor, wish: Wish) -> Fi
     bars = None
     if wish.error_bars:
         with stage("error bars", patterns=len(measured.indices)):
-            bars = error_bars(posterior, place.point, show_progress=wish.show_progress)
+            bars = error_bars(posterior, place.point)
     check = None
     if wish.check_error_bars:
         with stage("check of the error bars", patterns=len(measured.indices)):
@@ -157,7 +155,7 @@ def thinning_check(measured: Measured, start: Tensor, point: Point, wish: Wish) 
     background, probe = measured.background, point.probe / 2.0**0.5
     if point.dark is not None:
         background *= float(point.dark.exp())
-    alone = Wish(steps=_MOST_STEPS, refine_probe=False, show_progress=wish.show_progress, law=wish.law)
+    alone = Wish(steps=_MOST_STEPS, refine_probe=False, law=wish.law)
     found = []
     for half in (0, 1):
         part = attrs.evolve(measured, scan=scan.thinned(half), background=background / 2.0)

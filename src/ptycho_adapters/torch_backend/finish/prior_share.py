@@ -25,15 +25,12 @@ _SAMPLES = 4  # each of amplitude and phase
 _SEED = 30_013
 
 
-def prior_by_frequency(
-    curvature: Curvature, *, samples: int = _SAMPLES, show_progress: bool = False
-) -> PriorByFrequency:
+def prior_by_frequency(curvature: Curvature, *, samples: int = _SAMPLES) -> PriorByFrequency:
     """Say by rings of spatial frequency what share the prior has, in amplitude and phase, where there is light.
 
     Args:
         curvature: where the finish came to.
         samples: random vectors of each.
-        show_progress: on standard error.
     """
     generator = torch.Generator().manual_seed(_SEED)
     ring, rings = _rings(curvature), torch.arange(RINGS + 1)
@@ -42,7 +39,7 @@ def prior_by_frequency(
         signs = 2.0 * torch.randint(2, (samples, len(curvature.lit)), generator=generator) - 1.0
         white = signs.to(unit.device) * curvature.lit
         pull = torch.stack([curvature.posterior.prior.pull(each) for each in turn * white * unit])
-        answer = curvature.solved(pull, show_progress=show_progress)
+        answer = curvature.solved(pull)
         along = (answer * unit.conj() / turn).real * curvature.lit
         both = (_spectra(curvature, white), _spectra(curvature, along))
         sums = [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence  # noqa: TC003 - signatures are read at run time too
 from functools import cached_property
 from typing import TYPE_CHECKING, Protocol
 
@@ -17,7 +18,7 @@ from ptycho_adapters.torch_backend.physics.data_consistency import Asking
 from ptycho_adapters.torch_backend.physics.optics import visible_amplitude
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator
 
 
 @attrs.frozen(kw_only=True, eq=False)

@@ -61,7 +61,6 @@ class Preparation:
         orientation: when to try whether the positions are mirrored or their axes exchanged.
         probe_search: when to try a probe that is made out of the mean pattern.
         modes: incoherent modes of the probe; None leaves their number, or finds a motion of the beam in a poor fit.
-        show_progress: on standard error.
         enough: asked before each round of refinement; no more are made once it says so.
     """
 
@@ -73,7 +72,6 @@ class Preparation:
     orientation: Search = "never"
     probe_search: Search = "never"
     modes: int | None = None
-    show_progress: bool = False
     enough: Callable[[], bool] = never
 
 
@@ -152,14 +150,14 @@ def prepare(start: WholeScan, wanted: Preparation) -> Prepared:
         probe=wanted.probe_rounds,
         background=fitted,
         positions=wanted.positions == "each",
-        show_progress=wanted.show_progress,
+        work="probe and positions" if wanted.positions == "each" else "probe",
         enough=wanted.enough,
     )
     refined, turns = _with_the_background_that_it_needs(refine(found.run, turns), turns)
     still = with_background(found.run, refined.background)
     motion = _motion(still, refined, wanted)
     if motion is not None:
-        moving = refine(attrs.evolve(still, probe=motion.modes), turns)
+        moving = refine(attrs.evolve(still, probe=motion.modes), attrs.evolve(turns, work="probe of a moving beam"))
         better = misfit_ratio(moving) - 1.0 < _BETTER * (misfit_ratio(refined) - 1.0)
         refined, motion = (moving, motion) if better else (refined, None)
     upright = given.run if found.orientation is None else found.orientation.applied(given.run)
@@ -211,7 +209,7 @@ def _with_the_background_that_it_needs(refined: WholeScan, turns: Turns) -> tupl
     without = refine(with_background(few, 0.0), trial).judge_itself()
     if few.judge_itself().deviance < _BACKGROUND_BETTER * without.deviance:
         return refined, turns
-    turns = attrs.evolve(turns, background=False)
+    turns = attrs.evolve(turns, background=False, work="probe without background")
     return refine(with_background(refined, 0.0), turns), turns
 
 

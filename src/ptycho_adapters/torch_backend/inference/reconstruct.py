@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import attrs
@@ -11,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ptycho_adapters.common.bars import Bar, bars_drawn
 from ptycho_adapters.common.candidates import CandidateProbe, candidate_probes, chosen_patterns
 from ptycho_adapters.common.shipped import shipped_prior_law
 from ptycho_adapters.crew import Crew
@@ -27,16 +29,18 @@ from ptycho_adapters.torch_backend.inference.turns import ROUNDS_BEFORE_A_RECONS
 from ptycho_adapters.torch_backend.inference.whole_scan import PassFactory, WholeScan, check_finite, where_lit
 from ptycho_adapters.torch_backend.physics.optics import beam_slope, light_of
 from ptycho_adapters.torch_backend.sharing import heard, joined, lost_processes_named, told_by_the_first
+from ptycho_adapters.torch_backend.trained_model import TrainedModel  # noqa: TC001 - signatures are read at run time too
 from ptycho_core.config import DataConfig, PyTorchExecutionConfig, TorchInferenceConfig
 from ptycho_core.errors import Problem, ScanError, raise_if_any
+from ptycho_core.measurement.scan import Scan  # noqa: TC001 - signatures are read at run time too
 from ptycho_core.measurement.suspicions import screened_findings
 from ptycho_core.results.reconstruction import Reconstruction
 from ptycho_core.results.uncertainty import Uncertainty
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from ptycho_adapters.common.prior_law import PriorLaw
-    from ptycho_adapters.torch_backend.trained_model import TrainedModel
-    from ptycho_core.measurement.scan import Scan
 
 _STAGES = ("prepare", "network and stitching", "finish", "judge")
 _JUDGED_PATTERNS, _FOCUS_PATTERNS = 64, 64
@@ -82,7 +86,7 @@ def reconstruct(
     chosen = chosen_patterns(scan, settings, None if data_config is None else data_config.subsample_seed)
     _check(model, scan, len(chosen))
     check_residency(scan, len(chosen), execution)
-    with torch.inference_mode(), cpu_threads(execution.num_threads), lost_processes_named(crew):
+    with _at_work(execution, crew):
         make_pass = _pass_factory(model, scan, _Part(chosen=chosen, crew=crew), execution, settings)
         if not crew.leads:
             take_part(make_pass, crew, judged=settings.finish == "none")
@@ -90,17 +94,18 @@ def reconstruct(
             return heard(Reconstruction, crew)
         with stage("preparation", patterns=len(chosen)) as course:
             run, taken = _with_a_probe(model, scan, make_pass, settings)
-            prepared = prepare(run, preparation_for(model, execution, settings))
+            prepared = prepare(run, preparation_for(model, settings))
             course.count(device=run.probe.device.type, probe=taken.source)
         prepared = attrs.evolve(prepared, run=shared_out(prepared.run, crew))
         clock.append(time.perf_counter())
         with stage("pass", patterns=len(chosen), steps=len(model.generator.steps()), batch=run.batch_size):
-            object_, coverage = prepared.run.stitch()
+            with Bar("network and stitching", of=prepared.run.looks, stays=False) as bar:
+                object_, coverage = prepared.run.stitch(bar=bar)
             check_finite(object_, model.generator)
         clock.append(time.perf_counter())
         if settings.finish != "none":
             prepared = attrs.evolve(prepared, run=attrs.evolve(prepared.run, crew=Crew()))
-        ended = _finished(prepared, object_, settings, model.prior_law, show_progress=execution.enable_progress_bar)
+        ended = _finished(prepared, object_, settings, model.prior_law)
         clock.append(time.perf_counter())
         with stage("judgement", patterns=len(chosen)):
             result = _outward(ended, taken, scan, coverage)
@@ -108,6 +113,18 @@ def reconstruct(
         model.generator.to("cpu")
         result = attrs.evolve(result, seconds=dict(zip(_STAGES, np.diff(clock).tolist(), strict=True)))
         return told_by_the_first(result, crew)
+
+
+@contextmanager
+def _at_work(execution: PyTorchExecutionConfig, crew: Crew) -> Iterator[None]:
+    """Everything that holds for a whole reconstruction."""
+    with (
+        torch.inference_mode(),
+        cpu_threads(execution.num_threads),
+        lost_processes_named(crew),
+        bars_drawn(wanted=execution.enable_progress_bar),
+    ):
+        yield
 
 
 @attrs.frozen(kw_only=True, eq=False)
@@ -190,9 +207,7 @@ def _best_of(probes: list[CandidateProbe], make_pass: PassFactory) -> CandidateP
     return min(left, key=lambda candidate: make_pass(candidate.probe, few).judge_itself().deviance)
 
 
-def preparation_for(
-    model: TrainedModel, execution: PyTorchExecutionConfig, settings: TorchInferenceConfig
-) -> Preparation:
+def preparation_for(model: TrainedModel, settings: TorchInferenceConfig) -> Preparation:
     """What is found out before a reconstruction.
 
     Where nobody has refined the probe yet, its focus is looked for, and probe and positions are refined in some rounds;
@@ -211,7 +226,6 @@ def preparation_for(
         orientation=settings.orientation_search if rounds > 0 else "never",
         probe_search=settings.probe_search if rounds > 0 else "never",
         modes=settings.probe_modes if rounds > 0 else None,
-        show_progress=execution.enable_progress_bar,
     )
 
 
@@ -236,9 +250,7 @@ class _Ended:
     law_known: bool = True
 
 
-def _finished(
-    prepared: Prepared, object_: Tensor, settings: TorchInferenceConfig, law: PriorLaw | None, *, show_progress: bool
-) -> _Ended:
+def _finished(prepared: Prepared, object_: Tensor, settings: TorchInferenceConfig, law: PriorLaw | None) -> _Ended:
     """Take an object (pixels,) further, and what was refined or found before with it; say by how much."""
     run, steps = prepared.run, settings.finish
     if steps == "none":
@@ -246,7 +258,6 @@ def _finished(
     wish = Wish(
         steps=steps,
         refine_probe=prepared.probe_refined,
-        show_progress=show_progress,
         error_bars=settings.error_bars,
         check_error_bars=settings.error_bars_check,
         # A probe that is free follows the noise of dark pixels, and would take the background's light for its own.
@@ -276,7 +287,8 @@ def _outward(ended: _Ended, taken: CandidateProbe, scan: Scan, light: Tensor) ->
     """Put a result into the scale of the scan's own probe and into the frame of the stored patterns."""
     prepared, run = ended.prepared, ended.prepared.run
     object_, coverage = where_lit(ended.object, light)
-    judgement, scale = run.judge(object_), outward_scale(run, scan)
+    with Bar("judgement", of=run.n_batches, stays=False) as bar:
+        judgement, scale = run.judge(object_, bar=bar), outward_scale(run, scan)
     before, figures = _before_the_finish(ended, scan, light)
     shape, (origin_y, origin_x) = (run.canvas.height, run.canvas.width), run.origin.tolist()
     probe = run.probe * beam_slope(run.scan.beam_px, run.scan.size).to(run.probe.device) / scale

@@ -8,6 +8,7 @@ import attrs
 import numpy as np
 import torch
 
+from ptycho_adapters.common.bars import bars_drawn
 from ptycho_adapters.torch_backend.data.resident import ResidentScan
 from ptycho_adapters.torch_backend.inference.canvas_sums import Box, CanvasSums, Piece, on_piece, views_of
 from ptycho_adapters.torch_backend.inference.preparation import prepare
@@ -58,7 +59,8 @@ class RunningReconstruction:
         around_px: NDArray[np.float64],
     ) -> None:
         run, self._taken = first_pass(model, first, np.arange(first.n_patterns), execution, settings)
-        self._run = prepare(run, preparation_for(model, execution, settings)).run
+        with bars_drawn(wanted=execution.enable_progress_bar):
+            self._run = prepare(run, preparation_for(model, settings)).run
         self._scale = outward_scale(self._run, first)
         self._sums = CanvasSums(self._run, _starts(around_px, first.N))
         self._box: Box | None = None

@@ -17,6 +17,8 @@ from ptycho_adapters.torch_backend.inference.probe_refinement import background_
 from ptycho_adapters.torch_backend.inference.whole_scan import STEPS_OF_A_GLANCE
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from torch import Tensor
 
     from ptycho_adapters.common.candidates import Judgement
@@ -50,7 +52,7 @@ class Turns:
             object and probe together explain much of what another fault does, and hide it.
         background: whether the background is refined with it.
         positions: whether each position is moved by itself.
-        show_progress: on standard error.
+        work: what a bar calls it; None for a trial, which has no bar.
         enough: asked before each round; no more are made once it says so.
         more_follow: whether further rounds of the probe follow these, with more patterns.
     """
@@ -59,7 +61,7 @@ class Turns:
     held: bool = False
     background: bool = False
     positions: bool = False
-    show_progress: bool = False
+    work: str | None = None
     enough: Callable[[], bool] = never
     more_follow: bool = False
 
@@ -106,9 +108,10 @@ def _in_turns(start: WholeScan, turns: Turns, *, settled: WholeScan | None = Non
     least = max(turns.probe, for_background)
     if not (course.moving or least):
         return run
+    most = least + (_LONGEST if course.moving else 0)
     unsettled, rounds = 0 if settled else min(_SETTLING_ROUNDS, least), 0
     with stage("probe rounds", patterns=len(start.indices)) as said:
-        for number in counted(least + _LONGEST, "probe and positions", shown=turns.show_progress):
+        for number in _rounds(most, turns, start):
             if turns.enough() or not (course.moving or number < least):
                 break
             run = _round(run, turns, course, number, unsettled)
@@ -116,6 +119,10 @@ def _in_turns(start: WholeScan, turns: Turns, *, settled: WholeScan | None = Non
             said.count(rounds=rounds)
             say("round", {"number": number + 1}, level=logging.DEBUG)
     return course.result(run)
+
+
+def _rounds(most: int, turns: Turns, start: WholeScan) -> Iterable[int]:
+    return range(most) if turns.work is None else counted(most, f"{turns.work}, {len(start.indices)} patterns")
 
 
 def _round(run: WholeScan, turns: Turns, course: _Course, number: int, unsettled: int) -> WholeScan:

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from ptycho_adapters.common.bars import Bar
     from ptycho_core.config import PyTorchExecutionConfig, TorchInferenceConfig
 
 STEPS_OF_A_GLANCE = 4
@@ -81,16 +82,27 @@ class WholeScan:
     background: float = 0.0
     crew: Crew = attrs.field(factory=Crew)
 
-    def stitch(self, steps: int | None = None) -> tuple[Tensor, Tensor]:
+    @property
+    def looks(self) -> int:
+        """Batches that all steps of the network look at, one after the other, in this process."""
+        return len(self.generator.steps()) * self.n_batches
+
+    @property
+    def n_batches(self) -> int:
+        """Batches that this process' patterns make."""
+        return -(-len(self._own) // self.batch_size)
+
+    def stitch(self, steps: int | None = None, *, bar: Bar | None = None) -> tuple[Tensor, Tensor]:
         """Run the generator's steps.
 
         Args:
             steps: how many, for a rough look; None runs all.
+            bar: counts the batches along.
 
         Returns:
             The object and the summed probe intensity on it, both flat (pixels,).
         """
-        views = self._views
+        views = self._views if bar is None else lambda: bar.along(self._views())
         shape = (1, self.canvas.height, self.canvas.width)
         weight = self._summed((self._weight(light), where) for light, where in self._lights()).reshape(shape)
         coverage = self._summed(self._lights()).reshape(shape) if self.uniform else weight
@@ -101,8 +113,12 @@ class WholeScan:
         return object_.reshape(-1), coverage.reshape(-1)
 
     @part("misfit")
-    def judge(self, object_: Tensor) -> Judgement:
+    def judge(self, object_: Tensor, *, bar: Bar | None = None) -> Judgement:
         """Compare the counts that an object (pixels,) implies with the measured ones, without a truth.
+
+        Args:
+            object_: what is judged.
+            bar: counts the batches along.
 
         Raises:
             NotFiniteError: the object has values that are not finite.
@@ -110,7 +126,7 @@ class WholeScan:
         check_finite(object_, self.generator)
         n_patterns, device = len(self.indices), object_.device
         own = self.crew.share(n_patterns)
-        n_batches = -(-len(own) // self.batch_size)
+        n_batches = self.n_batches
         # Places for all of them: small pieces by the hundred thousand would take far more.
         deviance, floors = (
             torch.zeros(n_batches, device=device),
@@ -118,7 +134,7 @@ class WholeScan:
         )
         difference, measured = (torch.zeros(n_patterns, device=device) for _ in range(2))
         good = self.scan.good_pixels
-        for number, view in enumerate(self._views()):
+        for number, view in enumerate(self._views() if bar is None else bar.along(self._views())):
             first = own.start + number * self.batch_size
             some = slice(first, first + view.amplitude.shape[1])
             patches = extract(object_[None], view.where, self.scan.size)

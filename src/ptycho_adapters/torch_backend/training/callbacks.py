@@ -13,7 +13,7 @@ import attrs
 import torch
 from lightning import Callback, LightningModule, Trainer
 
-from ptycho_adapters.common.bars import fraction_bar
+from ptycho_adapters.common.bars import Bar
 from ptycho_adapters.common.monitoring import Plateau, PlateauState
 from ptycho_adapters.common.schedule import Clock, Progress, TimeLimit, learning_rate_factor, out_of_time
 from ptycho_adapters.stages import say
@@ -21,8 +21,6 @@ from ptycho_adapters.torch_backend.training.module import MAIN
 from ptycho_adapters.torch_backend.training.step_losses import StepLosses
 
 if TYPE_CHECKING:
-    from tqdm import tqdm
-
     from ptycho_adapters.torch_backend.data.groups import GroupBatch
     from ptycho_core.config import TorchTrainingConfig
 
@@ -159,30 +157,33 @@ class ProgressBar(Callback):
 
     def __init__(self, schedule: Schedule) -> None:
         self._schedule = schedule
-        self._bar: tqdm[Any] | None = None
+        self._figures: dict[str, object] = {}
+        self._bar: Bar | None = None
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Open the bar."""
         del pl_module
-        self._bar = fraction_bar("training", self._schedule.progress(trainer).fraction)
+        self._bar = Bar("training", done=self._schedule.progress(trainer).fraction)
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: object, batch: GroupBatch, batch_idx: int
     ) -> None:
-        """Advance; no value is read from the device."""
-        del pl_module, outputs, batch, batch_idx
-        if self._bar is not None:
-            self._bar.update(self._schedule.progress(trainer).fraction - self._bar.n)
+        """Advance; the step's loss is read from the device only when the bar is about to be drawn."""
+        del pl_module, batch, batch_idx
+        if self._bar is None:
+            return
+        if self._bar.wants_figures():
+            self._figures |= {"epoch": trainer.current_epoch + 1, "steps": trainer.global_step, **_now(outputs)}
+            self._bar.say(**self._figures)
+        self._bar.come_to(self._schedule.progress(trainer).fraction)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Show the losses once per epoch."""
         del pl_module
         if self._bar is not None:
-            shown: dict[str, object] = {"epoch": trainer.current_epoch + 1, "steps": trainer.global_step}
-            shown |= {
-                key.split("_")[1]: f"{float(v):.4f}" for key, v in trainer.callback_metrics.items() if "loss" in key
-            }
-            self._bar.set_postfix(shown, refresh=False)
+            losses = {k.split("_")[1]: f"{float(v):.4f}" for k, v in trainer.callback_metrics.items() if "loss" in k}
+            self._figures |= {"epoch": trainer.current_epoch + 1, "steps": trainer.global_step, **losses}
+            self._bar.say(**self._figures)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Close the bar."""
@@ -194,6 +195,12 @@ class ProgressBar(Callback):
         """Close the bar before the traceback or message."""
         del exception
         self.on_train_end(trainer, pl_module)
+
+
+def _now(outputs: object) -> dict[str, object]:
+    """Give the loss of the step that was just made."""
+    loss = outputs.get("loss") if isinstance(outputs, Mapping) else outputs
+    return {"now": f"{float(loss):.4f}"} if isinstance(loss, torch.Tensor) else {}
 
 
 class EpochLines(Callback):

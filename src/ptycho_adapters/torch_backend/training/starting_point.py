@@ -174,7 +174,6 @@ def _preparation_for(
         orientation=settings.orientation_search if able else "never",
         probe_search=settings.probe_search if able else "never",
         modes=settings.probe_modes,
-        show_progress=payload.execution_config.enable_progress_bar,
         enough=enough,
     )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import warnings
+from collections.abc import Sequence  # noqa: TC003 - signatures are read at run time too
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,6 +18,7 @@ from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.strategies import DDPStrategy
 
+from ptycho_adapters.common.bars import bars_drawn
 from ptycho_adapters.common.checkpoint_files import forget_last
 from ptycho_adapters.common.groups import training_set_for
 from ptycho_adapters.common.identity import identity_of
@@ -68,16 +70,16 @@ from ptycho_adapters.torch_backend.training.starting_point import (
 from ptycho_adapters.torch_backend.training.within_epochs import EpochLoss, StepCheckpoints
 from ptycho_core.config.main_term import main_term_name
 from ptycho_core.config.package_generator import PackageGenerator
+from ptycho_core.config.payload import TrainingPayload  # noqa: TC001 - signatures are read at run time too
 from ptycho_core.errors import ConfigError, Problem
+from ptycho_core.measurement.scan import Scan  # noqa: TC001 - signatures are read at run time too
 from ptycho_core.version import VERSION
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
 
     from ptycho_adapters.common.groups import TrainingSet
     from ptycho_adapters.torch_backend.training.held_out import Start
-    from ptycho_core.config.payload import TrainingPayload
-    from ptycho_core.measurement.scan import Scan
 
 _MOST_FOR_PROBES = 0.5  # of the time that a run may take
 # Warnings that ask nothing of the caller: group indices need no loader processes, a rerun into a folder and a run that
@@ -153,6 +155,7 @@ def train_on(payload: TrainingPayload, data: TrainingSet, *, callbacks: Sequence
         _quiet_lightning(),
         cpu_threads(payload.execution_config.num_threads),
         lost_processes_named(crew),
+        bars_drawn(wanted=payload.execution_config.enable_progress_bar),
     ):
         return _trained_together(payload, data, crew, callbacks)
 
@@ -293,7 +296,7 @@ def build_trainer(
     own: list[Callback] = [loss, schedule, history, CollapseDetector(), EpochLines()]
     if execution.max_time is not None:
         own.append(TimeUp(schedule))
-    if execution.enable_progress_bar and crew.leads:
+    if crew.leads:
         own.append(ProgressBar(schedule))
     if config.log_grad_norm:
         own.append(GradientNorm(config.grad_norm_log_freq))
