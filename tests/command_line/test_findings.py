@@ -8,12 +8,17 @@ from typing import TYPE_CHECKING, Any
 import attrs
 import numpy as np
 import pytest
+import torch
 
 from ptycho_adapters.cli import main
 from ptycho_adapters.command_line.usage import UsageError
 from ptycho_adapters.commands import evaluate
 from ptycho_adapters.files import read_product, read_scan, write_scan
-from ptycho_adapters.torch_backend import framework, reconstruct
+from ptycho_adapters.torch_backend import framework, generalist_for, reconstruct
+from ptycho_adapters.torch_backend.inference.findings import findings_of
+from ptycho_adapters.torch_backend.inference.preparation import prepare
+from ptycho_adapters.torch_backend.inference.reconstruct import first_pass, preparation_for
+from ptycho_core.config import PyTorchExecutionConfig, TorchInferenceConfig
 from ptycho_core.measurement.findings import Finding, Suspicion
 from ptycho_core.simulation.simulate import SimulationConfig, simulate
 
@@ -196,3 +201,34 @@ def test_an_unknown_word_is_refused(spoiled: Path, capsys: pytest.CaptureFixture
     message = capsys.readouterr().err
     assert "--detector-check" in message
     assert "warn" in message
+
+
+def test_the_probe_before_its_refinement_is_kept(spoiled: Path, inferred: tuple[Path, str]) -> None:
+    """A report can show what the refinement changed: the scan's own probe, at the photons of the one that was found."""
+    product, given = read_product(inferred[0] / "object.h5"), read_scan(spoiled).probe
+
+    assert product.run is not None
+    assert product.run.first_probe is not None
+    first, flat = product.run.first_probe.ravel(), np.asarray(given).ravel()
+    assert abs(np.vdot(first, flat)) == pytest.approx(float(np.linalg.norm(first) * np.linalg.norm(flat)), rel=1e-5)
+    assert np.linalg.norm(first) == pytest.approx(float(np.linalg.norm(product.probe)), rel=1e-5)
+
+
+def test_a_background_in_a_poor_fit_is_doubted() -> None:
+    """What a network cannot explain otherwise may be taken for a background."""
+    scan = simulate(SimulationConfig(object_size_px=108, step_px=10, jitter_px=2, photons=1e5, seed=2))
+    counts = np.random.default_rng(4).poisson(np.asarray(scan.patterns) + 2.0)
+    noisy = attrs.evolve(scan, patterns=counts.astype(np.uint32))
+    settings = TorchInferenceConfig(probe_rounds=1, position_refinement="none")
+    model, every = generalist_for(noisy), np.arange(noisy.n_patterns)
+    with torch.inference_mode():
+        run, _ = first_pass(model, noisy, every, PyTorchExecutionConfig(accelerator="cpu"), settings)
+        prepared = prepare(run, preparation_for(model, settings))
+
+    def said_of(deviance: float) -> str:
+        metrics = {"deviance_per_px": deviance, "expected_deviance_per_px": 0.4, "r_factor": 0.3}
+        found = findings_of(prepared, {**metrics, "expected_r_factor": 0.1})
+        return next(each.text for each in found if each.kind == Suspicion.BACKGROUND)
+
+    assert "the fit is poor" not in said_of(0.4)
+    assert "as the fit is poor" in said_of(4.0)

@@ -120,6 +120,21 @@ def summary(title: str, figures: Mapping[str, object], files: Sequence[Path]) ->
     return "\n".join([*lines, *(f"wrote {path}" for path in files)])
 
 
+def table(figures: Mapping[str, Mapping[str, object]], files: Sequence[Path]) -> str:
+    """Return the figures of several things side by side as text: a column for each, a line for each figure, the files.
+
+    Args:
+        figures: by name, for each thing by its name; numbers are shown with four digits.
+        files: what was written.
+    """
+    names = dict.fromkeys(name for each in figures.values() for name in each)
+    rows = [["", *figures]]
+    rows += [[name, *(shown(each[name]) if name in each else "-" for each in figures.values())] for name in names]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    lines = ["  " + "  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)) for row in rows]
+    return "\n".join([*(line.rstrip() for line in lines), *(f"wrote {path}" for path in files)])
+
+
 @contextmanager
 def warnings_on_one_line() -> Iterator[None]:
     """Show Python's warnings like ours; this library's own always."""

@@ -18,6 +18,7 @@ from ptycho_adapters.evaluation.area import Area, judge
 from ptycho_adapters.evaluation.halves import compare_halves
 from ptycho_adapters.evaluation.objects import read_object
 from ptycho_adapters.files import read_scan
+from ptycho_adapters.shipped_weights import weights_path
 from ptycho_core.measurement.suspicions import screened_findings
 from ptycho_core.results.alignment import ComparisonSettings
 
@@ -28,9 +29,9 @@ if TYPE_CHECKING:
     from ptycho_core.results.metrics import Comparison
     from ptycho_core.results.product import Product
 
-HELP = "compare a result with a reference"
-USAGE = """ptycho evaluate RESULT --reference FILE --output-dir FOLDER [flags]
-       ptycho evaluate SCAN --model-path MODEL --output-dir FOLDER [flags]"""
+HELP = "compare results with a reference, or two halves of a scan with each other"
+USAGE = """ptycho evaluate RESULT [RESULT ...] --reference FILE --output-dir FOLDER [flags]
+       ptycho evaluate SCAN --halves [--model-path MODEL] --output-dir FOLDER [flags]"""
 _PRODUCT_NAME = "object.h5"
 _REGION = re.compile(r"(-?\d+):(-?\d+),(-?\d+):(-?\d+)", re.ASCII)
 
@@ -41,7 +42,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "result",
         metavar="RESULT",
-        help="product (object.h5), or the folder that holds one; beside --model-path, a scan",
+        nargs="+",
+        help="product (object.h5), or the folder that holds one; several are set side by side; with --halves, a scan",
     )
     parser.add_argument(
         "--reference",
@@ -49,10 +51,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="product, or NPZ with `object` or `objectGuess` whose pixel [0, 0] lies at position (0, 0)",
     )
     parser.add_argument(
+        "--halves",
+        action="store_true",
+        help="where there is no reference: reconstruct two interleaved halves of a scan, each by itself, and compare "
+        "them with each other",
+    )
+    parser.add_argument(
         "--model-path",
         metavar="PATH",
-        help="where there is no reference: a model that reconstructs two interleaved halves of a scan, each by itself; "
-        "they are compared with each other",
+        help="model to reconstruct the halves with, which asks for them too (default: the package's own network)",
     )
     parser.add_argument("--output-dir", metavar="PATH", help="folder for figures, picture and report (required)")
     parser.add_argument(
@@ -86,14 +93,43 @@ def run(typed: Mapping[str, object]) -> None:
         PtychoError: the user's input cannot be used.
         OSError: from the file system.
     """
-    if typed.get("model_path") is not None:
-        _compare_halves(typed)
+    given = _results(typed)
+    if typed.get("halves") or typed.get("model_path") is not None:
+        _compare_halves(typed, given)
         return
     if typed.get("reference") is None:
-        raise UsageError("--reference is required; or --model-path, for two halves of a scan that has no reference")
-    result, reference, folder = (_required(typed, name) for name in ("result", "reference", "output_dir"))
-    if (result / _PRODUCT_NAME).is_file():
-        result = result / _PRODUCT_NAME
+        raise UsageError("--reference is required; or --halves, for two halves of a scan that has no reference")
+    reference, folder = (_required(typed, name) for name in ("reference", "output_dir"))
+    results = [each / _PRODUCT_NAME if (each / _PRODUCT_NAME).is_file() else each for each in given]
+    if len(results) == 1:
+        _compare(typed, results[0], reference, folder)
+        return
+    names = _names_of(results)
+    _side_by_side(
+        {name: _compare(typed, each, reference, folder / name) for name, each in zip(names, results, strict=True)},
+        folder,
+    )
+
+
+def _results(typed: Mapping[str, object]) -> list[Path]:
+    found = typed.get("result")
+    if not isinstance(found, list) or not found:
+        raise UsageError("RESULT is required")
+    return [Path(str(each)) for each in found]
+
+
+def _names_of(results: list[Path]) -> list[str]:
+    """Name results by their folders or files, with as many of the folders around them as tell them apart."""
+    paths = [each.parent if each.name == _PRODUCT_NAME else each.with_suffix("") for each in results]
+    parts = [[part for part in path.absolute().parts if part != path.absolute().anchor] for path in paths]
+    for length in range(1, 1 + max(map(len, parts))):
+        names = ["-".join(each[-length:]) for each in parts]
+        if len(set(names)) == len(names):
+            return names
+    raise UsageError(f"RESULT: expected each one once, found {', '.join(map(str, results))}")
+
+
+def _compare(typed: Mapping[str, object], result: Path, reference: Path, folder: Path) -> Comparison:
     area, settings = read_area(typed), read_comparison_settings(typed)
     found = read_object(existing(result, "Result"))
     truth = read_object(existing(reference, "Reference"))
@@ -106,22 +142,34 @@ def run(typed: Mapping[str, object]) -> None:
         settings=attrs.asdict(area) | attrs.asdict(settings),
         product=found.product,
     )
+    return comparison
 
 
-def _compare_halves(typed: Mapping[str, object]) -> None:
+def _side_by_side(comparisons: Mapping[str, Comparison], folder: Path) -> None:
+    """Write the figures of several results as one table, and all of them in one picture."""
+    from ptycho_adapters.report.results import write_side_by_side  # noqa: PLC0415 - h5py and matplotlib
+
+    files = write_side_by_side(comparisons, folder)
+    figures = {name: each.figures() for name, each in comparisons.items()}
+    console.tell(console.table(figures, files))
+
+
+def _compare_halves(typed: Mapping[str, object], given: list[Path]) -> None:
     for name in ("reference", "region"):
         if typed.get(name) is not None:
-            raise UsageError(f"{kebab(name)}: expected none beside --model-path, found {typed[name]}")
-    source, model_path, folder = (_required(typed, name) for name in ("result", "model_path", "output_dir"))
+            raise UsageError(f"{kebab(name)}: expected none beside --halves, found {typed[name]}")
+    if len(given) > 1:
+        raise UsageError(f"SCAN: expected one with --halves, found {len(given)}")
+    source, folder = given[0], _required(typed, "output_dir")
     area, settings = read_area(typed), read_comparison_settings(typed)
-    archive = find_model(model_path)
+    archive = None if typed.get("model_path") is None else find_model(_required(typed, "model_path"))
     scan = read_scan(existing(source, "Scan"))
     warn_of(screened_findings(scan), source)
     _report(
         compare_halves(scan, archive, area, settings, name=str(source)),
         folder,
         compared=f"the reconstructions of two halves of {source}",
-        inputs={"scan": source, "model_path": model_path},
+        inputs={"scan": source, "model_path": weights_path() if archive is None else archive},
         settings=attrs.asdict(area) | attrs.asdict(settings),
     )
 

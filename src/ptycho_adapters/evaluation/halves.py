@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ptycho_adapters.common.consistency import split_half_agreement
-from ptycho_adapters.frameworks import model_with_backend
+from ptycho_adapters.frameworks import framework, model_with_backend
 from ptycho_core.errors import Problem, ProblemsError, ScanError, ScanFileError
 
 if TYPE_CHECKING:
@@ -17,12 +17,14 @@ if TYPE_CHECKING:
     from ptycho_core.results.metrics import Comparison
 
 
-def compare_halves(scan: Scan, archive: Path, area: Area, settings: ComparisonSettings, *, name: str) -> Comparison:
+def compare_halves(
+    scan: Scan, archive: Path | None, area: Area, settings: ComparisonSettings, *, name: str
+) -> Comparison:
     """Reconstruct two interleaved halves of a scan with a model and compare them.
 
     Args:
         scan: patterns of the size that the model was trained on.
-        archive: of the model.
+        archive: of the model; None takes the package's own network.
         area: what is judged, region excepted.
         settings: how the gauge between the halves is removed.
         name: of the scan, for messages.
@@ -30,7 +32,11 @@ def compare_halves(scan: Scan, archive: Path, area: Area, settings: ComparisonSe
     Raises:
         PtychoError: the scan or the model cannot be used.
     """
-    backend, model = model_with_backend(archive)
+    if archive is None:
+        backend = framework("pytorch")
+        model = backend.generalist_for(scan)
+    else:
+        backend, model = model_with_backend(archive)
     try:
         return split_half_agreement(
             lambda half: backend.reconstruct(model, half),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,7 @@ from ptycho_adapters.files.images.pictures import (
     write_complex_tiff,
     write_phase_png,
     write_probe_png,
+    write_side_by_side_png,
     write_uncertainty_tiff,
 )
 from ptycho_adapters.files.products.hdf5 import write_product_file
@@ -22,12 +24,14 @@ from ptycho_adapters.plotting.curves import training_curves
 from ptycho_adapters.plotting.files import write_loss_png
 from ptycho_adapters.report.page import write_report_file
 from ptycho_adapters.report.reporting import REPORT_NAME, report_of, settings_as_text
+from ptycho_adapters.report.summary import figures_in_json
 from ptycho_core.config.bridge import settings_of
 from ptycho_core.config.main_term import main_term_name
 from ptycho_core.results.conversion import as_product
 from ptycho_core.results.run_details import RunDetails
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -100,15 +104,16 @@ def product_of(
         loss_epochs=[row.epoch for row in model.history],
         loss_values=[row.train for row in model.history],
         provenance={key: str(layer) for key, layer in sorted(payload.provenance.items())},
-        run=attrs.evolve(_run_details(reconstruction, model, payload), findings=findings),
+        run=attrs.evolve(
+            _run_details(reconstruction, model, payload),
+            first_probe=_first_probe(reconstruction, model, scan),
+            findings=findings,
+        ),
     )
 
 
 def _run_details(reconstruction: Reconstruction, model: ModelRecord, payload: InferencePayload) -> RunDetails:
-    number = reconstruction.probe_number
-    first = None if number is None else _at_flux_of(reconstruction.probe, model.probes[number].start_probe)
     return RunDetails(
-        first_probe=first,
         before_finish=reconstruction.before_finish,
         r_factors=reconstruction.r_factors,
         epoch_steps=[row.steps for row in model.history],
@@ -118,6 +123,14 @@ def _run_details(reconstruction: Reconstruction, model: ModelRecord, payload: In
         loss_unit=_LOSS_UNIT[main_term_name(model.payload)],
         settings=settings_as_text(settings_of(*payload.records)),
     )
+
+
+def _first_probe(reconstruction: Reconstruction, model: ModelRecord, scan: Scan) -> NDArray[np.complex64] | None:
+    """Return the probe as it was before anybody refined it, in a training or here; None where nobody did."""
+    number = reconstruction.probe_number
+    if number is not None:
+        return _at_flux_of(reconstruction.probe, model.probes[number].start_probe)
+    return _at_flux_of(reconstruction.probe, scan.probe) if reconstruction.probe_refined else None
 
 
 def _at_flux_of(probe: NDArray[np.complex64], other: NDArray[np.complex64]) -> NDArray[np.complex64]:
@@ -201,6 +214,27 @@ def write_evaluation(
         }
     )
     return [record, picture, page]
+
+
+def write_side_by_side(comparisons: Mapping[str, Comparison], folder: Path) -> list[Path]:
+    """Write `side_by_side.json` and `side_by_side.png` of several results compared with one reference.
+
+    Args:
+        comparisons: each with the same reference, by a name.
+        folder: where to; it is there.
+
+    Returns:
+        The files.
+    """
+    record, picture = folder / "side_by_side.json", folder / "side_by_side.png"
+    figures = {name: figures_in_json(each.figures()) for name, each in comparisons.items()}
+    commit_files(
+        {
+            record: lambda path: _write(path, (json.dumps(figures, indent=2) + "\n").encode()),
+            picture: lambda path: write_side_by_side_png(comparisons, path),
+        }
+    )
+    return [record, picture]
 
 
 def _write(path: Path, content: bytes) -> None:

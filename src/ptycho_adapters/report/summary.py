@@ -51,7 +51,7 @@ class Summary:
             "command": self.command,
             "code_version": VERSION,
             "inputs": {name: str(path) for name, path in self.inputs.items()},
-            "figures": {name: json_value(_finite(value)) for name, value in self.figures.items()},
+            "figures": figures_in_json(self.figures),
             "settings": {name: json_value(value) for name, value in self.settings.items()},
             "findings": [{"kind": str(finding.kind), "text": finding.text} for finding in self.findings],
             "decisions": [{"about": str(each.about), "text": each.text} for each in self.decisions],
@@ -59,6 +59,11 @@ class Summary:
         if self.made_from:
             content[MADE_FROM] = json_value(dict(self.made_from))
         return json.dumps(content, indent=2, allow_nan=False).encode() + b"\n"
+
+
+def figures_in_json(figures: Mapping[str, object]) -> dict[str, JsonValue]:
+    """Give figures by name as JSON has them."""
+    return {name: json_value(_finite(value)) for name, value in figures.items()}
 
 
 def _finite(value: object) -> object:

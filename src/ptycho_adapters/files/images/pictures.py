@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
+    from ptycho_core.results.metrics import Comparison
     from ptycho_core.results.uncertainty import Uncertainty
 
 __all__ = [
@@ -36,6 +37,7 @@ __all__ = [
     "write_complex_tiff",
     "write_phase_png",
     "write_probe_png",
+    "write_side_by_side_png",
     "write_uncertainty_tiff",
 ]
 
@@ -150,6 +152,24 @@ def write_comparison_png(
     phases = [crop(phase_panel(array, mask, f"{name}: phase", (0.0, 0.0))) for name, array in both]
     heading = "   ".join(f"{name} {value:.4g}" for name, value in (figures or {}).items())
     _save(path, [on_one_scale(amplitudes), on_one_scale(phases)], heading=heading)
+
+
+def write_side_by_side_png(comparisons: Mapping[str, Comparison], path: str | Path) -> None:
+    """Write several results beside the reference that they are registered to, amplitude above phase, on shared scales.
+
+    Args:
+        comparisons: with one reference, by a name.
+        path: PNG file; written atomically.
+    """
+    last = list(comparisons.values())[-1]
+    shown = [
+        *((name, each.reconstruction, each.mask, each.origin_px) for name, each in comparisons.items()),
+        ("Reference", last.reference, last.mask, last.origin_px),
+    ]
+    amplitudes = [crop(amplitude_panel(array, mask, f"{name}: amplitude", at)) for name, array, mask, at in shown]
+    phases = [crop(phase_panel(array, mask, f"{name}: phase", at)) for name, array, mask, at in shown]
+    of_phase = "   ".join(f"{name} {each.phase_correlation:.4g}" for name, each in comparisons.items())
+    _save(path, [on_one_scale(amplitudes), on_one_scale(phases)], heading=f"phase correlation: {of_phase}")
 
 
 def write_complex_tiff(array: Complex, path: str | Path) -> None:

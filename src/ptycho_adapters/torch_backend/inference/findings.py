@@ -29,9 +29,10 @@ def findings_of(prepared: Prepared, metrics: Mapping[str, float], *, law_known: 
         metrics: of the reconstruction.
         law_known: whether a finish, if there was one, knew the law by which this network errs.
     """
-    yield from poor_fit(metrics)
+    poor = tuple(poor_fit(metrics))
+    yield from poor
     yield from _of_the_positions(prepared)
-    yield from _of_the_light(prepared)
+    yield from _of_the_light(prepared, poor=bool(poor))
     yield from _of_the_error_bars(metrics)
     if not law_known:
         text = (
@@ -68,7 +69,7 @@ def _of_the_positions(prepared: Prepared) -> Iterator[Finding]:
         yield Finding(kind=Suspicion.POSITIONS_REFINED, text=text)
 
 
-def _of_the_light(prepared: Prepared) -> Iterator[Finding]:
+def _of_the_light(prepared: Prepared, *, poor: bool) -> Iterator[Finding]:
     run = prepared.run
     yield from beam_moved(run.scan.beam_px)
     if prepared.probe_replaced:
@@ -97,6 +98,8 @@ def _of_the_light(prepared: Prepared) -> Iterator[Finding]:
         yield Finding(kind=Suspicion.PROBE_MODES, text=text + f": {_shares(prepared)}")
     if prepared.background_fitted and run.background > _WORTH_SAYING:
         text = f"background of {run.background:.3g} counts per pixel, found in the fit of the patterns"
+        if poor:
+            text += "; as the fit is poor, light that it cannot explain may be in there (--background-counts gives it)"
         yield Finding(kind=Suspicion.BACKGROUND, text=text)
 
 
