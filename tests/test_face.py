@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 HOMES = {
     "factory": ["create_inference_payload", "create_training_payload"],
     "files": ["read_product", "read_scan", "write_product", "write_scan"],
+    "progress": ["Progress", "on_progress"],
     "torch_backend": ["generalist_for", "load_archive", "reconstruct", "save_archive", "train"],
 }
 NAMES = sorted(name for names in HOMES.values() for name in names)

@@ -69,7 +69,7 @@ WRONG = [
     ("infer --model-path {folder} --test-data {scan} --output-dir {out}", "Model archive not found"),
     ("infer --model-path {scan} --test-data {scan} --output-dir {out}", "config.json"),
     ("evaluate", "RESULT"),
-    ("evaluate {scan} --output-dir {out}", "or --model-path, for two halves of a scan"),
+    ("evaluate {scan} --output-dir {out}", "or --halves, for two halves of a scan"),
     ("evaluate {nothing} --reference {scan} --output-dir {out}", "Result file not found"),
     ("evaluate {scan} --reference {nothing} --output-dir {out}", "Reference file not found"),
     ("evaluate {scan} --reference {text} --output-dir {out}", "text"),
