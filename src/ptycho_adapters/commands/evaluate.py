@@ -14,6 +14,7 @@ from ptycho_adapters.command_line import console
 from ptycho_adapters.command_line.scan_input import existing, warn_of
 from ptycho_adapters.command_line.text_values import read_text
 from ptycho_adapters.command_line.usage import UsageError, kebab
+from ptycho_adapters.common.bars import bars_drawn
 from ptycho_adapters.evaluation.area import Area, judge
 from ptycho_adapters.evaluation.halves import compare_halves
 from ptycho_adapters.evaluation.objects import read_object
@@ -165,8 +166,10 @@ def _compare_halves(typed: Mapping[str, object], given: list[Path]) -> None:
     archive = None if typed.get("model_path") is None else find_model(_required(typed, "model_path"))
     scan = read_scan(existing(source, "Scan"))
     warn_of(screened_findings(scan), source)
+    with bars_drawn(wanted=not typed.get("quiet")):
+        comparison = compare_halves(scan, archive, area, settings, name=str(source))
     _report(
-        compare_halves(scan, archive, area, settings, name=str(source)),
+        comparison,
         folder,
         compared=f"the reconstructions of two halves of {source}",
         inputs={"scan": source, "model_path": weights_path() if archive is None else archive},
