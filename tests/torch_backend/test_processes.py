@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import pytest
 import torch
 
+import interrupted_run
 from ptycho_adapters.crew import Crew, crew_of, started_crew
 from ptycho_adapters.torch_backend.data.groups import GroupsOfScans
 from shared_run import outcome
@@ -48,12 +49,12 @@ def _ended_in_time(*processes: subprocess.Popen[str]) -> Iterator[None]:
             each.wait()
 
 
-def _tasks(count: int, folder: Path) -> list[dict[str, torch.Tensor]]:
-    """What the tasks of a job of SLURM make of the script, all but the first of which are killed in the end."""
+def _job(count: int, *arguments: str) -> list[tuple[int, str]]:
+    """Exit codes of the tasks of a job of SLURM that runs a script, and what they said."""
     job = {"SLURM_JOB_ID": "4711", "SLURM_JOB_NAME": "night", "SLURM_NTASKS": str(count), "SLURM_NNODES": "1"}
     job |= {"SLURM_NTASKS_PER_NODE": str(count), "SLURM_NODEID": "0", "SLURM_NODELIST": "localhost"}
     job |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": _free_port()}
-    command = [sys.executable, "-W", "ignore", str(SCRIPT), str(count), str(folder)]
+    command = [sys.executable, "-W", "ignore", *arguments]
     tasks = [
         subprocess.Popen(
             command,
@@ -65,7 +66,13 @@ def _tasks(count: int, folder: Path) -> list[dict[str, torch.Tensor]]:
     ]
     with _ended_in_time(*tasks):
         said = [task.communicate(timeout=PATIENCE_S)[1] for task in tasks]
-    assert [task.returncode for task in tasks] == [0] + [-signal.SIGKILL] * (count - 1), said
+    return [(task.returncode, each) for task, each in zip(tasks, said, strict=True)]
+
+
+def _tasks(count: int, folder: Path) -> list[dict[str, torch.Tensor]]:
+    """What the tasks of a job make of the script, all but the first of which are killed in the end."""
+    ended = _job(count, str(SCRIPT), str(count), str(folder))
+    assert [code for code, _ in ended] == [0] + [-signal.SIGKILL] * (count - 1), ended
     return [torch.load(folder / f"outcome_{rank}.pt", weights_only=True) for rank in range(count)]
 
 
@@ -83,6 +90,23 @@ def test_two_processes_are_one(tmp_path: Path) -> None:
             assert float((each[name] - expected).norm()) <= 1e-10 * float(expected.norm()), name
         assert all(torch.equal(each[name], together[0][name]) for name in each)
     assert "process 0 of 2 (from 0) lost its connection with another one" in (tmp_path / "lost.txt").read_text()
+
+
+def test_two_processes_that_were_killed_within_an_epoch_go_on(tmp_path: Path) -> None:
+    """They end with weights and losses, by epoch and by step, of a run that nobody disturbed."""
+    script = str(SCRIPT.with_name("interrupted_run.py"))
+    killed = _job(2, script, "2", str(tmp_path), "killed")
+    assert [code for code, _ in killed] == [-signal.SIGKILL] * 2, killed
+
+    resumed = _job(2, script, "2", str(tmp_path), "resumed")
+
+    assert [code for code, _ in resumed] == [0, 0], resumed
+    found = torch.load(tmp_path / "outcome_0.pt", weights_only=True)
+    alone = interrupted_run.trained(1, tmp_path / "alone")
+    assert alone["steps"][0::2].tolist() == [1.0, 2.0, 3.0, 4.0, 5.0, 6.0]
+    assert (int(alone.pop("made")), int(found["made"])) == (6, 2)
+    for name, expected in alone.items():
+        assert float((found[name] - expected).norm()) <= 1e-10 * float(expected.norm()), name
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 5])

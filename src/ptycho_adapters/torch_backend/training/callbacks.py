@@ -6,12 +6,14 @@ import logging
 import math
 import time
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import attrs
 import torch
 from lightning import Callback, LightningModule, Trainer
+from torch import Tensor
 
 from ptycho_adapters.common.bars import Bar
 from ptycho_adapters.common.monitoring import Plateau, PlateauState
@@ -264,10 +266,16 @@ class LossHistory(Callback):
     def __init__(self) -> None:
         self.rows: list[tuple[int, int, dict[str, float]]] = []
         self.steps = StepLosses()
+        self._mean: Callable[[Tensor], Tensor] = lambda own: own
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Learn how a mean over the processes is made."""
+        del pl_module
+        self._mean = partial(trainer.strategy.reduce, reduce_op="mean")
 
     def state_dict(self) -> dict[str, Any]:
-        """Keep the rows, for resuming."""
-        self.steps.fetch()
+        """Keep the rows, for resuming; all processes do it together."""
+        self.steps.fetch(self._mean)
         return {"rows": self.rows, "steps": self.steps.rows}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -293,4 +301,4 @@ class LossHistory(Callback):
         del pl_module
         values = {key: float(value) for key, value in trainer.callback_metrics.items() if key.endswith("_loss")}
         self.rows.append((trainer.current_epoch, trainer.global_step, values))
-        self.steps.fetch(lambda own: trainer.strategy.reduce(own, reduce_op="mean"))
+        self.steps.fetch(self._mean)

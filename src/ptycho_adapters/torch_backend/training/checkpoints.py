@@ -145,24 +145,21 @@ class Resumed:
     batches: int
 
 
-def resumed(
-    payload: TrainingPayload, module: PtychoModule, identity: Mapping[str, str], *, processes: int
-) -> Resumed | None:
+def resumed(payload: TrainingPayload, module: PtychoModule, identity: Mapping[str, str]) -> Resumed | None:
     """Find the checkpoint that a run is to be taken up from, and look into it; nothing in it is executed.
 
     Args:
         payload: names the checkpoint, or leaves it to the folder.
         module: what it is to be loaded into.
         identity: of the training.
-        processes: that train together.
 
     Returns:
         The checkpoint; None for a run from the beginning.
 
     Raises:
         ConfigError: the file is missing, is damaged or no checkpoint, is of another number of scans, has more epochs
-            behind it than the run is to have, was written within an epoch and several processes are to go on with it,
-            holds other weights than the module, or was found in the folder and is of another training.
+            behind it than the run is to have, holds other weights than the module, or was found in the folder and is
+            of another training.
     """
     asked = payload.execution_config.resume
     if asked is None:
@@ -178,10 +175,6 @@ def resumed(
     if asked == AUTO:
         check_identity(path, told.get("identity", {}), identity)
     batches = int(told.get("batches", 0))
-    if batches and processes > 1:
-        expected, fix = "one from the end of an epoch, for several devices", "go on with --devices 1"
-        problem = Problem(path="resume", expected=expected, found=f"{path}: one within an epoch", fix=fix)
-        raise ConfigError("training", [problem])
     # The epoch is counted from 0: at its end it is done, within it it is not.
     check_epochs(path, int(content.get("epoch", -1)) + (0 if batches else 1), payload.pt_training_config.epochs)
     _check_weights(path, content["state_dict"], module)

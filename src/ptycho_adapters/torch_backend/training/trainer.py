@@ -235,7 +235,7 @@ def _fit(
     steps: StepCheckpoints,
 ) -> None:
     """Run the epochs, from the start or from a checkpoint."""
-    before = resumed(payload, module, steps.identity, processes=trainer.world_size)
+    before = resumed(payload, module, steps.identity)
     if before is None:
         forget_last(payload)
     in_order = payload.pt_training_config.sequential_sampling

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from lightning import Callback
 from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.utilities.exceptions import SIGTERMException
+from torch import Tensor
 
 from ptycho_adapters.common.checkpoint_files import last_checkpoint
 from ptycho_adapters.common.schedule import Clock
@@ -20,10 +22,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from lightning import LightningModule, Trainer
-    from torch import Tensor
 
     from ptycho_adapters.torch_backend.data.groups import GroupBatch
     from ptycho_core.config.payload import TrainingPayload
+
+
+STEPS_BETWEEN_LOOKS = 8
+"""At the clock, of several processes: to agree costs each of them a message."""
 
 
 class EpochLoss(Callback):
@@ -37,10 +42,17 @@ class EpochLoss(Callback):
         self._name = name
         self._sum: Tensor | float = 0.0
         self._groups = 0
+        self._mean: Callable[[Tensor], Tensor] = lambda own: own
 
     def state_dict(self) -> dict[str, Any]:
-        """Keep what the batches so far came to."""
-        return {"sum": float(self._sum), "groups": self._groups}
+        """Keep what the batches so far came to, in all processes: each of them takes the mean up, and has it again."""
+        own = self._sum
+        return {"sum": float(self._mean(own.clone()) if isinstance(own, Tensor) else own), "groups": self._groups}
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Learn how a mean over the processes is made."""
+        del pl_module
+        self._mean = partial(trainer.strategy.reduce, reduce_op="mean")
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take up where a checkpoint stopped."""
@@ -66,7 +78,8 @@ class EpochLoss(Callback):
 class StepCheckpoints(Checkpoint):
     """Writes the last checkpoint anew between the steps of an epoch, when some time has passed or a stop is asked for.
 
-    Several processes that train together have checkpoints at the ends of epochs alone, and leave signals to Lightning.
+    Of several processes that train together the first one's clock counts, at which all look every few steps. They
+    leave signals to Lightning.
 
     Args:
         payload: says where and how often.
@@ -104,15 +117,19 @@ class StepCheckpoints(Checkpoint):
         del pl_module, outputs, batch
         stepped, self._step = trainer.global_step != self._step, trainer.global_step
         # Gradients that wait for more batches are in no checkpoint.
-        if not stepped or trainer.is_last_batch or trainer.should_stop or trainer.world_size > 1:
+        if not stepped or trainer.is_last_batch or trainer.should_stop:
             return
-        due = self._every_s is not None and self._clock.elapsed_s >= self._every_s
-        if due or self.stop.asked:
+        if self._is_due(trainer) or self.stop.asked:
             self._batches = batch_idx + 1
             trainer.save_checkpoint(self._last)
             self._batches = 0
             self._clock.set(0.0)
         self._end_if_asked()
+
+    def _is_due(self, trainer: Trainer) -> bool:
+        if self._every_s is None or (trainer.world_size > 1 and trainer.global_step % STEPS_BETWEEN_LOOKS):
+            return False
+        return bool(trainer.strategy.broadcast(self._clock.elapsed_s >= self._every_s))
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Count from here; the checkpoint of the epoch has been written."""
