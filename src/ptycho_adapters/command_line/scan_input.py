@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from ptycho_core.measurement.scan import Scan
     from ptycho_core.results.reconstruction import Reconstruction
 
+_LARGE_BYTES = 1 << 28  # whose reading takes long enough to be announced
 _ALIKE = 2.0  # an absorbing object and a declared dose differ by less than this
 
 
@@ -82,6 +83,8 @@ def read_measured(path: Path, request: RunRequest, payload: TrainingPayload | In
         stated=request.stated,
         pattern_map=place_of(request.patterns_in),
     )
+    if payload.execution_config.enable_progress_bar and path.is_file() and path.stat().st_size >= _LARGE_BYTES:
+        console.note(f"reading {path}, {in_units(path.stat().st_size)}")
     with stage("reading", file=str(path)) as course:
         scan = read_requested(path, asked, request.memory_map)
         if scan.memory_mapped and request.patterns_in is PatternsIn.AUTO and request.memory_map is None:
