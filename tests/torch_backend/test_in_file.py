@@ -26,6 +26,9 @@ from ptycho_core.measurement.stored import stored
 if TYPE_CHECKING:
     from pathlib import Path
 
+    import numpy.typing as npt
+
+    from ptycho_core.any_array import AnyArray
     from ptycho_core.measurement.scan import Scan
 
 
@@ -66,7 +69,12 @@ def test_small_batches_are_read_several_at_a_time(tmp_path: Path) -> None:
     scan = both(tmp_path)[1]
     patterns = stored(scan.patterns)
     assert patterns is not None
-    watched = patterns.changed(lambda frames, numbers: [asked.append(len(numbers)), frames][1])
+
+    def counted(frames: AnyArray, numbers: npt.NDArray[np.int64]) -> AnyArray:
+        asked.append(len(numbers))
+        return frames
+
+    watched = patterns.changed(counted)
     streamed = ResidentScan(attrs.evolve(scan, patterns=watched.as_array()))
     asked.clear()
 
