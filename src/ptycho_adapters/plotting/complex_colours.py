@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from ptycho_adapters.plotting.coarse import coarse, extent_of_blocks
 from ptycho_adapters.plotting.panels import HATCH_COLOUR, UNCOVERED_COLOUR, Complex, Image, extent
 
 if TYPE_CHECKING:
@@ -56,8 +57,13 @@ def draw_complex(
         origin_px: (y, x) of pixel [0, 0].
     """
     axes.patch.set(facecolor=UNCOVERED_COLOUR, edgecolor=HATCH_COLOUR, hatch="///")
-    rgba = np.concatenate([complex_rgb(values, brightest=brightest), shown[..., np.newaxis]], axis=-1)
-    axes.imshow(rgba, extent=extent(rgba[..., 0], origin_px))
+    left, right, bottom, top = whole = extent(shown, origin_px)
+    means, known, side = coarse(values.astype(np.complex64, copy=False), shown)
+    rgba = np.concatenate([complex_rgb(means, brightest=brightest), known[..., np.newaxis]], axis=-1)
+    axes.imshow(rgba, extent=extent_of_blocks(whole, known.shape, side))
+    # The last blocks of a coarse one may reach beyond it.
+    axes.set_xlim(left, right)
+    axes.set_ylim(bottom, top)
     axes.set_title(title, fontsize=11)
     axes.set_xlabel("x / px")
     axes.set_ylabel("y / px")

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from typing import Protocol
 
     from matplotlib.axes import Axes
+    from matplotlib.cm import ScalarMappable
     from matplotlib.figure import Figure
 
     from ptycho_core.results.ring_correlation import RingCorrelation
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
 Real = npt.NDArray[np.float64]
 
 _FEW = 40
+_MOST_DOTS, _IN_A_CELL = 20_000, 12  # of positions that are drawn one by one; of those beyond, in each cell
 
 
 @attrs.frozen(kw_only=True)
@@ -145,7 +147,7 @@ def draw_prior_share(axes: Axes, known: PriorByFrequency) -> None:
 
 
 def draw_position_map(figure: Figure, axes: Axes, positions_px: Real, values: Real, *, title: str, unit: str) -> None:
-    """Draw one value per position where it was taken.
+    """Draw one value per position where it was taken; of very many the means over small areas.
 
     Args:
         figure: that the axes belong to.
@@ -156,8 +158,12 @@ def draw_position_map(figure: Figure, axes: Axes, positions_px: Real, values: Re
         unit: of the values.
     """
     y, x = positions_px.T
-    size = float(np.clip(6000.0 / max(len(values), 1), 6.0, 60.0))
-    dots = axes.scatter(x, y, c=values, s=size, cmap="viridis", linewidths=0)
+    dots: ScalarMappable
+    if len(values) > _MOST_DOTS:
+        dots = _draw_means(axes, positions_px, values)
+    else:
+        size = float(np.clip(6000.0 / max(len(values), 1), 6.0, 60.0))
+        dots = axes.scatter(x, y, c=values, s=size, cmap="viridis", linewidths=0)
     axes.set_aspect("equal")
     axes.invert_yaxis()
     axes.set_title(title, fontsize=11)
@@ -165,6 +171,21 @@ def draw_position_map(figure: Figure, axes: Axes, positions_px: Real, values: Re
     axes.set_ylabel("y / px")
     axes.grid(visible=True, alpha=0.25)
     figure.colorbar(dots, cax=axes.inset_axes((1.03, 0.0, 0.04, 1.0))).set_label(unit)
+
+
+def _draw_means(axes: Axes, positions_px: Real, values: Real) -> ScalarMappable:
+    """Draw the mean of the values in each cell of a grid, about a dozen positions in one."""
+    (top, left), (bottom, right) = positions_px.min(axis=0) - 0.5, positions_px.max(axis=0) + 0.5
+    side = math.sqrt((bottom - top) * (right - left) * _IN_A_CELL / len(values))
+    edges = [
+        np.linspace(low, high, 1 + max(1, round((high - low) / side))) for low, high in ((top, bottom), (left, right))
+    ]
+    totals, counts = (
+        np.histogram2d(positions_px[:, 0], positions_px[:, 1], bins=edges, weights=weights)[0]
+        for weights in (values, None)
+    )
+    means = np.ma.masked_array(totals / np.maximum(counts, 1.0), counts == 0.0)
+    return axes.imshow(means, extent=(left, right, top, bottom), origin="lower", cmap="viridis")
 
 
 def draw_positions(axes: Axes, positions_px: Real, *, patch_px: int) -> None:

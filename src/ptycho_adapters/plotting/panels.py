@@ -9,6 +9,8 @@ import attrs
 import numpy as np
 import numpy.typing as npt
 
+from ptycho_adapters.plotting.coarse import coarse, extent_of_blocks
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
@@ -126,7 +128,7 @@ def probe_panels(probe: Complex, *, title: str) -> list[list[Panel]]:
     ]
 
 
-def extent(values: Image, origin_px: tuple[float, float]) -> tuple[float, float, float, float]:
+def extent(values: npt.NDArray[np.generic], origin_px: tuple[float, float]) -> tuple[float, float, float, float]:
     """Give left, right, bottom, top of an image: pixel centres lie on whole coordinates, y grows downwards."""
     (y, x), (height, width) = origin_px, values.shape
     return x - 0.5, x + width - 0.5, y + height - 0.5, y - 0.5
@@ -178,14 +180,18 @@ def on_one_scale(panels: list[Panel]) -> list[Panel]:
 def draw(figure: Figure, axes: Axes, panel: Panel) -> None:
     """Draw a panel with its colour bar into axes; what is not measured is hatched."""
     axes.patch.set(facecolor=UNCOVERED_COLOUR, edgecolor=HATCH_COLOUR, hatch="///")
+    values, known, side = coarse(panel.values, np.isfinite(panel.values))
     image = axes.imshow(
-        np.ma.masked_invalid(panel.values),
+        np.ma.masked_array(values, ~known),
         cmap=panel.colours,
         vmin=panel.limits[0],
         vmax=panel.limits[1],
-        extent=panel.extent_px,
+        extent=extent_of_blocks(panel.extent_px, values.shape, side),
         interpolation=panel.interpolation,
     )
+    # The last blocks of a coarse one may reach beyond it.
+    axes.set_xlim(panel.extent_px[0], panel.extent_px[1])
+    axes.set_ylim(panel.extent_px[2], panel.extent_px[3])
     axes.set_title(panel.title, fontsize=11)
     axes.set_xlabel("x / px")
     axes.set_ylabel("y / px")
