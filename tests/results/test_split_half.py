@@ -164,8 +164,8 @@ def test_the_command_line_compares_halves(archive: Path, tmp_path: Path, capsys:
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (["--reference", "a.npz"], "--reference: expected none beside --model-path"),
-        (["--region", "0:5,0:5"], "--region: expected none beside --model-path"),
+        (["--reference", "a.npz"], "--reference: expected none beside --halves"),
+        (["--region", "0:5,0:5"], "--region: expected none beside --halves"),
         (["--margin-px", "90"], "halves: expected a common area with structure"),
     ],
 )
