@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ptycho_adapters.common.bars import Bar
+from ptycho_adapters.common.bars import Bar, bars_drawn
 from ptycho_adapters.common.checkpoint_files import forget_last
 from ptycho_adapters.common.course import Course
 from ptycho_adapters.common.groups import batches_of_epoch, random_of_epoch, training_set_for
@@ -124,7 +124,8 @@ class _Run:
         self._begin()
         if self._payload.execution_config.enable_checkpointing:
             self._stop.listen()
-        bar = Bar("training", done=self._course.pace.fraction)
+        with bars_drawn(wanted=self._payload.execution_config.enable_progress_bar):
+            bar = Bar("training", done=self._course.pace.fraction)
         try:
             for epoch in self._course.epochs():
                 with stage("epoch", number=epoch + 1) as said:
