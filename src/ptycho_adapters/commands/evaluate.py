@@ -39,7 +39,6 @@ _REGION = re.compile(r"(-?\d+):(-?\d+),(-?\d+):(-?\d+)", re.ASCII)
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Give the parser this command's flags."""
-    default, area = ComparisonSettings(), Area()
     parser.add_argument(
         "result",
         metavar="RESULT",
@@ -63,6 +62,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="model to reconstruct the halves with, which asks for them too (default: the package's own network)",
     )
     parser.add_argument("--output-dir", metavar="PATH", help="folder for figures, picture and report (required)")
+    _add_area_and_gauge(parser)
+    parser.add_argument("--quiet", action="store_true", help="nothing but the figures")
+
+
+def _add_area_and_gauge(parser: argparse.ArgumentParser) -> None:
+    """Add what is judged, and how far it may be shifted and sloped to fit."""
+    default, area = ComparisonSettings(), Area()
     parser.add_argument(
         "--region", metavar="Y0:Y1,X0:X1", help="judge this part only, in the frame of the positions [px]"
     )
@@ -84,7 +90,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="NUMBER",
         help=f"largest phase ramp to be removed along each axis [rad/px] (default: {default.max_ramp_rad_per_px:g})",
     )
-    parser.add_argument("--quiet", action="store_true", help="nothing but the figures")
 
 
 def run(typed: Mapping[str, object]) -> None:
