@@ -22,8 +22,8 @@ from ptycho_core.simulation.simulate import SimulationConfig, simulate
 if TYPE_CHECKING:
     from pathlib import Path
 
-SHORT = {"--n-groups": "8", "--max-time": "00:00:00:01", "--epochs": "1"}
-NEEDED = {"train": ("--max-time",)}
+SHORT = {"--n-groups": "8", "--max-time": "00:00:00:01", "--epochs": "1", "--probe-rounds": "0"}
+NEEDED = {"train": ("--max-time", "--probe-rounds")}
 STANDS_FOR = {
     "SCAN": "scan.npz",
     "MODEL": "model",
@@ -34,9 +34,9 @@ STANDS_FOR = {
 }
 SHORT_PYTHON = {
     'max_time="00:00:10:00"': 'max_time="00:00:00:01"',
-    '"n_groups": scan.n_patterns, "nepochs": 50': '"n_groups": 8, "nepochs": 1',
-    '"n_groups": 258': '"n_groups": 8',
-    '"n_groups": scan.n_patterns': '"n_groups": 8',
+    '"n_groups": scan.n_patterns, "nepochs": 50': '"n_groups": 8, "nepochs": 1, "probe_rounds": 0',
+    '"n_groups": 258': '"n_groups": 8, "probe_rounds": 0',
+    '"n_groups": scan.n_patterns': '"n_groups": 8, "probe_rounds": 0',
     '"nepochs": 4': '"nepochs": 1, "max_time": "00:00:00:01"',
     "reconstruct(generalist_for(scan), scan)": "reconstruct(generalist_for(scan), scan, inference_config=ONE_PASS)",
     "reconstruct(model, scan)": "reconstruct(model, scan, inference_config=ONE_PASS)",

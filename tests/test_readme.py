@@ -56,7 +56,7 @@ def test_a_command_that_does_not_work_would_be_found() -> None:
     assert lines_of(text) == ["ptycho train --n-groups 258 --seed 1", "ptycho infer --quiet"]
     assert short(lines_of(text)[0]) == [
         *("train", "--n-groups", "8", "--seed", "1"),
-        *("--max-time", "00:00:00:01"),
+        *("--max-time", "00:00:00:01", "--probe-rounds", "0"),
     ]
 
 

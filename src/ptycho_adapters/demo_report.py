@@ -11,6 +11,7 @@ from ptycho_adapters.atomic import commit_files
 from ptycho_adapters.evaluation.area import Area, judge
 from ptycho_adapters.evaluation.objects import read_object
 from ptycho_adapters.plotting.curves import draw_losses, training_curves
+from ptycho_adapters.plotting.figures import blank, write_png
 from ptycho_adapters.torch_backend import load_archive
 from ptycho_core.results.alignment import ComparisonSettings
 
@@ -72,7 +73,7 @@ def write_report(folder: Path, names: Sequence[str], *, seconds: float) -> list[
     commit_files(
         {
             page: lambda path: _write(path, text),
-            picture: lambda path: figure.savefig(path, format="png"),
+            picture: lambda path: write_png(figure, path),
         }
     )
     return [page, picture]
@@ -107,12 +108,8 @@ def _text(folder: Path, model: TrainedModel, comparisons: Mapping[str, Compariso
 
 def _picture(model: TrainedModel, comparisons: Mapping[str, Comparison]) -> Figure:
     """Draw one row per object (phase and amplitude, truth and result) and one with probe and loss."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg  # noqa: PLC0415 - matplotlib takes half a second
-    from matplotlib.figure import Figure  # noqa: PLC0415
-
     rows = len(comparisons) + 1
-    figure = Figure(figsize=(13.0, 3.4 * rows), dpi=110, layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = blank((13.0, 3.4 * rows), dpi=110)
     axes = figure.subplots(rows, 4, squeeze=False)
     for row, (name, comparison) in zip(axes, comparisons.items(), strict=False):
         _draw_comparison(figure, row, name, comparison)

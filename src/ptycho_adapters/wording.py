@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,8 @@ _PLAIN: Mapping[str, str] = MappingProxyType(
     {"…": "...", "×": "x", "·": "*", "–": "-", "−": "-", "²": "^2", "√": "sqrt", "Σ": "sum "}
 )
 """What stands for a sign where there is none for it; letters, which names are made of, are never exchanged."""
+
+_UNPRINTABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff]")
 
 _LENGTHS = ((1e-12, "pm"), (1e-10, "Å"), (1e-9, "nm"), (1e-6, "µm"), (1e-3, "mm"))
 # Structure is told in Å up to 2 nm, and wavelengths of electrons in pm up to 50 pm.
@@ -54,7 +57,7 @@ def printable(text: str, encoding: str = "utf-8") -> str:
     """
     if text.isascii() and text.isprintable():
         return text
-    spelled = "".join(map(_spelled, text))
+    spelled = _UNPRINTABLE.sub(_spelled, text)
     try:
         spelled.encode(encoding)
     except UnicodeEncodeError:
@@ -63,15 +66,12 @@ def printable(text: str, encoding: str = "utf-8") -> str:
     return spelled
 
 
-def _spelled(letter: str) -> str:
-    """Spell a byte that is no text, half a character, or a control character; anything else stays."""
-    code = ord(letter)
+def _spelled(found: re.Match[str]) -> str:
+    """Spell a byte that is no text, half a character, or a control character."""
+    code = ord(found[0])
     if 0xDC80 <= code <= 0xDCFF:
         return f"\\x{code - 0xDC00:02x}"
-    if 0xD800 <= code <= 0xDFFF:
-        return f"\\u{code:04x}"
-    control = code < 0x20 or 0x7F <= code < 0xA0
-    return f"\\x{code:02x}" if control and letter not in "\n\t\r" else letter
+    return f"\\u{code:04x}" if code >= 0xD800 else f"\\x{code:02x}"
 
 
 def length_in_words(metres: float) -> str:

@@ -241,7 +241,7 @@ def test_a_few_patterns_are_drawn_by_a_seed(run: Run, tmp_path: Path, flag: str)
         out = tmp_path / str(seed)
         line = f"infer --model-path {run.folder / 'model'} --test-data {run.folder / 'scan.npz'} --output-dir {out}"
         with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
-            assert main(f"{line} --n-groups 5 --accelerator cpu {flag} {seed} {other}".split()) == 0
+            assert main(f"{line} --n-groups 5 --probe-rounds 0 --accelerator cpu {flag} {seed} {other}".split()) == 0
         drawn.append(read_product(out / "object.h5").positions_px)
 
     expected = [np.sort(np.random.default_rng(seed).permutation(16)[:5]) for seed in (0, 1)]

@@ -10,8 +10,9 @@ import pytest
 import torch
 from safetensors import safe_open
 
+from ptycho_adapters.common.shipped import knows_faults
 from ptycho_adapters.shipped_weights import weights_path
-from ptycho_adapters.torch_backend import reconstruct
+from ptycho_adapters.torch_backend import reconstruct, train
 from ptycho_adapters.torch_backend.data.resident import ResidentScan
 from ptycho_adapters.torch_backend.generalist import generalist_for, pretrained_generator
 from ptycho_adapters.torch_backend.inference.whole_scan import PassFactory
@@ -38,7 +39,7 @@ DEFAULT_NETWORK: Mapping[str, object] = {"architecture": "unrolled", "n_filters_
 def chip() -> Scan:
     """Wires and pads under a ring-shaped beam."""
     return simulate(
-        SimulationConfig(object_kind=ObjectKind.CHIP, object_size_px=112, step_px=6.0, photons=1e6, seed=11)
+        SimulationConfig(object_kind=ObjectKind.CHIP, object_size_px=100, step_px=6.0, photons=1e6, seed=11)
     )
 
 
@@ -153,6 +154,20 @@ def test_a_training_refines_the_probe_first(tmp_path: Path) -> None:
     assert _same_beam(start["none"], blurred.probe) == pytest.approx(1.0, abs=1e-5)
     assert _same_beam(start["one"], blurred.probe) < 1 - 1e-5
     assert _same_beam(start["default"], scan.probe) > _same_beam(start["none"], scan.probe)
+
+
+def test_a_scan_is_prepared_under_what_was_trained_from_the_weights_too(chip: Scan, tmp_path: Path) -> None:
+    """A training that left the probe as it was hands on a wrong one, which is found out; other weights cannot tell."""
+    blurred, settings = _blurred(chip, 0.5), {**DEFAULT_NETWORK, "n_groups": 4, "gridsize": 1, "epochs": 1}
+    model = train(payload_for(tmp_path, {**settings, "probe_autofocus": False, "probe_rounds": 0}), blurred)
+
+    as_trained = reconstruct(model, blurred, inference_config=TorchInferenceConfig(probe_rounds=0))
+    prepared = reconstruct(model, blurred)
+
+    assert (as_trained.probe_refined, prepared.probe_refined) == (False, True)
+    assert _agreement(prepared, chip) > _agreement(as_trained, chip) + 0.02
+    at_random = payload_for(tmp_path, {**settings, "initial_weights": "random"})
+    assert (knows_faults(model), knows_faults(attrs.evolve(model, payload=at_random))) == (True, False)
 
 
 def test_few_patterns_are_enough_to_refine_the_probe_of_a_large_scan(chip: Scan) -> None:

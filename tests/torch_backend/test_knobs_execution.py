@@ -181,13 +181,14 @@ def test_the_bar_is_shown_on_standard_error_alone(tmp_path: Path, capfd: pytest.
 @pytest.mark.parametrize("shown", [True, False])
 def test_rounds_of_the_probe_have_a_bar(tmp_path: Path, capfd: pytest.CaptureFixture[str], shown: bool) -> None:
     """Before a training and before a reconstruction, on standard error, where a bar is wanted."""
-    model = quick_training(tmp_path, {"probe_rounds": 1}, enable_progress_bar=shown)
+    left = {"position_refinement": "none", "orientation_search": "never", "probe_search": "never"}
+    model = quick_training(tmp_path, {"probe_rounds": 1, **left}, enable_progress_bar=shown)
     training = capfd.readouterr()
     reconstruct(
         model,
         tiny_scan(),
         execution_config=PyTorchExecutionConfig(enable_progress_bar=shown),
-        inference_config=TorchInferenceConfig(probe_rounds=1),
+        inference_config=TorchInferenceConfig(probe_rounds=1, **left),  # type: ignore[arg-type]
     )
     reconstruction = capfd.readouterr()
 

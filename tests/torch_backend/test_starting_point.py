@@ -24,7 +24,7 @@ SETTINGS: Mapping[str, object] = {
     "unrolled_steps": 6,
     "unrolled_repeats": 0,
     "probe_rounds": 2,
-    "n_groups": 36,
+    "n_groups": 25,
     "gridsize": 1,
     "validation_fraction": 0.0,
 }
@@ -33,7 +33,7 @@ SETTINGS: Mapping[str, object] = {
 @pytest.fixture(scope="module")
 def scan() -> Scan:
     """A small scan without a fault."""
-    return simulate(SimulationConfig(object_size_px=100, step_px=6.0, photons=1e5, background=2.0, seed=3))
+    return simulate(SimulationConfig(object_size_px=94, step_px=6.0, photons=1e5, background=2.0, seed=3))
 
 
 def _module(folder: Path, scan: Scan, **overrides: object) -> PtychoModule:

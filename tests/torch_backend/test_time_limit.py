@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from contextlib import nullcontext
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -10,13 +12,16 @@ import pytest
 import torch
 
 from ptycho_adapters.commands.train import warn_of_few_steps
+from ptycho_adapters.common.schedule import TimeLimit
 from ptycho_adapters.torch_backend import train
+from ptycho_adapters.torch_backend.generalist import pretrained_generator
 from ptycho_adapters.torch_backend.inference import preparation
 from ptycho_adapters.torch_backend.inference.whole_scan import WholeScan
 from ptycho_adapters.torch_backend.training import collapse
 from ptycho_adapters.torch_backend.training.module import PtychoModule
 from ptycho_core.errors import ConfigError
 from torch_sample import (
+    TRAINER,
     FakeClock,
     observed_training,
     payload_for,
@@ -116,6 +121,30 @@ def test_a_step_is_taken_however_late(tmp_path: Path) -> None:
 
     assert len(run.observer.batches) == 1
     assert [row.steps for row in run.model.history] == [1]
+
+
+@pytest.mark.parametrize("asked", [None, 0])
+def test_nothing_is_trained_under_a_probe_that_had_no_round(
+    tmp_path: Path, asked: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The start is kept, and that is said; a probe that is to stay as it is needs no round."""
+    settings = {
+        "architecture": "unrolled",
+        "n_filters_scale": 2,
+        "unrolled_steps": 6,
+        "epochs": 1,
+        "probe_rounds": asked,
+    }
+    payload = payload_for(tmp_path, settings, max_time="00:00:00:01")
+    monkeypatch.setattr(f"{TRAINER}.TimeLimit", partial(TimeLimit, now=FakeClock(look_s=10.0)))
+
+    with nullcontext() if asked == 0 else pytest.warns(UserWarning, match="nothing was trained"):
+        model = train(payload, tiny_scan())
+
+    assert [row.steps for row in model.history] == ([1] if asked == 0 else [])
+    if asked is None:
+        held = model.generator.state_dict()
+        assert all(torch.equal(held[name], value) for name, value in pretrained_generator().state_dict().items())
 
 
 def test_a_run_that_is_taken_up_has_its_limit_once_more(tmp_path: Path) -> None:

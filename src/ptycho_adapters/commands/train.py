@@ -97,7 +97,7 @@ def _trained(request: RunRequest, payload: TrainingPayload) -> None:
 def warn_of_few_steps(model: ModelRecord) -> None:
     """Warn that a time limit left next to nothing to learn from."""
     steps = model.history[-1].steps if model.history else 0
-    if model.payload.execution_config.max_time is not None and steps < _FEW_STEPS:
+    if model.payload.execution_config.max_time is not None and 0 < steps < _FEW_STEPS:
         console.warn(
             f"{steps} steps fitted into --max-time; before you rely on this model, compare it with what ptycho infer "
             "makes of a scan without --model-path"

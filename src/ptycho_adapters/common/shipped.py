@@ -60,6 +60,15 @@ def starts_from_shipped(payload: TrainingPayload) -> bool:
     return wanted != "random" and fits
 
 
+def knows_faults(model: ModelRecord) -> bool:
+    """Tell whether a network is the shipped one or was trained from it.
+
+    Those were brought up on scans with faults, and can say what is wrong with probe, positions or background. A network
+    from random weights knows the scans of its training alone, and one of other software was made for a probe as it is.
+    """
+    return bool(model.probes) and (not model.probe_refined or starts_from_shipped(model.payload))
+
+
 def _shape_of(model: TorchModelConfig) -> str:
     """Say of a network what decides whether the shipped weights fit: of another one the name alone."""
     if model.architecture != TorchModelConfig().architecture:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ptycho_adapters.atomic import atomic_path
+from ptycho_adapters.plotting.figures import blank, write_png
 from ptycho_adapters.wording import printable
 
 if TYPE_CHECKING:
@@ -30,18 +31,14 @@ def write_mean_png(
         path: PNG file; written atomically.
         title: above the picture.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg  # noqa: PLC0415 - matplotlib takes half a second
-    from matplotlib.figure import Figure  # noqa: PLC0415
-
-    figure = Figure(figsize=_ONE_IN, dpi=_DPI, layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = blank(_ONE_IN, dpi=_DPI)
     axes = figure.subplots()
     _draw(figure, axes, mean, "mean frame")
     if beam_px is not None:
         axes.plot([beam_px[1]], [beam_px[0]], marker="+", color="white", markersize=12)
     figure.suptitle(printable(title), fontsize=12, parse_math=False)
     with atomic_path(path) as partial:
-        figure.savefig(partial, format="png")
+        write_png(figure, partial)
 
 
 def write_before_after_png(
@@ -55,18 +52,14 @@ def write_before_after_png(
         path: PNG file; written atomically.
         title: above the picture.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg  # noqa: PLC0415 - matplotlib takes half a second
-    from matplotlib.figure import Figure  # noqa: PLC0415
-
-    figure = Figure(figsize=_SIZE_IN, dpi=_DPI, layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = blank(_SIZE_IN, dpi=_DPI)
     for axes, image, name in zip(figure.subplots(1, 2), (before, after), ("before", "after"), strict=True):
         _draw(figure, axes, image, name)
     middle = after.shape[0] // 2
     axes.plot([middle], [middle], marker="+", color="white", markersize=12)
     figure.suptitle(printable(title), fontsize=12, parse_math=False)
     with atomic_path(path) as partial:
-        figure.savefig(partial, format="png")
+        write_png(figure, partial)
 
 
 def _draw(figure: Figure, axes: Axes, image: npt.NDArray[np.float64], name: str) -> None:

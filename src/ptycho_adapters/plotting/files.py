@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from ptycho_adapters.atomic import atomic_path
 from ptycho_adapters.plotting.curves import draw_losses
+from ptycho_adapters.plotting.figures import blank, write_png
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -21,11 +22,7 @@ def write_loss_png(losses: LossCurves, path: Path, *, unit: str) -> None:
         path: PNG file; written atomically.
         unit: of the losses.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg  # noqa: PLC0415 - matplotlib takes half a second
-    from matplotlib.figure import Figure  # noqa: PLC0415
-
-    figure = Figure(figsize=(6.4, 4.0), dpi=150, layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = blank((6.4, 4.0), dpi=150)
     draw_losses(figure.subplots(), losses, unit=unit)
     with atomic_path(path) as partial:
-        figure.savefig(partial, format="png")
+        write_png(figure, partial)

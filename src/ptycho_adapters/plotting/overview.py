@@ -9,6 +9,7 @@ import numpy as np
 from ptycho_adapters.atomic import atomic_path
 from ptycho_adapters.plotting.complex_colours import draw_complex
 from ptycho_adapters.plotting.curves import draw_flux, draw_positions
+from ptycho_adapters.plotting.figures import blank, write_png
 from ptycho_adapters.wording import printable
 from ptycho_core.measurement.inspection import CENTRE_FOUND_BY, good_pixels
 
@@ -32,15 +33,11 @@ def write_overview_png(inspection: Inspection, path: str | Path, *, title: str) 
         path: PNG file; written atomically.
         title: above the picture.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg  # noqa: PLC0415 - matplotlib takes half a second
-    from matplotlib.figure import Figure  # noqa: PLC0415
-
-    figure = Figure(figsize=_SIZE_IN, dpi=_DPI, layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = blank(_SIZE_IN, dpi=_DPI)
     draw_overview(figure, inspection)
     figure.suptitle(printable(title), fontsize=12, parse_math=False)
     with atomic_path(path) as partial:
-        figure.savefig(partial, format="png")
+        write_png(figure, partial)
 
 
 def draw_overview(figure: Figure, inspection: Inspection) -> None:

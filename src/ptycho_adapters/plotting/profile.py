@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import attrs
 
 from ptycho_adapters.atomic import atomic_path, write_bytes
+from ptycho_adapters.plotting.figures import blank, write_png
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -52,20 +53,16 @@ def write_profile_png(profile: Profile, path: Path) -> None:
         profile: of a run.
         path: PNG file; written atomically.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg  # noqa: PLC0415 - matplotlib takes half a second
-    from matplotlib.figure import Figure  # noqa: PLC0415
-
     panels = [("on the processor", profile.host_s)]
     if profile.device_s:
         panels.append((f"on {profile.device}", profile.device_s))
     panels.append(("stages; one that is within another stands before it", _stages(profile)))
-    figure = Figure(figsize=(6.0 * len(panels), 4.6), dpi=120, layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = blank((6.0 * len(panels), 4.6), dpi=120)
     for axes, (title, seconds) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
         _bars(axes, seconds, profile.wall_s, title)
     figure.suptitle(f"{profile.wall_s:.3g} s; the watching took another {profile.watching_s:.3g} s")
     with atomic_path(path) as partial:
-        figure.savefig(partial, format="png")
+        write_png(figure, partial)
 
 
 def _stages(profile: Profile) -> dict[str, float]:

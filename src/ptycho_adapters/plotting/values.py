@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ptycho_adapters.plotting.figures import blank
 from ptycho_core.errors import DependencyError
 from ptycho_core.measurement.inspection import inspect_scan
 from ptycho_core.measurement.scan import Scan
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
     from ptycho_adapters.plotting.curves import LossCurves
 
-_PANEL_IN = (4.6, 4.0)
+_PANEL_IN, _DPI = (4.6, 4.0), 100
 
 
 def plot(value: object) -> Figure:
@@ -104,9 +105,4 @@ def _figure(rows: int, columns: int) -> Figure:
     if importlib.util.find_spec("matplotlib") is None:
         message = "pictures need matplotlib: pip install 'matplotlib>=3.9'"
         raise DependencyError(message)
-    from matplotlib.backends.backend_agg import FigureCanvasAgg  # noqa: PLC0415
-    from matplotlib.figure import Figure  # noqa: PLC0415
-
-    figure = Figure(figsize=(_PANEL_IN[0] * columns, _PANEL_IN[1] * rows), layout="constrained")
-    FigureCanvasAgg(figure)
-    return figure
+    return blank((_PANEL_IN[0] * columns, _PANEL_IN[1] * rows), dpi=_DPI)

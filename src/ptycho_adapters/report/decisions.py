@@ -92,14 +92,18 @@ def _probe(result: Reconstruction, model: ModelRecord, payload: InferencePayload
     whose = "the scan's own" if result.probe_source == "scan" else "the model's"
     source = payload.provenance["probe_rounds"]
     if result.probe_refined:
-        why = f"as the {source_in_words(source)} asks" if source.chosen else "since no training has refined it"
+        why = (
+            f"as the {source_in_words(source)} asks"
+            if source.chosen
+            else "since the network can tell what is wrong with it"
+        )
         return f"{whose}, refined in rounds with the network, {why}"
     if source.chosen:
         why = f"as the {source_in_words(source)} asks"
     elif source is Layer.BACKEND:
         why = f"backend {payload.tf_inference_config.backend} takes it as it is"
     elif model.probe_refined:
-        why = "the model's training refined its own"
+        why = "a network that began with random weights cannot tell what is wrong with it"
     else:
         why = "the model was made for the one of its scan"
     return f"{whose}, not refined: {why}"

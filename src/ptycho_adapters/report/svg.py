@@ -6,7 +6,6 @@ follows the page's light or dark scheme, and images within it, whose colours mea
 
 from __future__ import annotations
 
-import io
 import re
 from contextlib import contextmanager
 from types import MappingProxyType
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from markupsafe import Markup, escape
 
+from ptycho_adapters.plotting.figures import blank, svg_of
 from ptycho_adapters.plotting.panels import HATCH_COLOUR, UNCOVERED_COLOUR
 
 if TYPE_CHECKING:
@@ -61,25 +61,21 @@ def inline_svg(draw: Callable[[Figure], None], *, size_in: tuple[float, float], 
         name: unique on the page, of letters, digits and hyphens.
         label: what the figure shows, for those who cannot see it.
     """
-    from matplotlib.figure import Figure  # noqa: PLC0415 - matplotlib takes half a second
-
-    stream = io.StringIO()
     with _page_style(name):
-        figure = Figure(figsize=size_in, layout="constrained")
+        figure = blank(size_in, dpi=_DPI)
         draw(figure)
-        figure.savefig(stream, format="svg", dpi=_DPI, metadata={"Date": None, "Creator": None})
-    return _for_page(stream.getvalue(), name, label)
+        text = svg_of(figure)
+    return _for_page(text, name, label)
 
 
 @contextmanager
 def _page_style(name: str) -> Iterator[None]:
-    import matplotlib as mpl  # noqa: PLC0415 - see above
+    import matplotlib as mpl  # noqa: PLC0415 - matplotlib takes half a second
     from cycler import cycler  # noqa: PLC0415
 
     style: dict[str, object] = dict.fromkeys(_INKED, _INK) | {
         "figure.facecolor": "none",
         "axes.facecolor": "none",
-        "savefig.facecolor": "none",
         "legend.facecolor": "none",
         "legend.edgecolor": _GRID,
         "legend.framealpha": 1.0,

@@ -132,8 +132,8 @@ LOSS_MODE = Knob(
     aliases=(Alias(name="loss_function", codec=words({"Poisson": "poisson", "MAE": "mae"})),),
 )
 PROBE_ROUNDS = Knob(
-    "rounds in which a trained network takes turns with probe and positions before the work itself; where the network "
-    "comes trained and the probe unrefined, none is 3 in a reconstruction and 6 in a training, else 0",
+    "rounds in which a trained network takes turns with probe and positions before the work itself; under the "
+    "package's weights, or such as were trained from them, none is 3 in a reconstruction and 6 in a training, else 0",
     rules=(at_least(0),),
 )
 PROBE_AUTOFOCUS = Knob("look for the probe's focus before the work itself, where the probe is refined")

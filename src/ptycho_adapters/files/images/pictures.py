@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ptycho_adapters.atomic import atomic_path, write_bytes
+from ptycho_adapters.plotting.figures import blank, write_png
 from ptycho_adapters.plotting.panels import (
     Complex,
     Panel,
@@ -205,14 +206,10 @@ def _save(path: str | Path, rows: list[list[Panel]], *, heading: str = "") -> No
 
 
 def _drawn(rows: list[list[Panel]], *, heading: str = "") -> bytes:
-    from matplotlib.backends.backend_agg import FigureCanvasAgg  # noqa: PLC0415 - matplotlib takes half a second
-    from matplotlib.figure import Figure  # noqa: PLC0415
-
     height, width = rows[0][0].values.shape
     panel_height = _WIDTH_IN * min(max(height / width, 0.35), 2.0) * 0.82 + 0.7
     size = (_WIDTH_IN * len(rows[0]), panel_height * len(rows) + (0.4 if heading else 0.0))
-    figure = Figure(figsize=size, dpi=_DPI, layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = blank(size, dpi=_DPI)
     for axes, panel in zip(
         figure.subplots(len(rows), len(rows[0]), squeeze=False).ravel(),
         [panel for row in rows for panel in row],
@@ -222,5 +219,5 @@ def _drawn(rows: list[list[Panel]], *, heading: str = "") -> bytes:
     if heading:
         figure.suptitle(heading, fontsize=11)
     picture = io.BytesIO()
-    figure.savefig(picture, format="png")
+    write_png(figure, picture)
     return picture.getvalue()

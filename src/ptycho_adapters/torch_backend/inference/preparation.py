@@ -168,7 +168,7 @@ def prepare(start: WholeScan, wanted: Preparation) -> Prepared:
         given_px=upright.positions_px(),
         stage_px=found.run.positions_px() if strayed else None,
         motion=motion,
-        probe_refined=wanted.probe_rounds > 0,
+        probe_refined=wanted.probe_rounds > 0 and not torch.equal(refined.probe, found.run.probe),
         given_probe=given.run.probe,
         background_fitted=fitted,
     )

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ptycho_adapters.common.bars import Bar, bars_drawn
 from ptycho_adapters.common.candidates import CandidateProbe, candidate_probes, chosen_patterns
-from ptycho_adapters.common.shipped import shipped_prior_law
+from ptycho_adapters.common.shipped import knows_faults, shipped_prior_law
 from ptycho_adapters.crew import Crew
 from ptycho_adapters.stages import stage
 from ptycho_adapters.torch_backend.data.resident import ResidentScan
@@ -210,13 +210,13 @@ def _best_of(probes: list[CandidateProbe], make_pass: PassFactory) -> CandidateP
 def preparation_for(model: TrainedModel, settings: TorchInferenceConfig) -> Preparation:
     """What is found out before a reconstruction.
 
-    Where nobody has refined the probe yet, its focus is looked for, and probe and positions are refined in some rounds;
-    what a training refined stays as it is unless rounds are asked for, and so does a scan under a network of other
-    software, which brings no probe and was made for the one of the scan as it is.
+    Under the shipped network and what was trained from it, the focus is looked for, and probe and positions are refined
+    in some rounds. A training makes these no less needed: it may have had no time for the probe, it hands on no
+    positions, and the next scan has faults of its own. Under any other network all stays unless rounds are asked for.
     """
     rounds = settings.probe_rounds
     if rounds is None:
-        rounds = 0 if model.probe_refined or not model.probes else ROUNDS_BEFORE_A_RECONSTRUCTION
+        rounds = ROUNDS_BEFORE_A_RECONSTRUCTION if knows_faults(model) else 0
     return Preparation(
         focus_patterns=_FOCUS_PATTERNS if settings.probe_autofocus and rounds > 0 else 0,
         judged=True,

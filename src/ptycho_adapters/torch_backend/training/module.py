@@ -43,7 +43,12 @@ class PtychoModule(LightningModule):
         config: optimiser, loss weights and schedule.
         main: main term of the loss.
         scale_trainable: learn one factor on the expected counts of each scan.
+
+    Attributes:
+        settled: whether every probe had the rounds before the training that were meant for it, or one of them at least.
     """
+
+    settled = True
 
     def __init__(
         self,

@@ -68,11 +68,13 @@ class StartingScan:
         probe: to be trained, if it may.
         patterns: at their refined positions.
         background: counts per pixel that do not come from the beam.
+        settled: whether the probe had a round, where any were meant for it.
     """
 
     probe: TrainableProbe
     patterns: ResidentScan
     background: float
+    settled: bool = True
 
 
 def starting_scan(
@@ -123,6 +125,7 @@ def starting_scan(
         probe=TrainableProbe(run.probe.numpy() if changed else scan.probe, float(light_of(run.probe).sum()), mask),
         patterns=_with_others_moved(run, resident, few),
         background=run.background,
+        settled=not wanted.rounds or found.probe_refined,
     )
 
 
@@ -137,11 +140,17 @@ def started_alike(found: Sequence[StartingScan], as_read: Sequence[ResidentScan]
     if crew.count == 1:
         return list(found)
     told = told_by_the_first(
-        [(each.probe, each.patterns.starts, each.patterns.fractions_px, each.background) for each in found], crew
+        [
+            (each.probe, each.patterns.starts, each.patterns.fractions_px, each.background, each.settled)
+            for each in found
+        ],
+        crew,
     )
     return [
-        StartingScan(probe=probe, patterns=patterns.placed(starts, fractions_px), background=background)
-        for patterns, (probe, starts, fractions_px, background) in zip(as_read, told, strict=True)
+        StartingScan(
+            probe=probe, patterns=patterns.placed(starts, fractions_px), background=background, settled=settled
+        )
+        for patterns, (probe, starts, fractions_px, background, settled) in zip(as_read, told, strict=True)
     ]
 
 

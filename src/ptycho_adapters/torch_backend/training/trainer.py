@@ -68,6 +68,7 @@ from ptycho_adapters.torch_backend.training.starting_point import (
     starting_scan,
 )
 from ptycho_adapters.torch_backend.training.within_epochs import EpochLoss, StepCheckpoints
+from ptycho_core.callers import warn_caller
 from ptycho_core.config.main_term import main_term_name
 from ptycho_core.config.package_generator import PackageGenerator
 from ptycho_core.config.payload import TrainingPayload  # noqa: TC001 - signatures are read at run time too
@@ -82,6 +83,11 @@ if TYPE_CHECKING:
     from ptycho_adapters.torch_backend.training.held_out import Start
 
 _MOST_FOR_PROBES = 0.5  # of the time that a run may take
+# A network that learns under a probe out of focus unlearns what it knows about probes in focus.
+_NO_TIME = (
+    "max_time is so short that half of it was over before the first round of the probe: nothing was trained, and the "
+    "model is what the training would have started from; give it more time, or probe_rounds 0 for a probe that is right"
+)
 # Warnings that ask nothing of the caller: group indices need no loader processes, a rerun into a folder and a run that
 # holds nothing out are meant so, one is between Lightning and torch, the sampler knows what an epoch has had, and
 # weights that lie otherwise in memory are sent all the same.
@@ -175,7 +181,9 @@ def _trained_together(
     trainer = build_trainer(payload, history, limit, validates=data.validates, tail_s=tail_s, callbacks=around)
     with stage("training", scans=len(data.scans), epochs=payload.pt_training_config.epochs) as course:
         _fit(trainer, module, payload, data, start, steps)
-        course.count(steps=trainer.global_step, device=str(trainer.strategy.root_device))
+        course.count(steps=trainer.global_step)
+        if trainer.global_step:
+            course.count(device=str(trainer.strategy.root_device))
     selection = keep_best(trainer, module, start, history.held_out(module.loss_name))
     return attrs.evolve(_trained(payload, data.scans, module, history), selection=selection)
 
@@ -216,7 +224,7 @@ def build_module(
         for scan, groups, arm, share in (work if crew.leads else ())
     ]
     found = started_alike(first, [arm.patterns for arm in arms.training], crew)
-    return PtychoModule(
+    module = PtychoModule(
         start.generator,
         [each.probe for each in found],
         as_found_out(arms, data, [(each.patterns, each.background) for each in found]),
@@ -224,6 +232,8 @@ def build_module(
         main=main,
         scale_trainable=payload.pt_model_config.intensity_scale_trainable,
     )
+    module.settled = all(each.settled for each in found)
+    return module
 
 
 def _fit(
@@ -234,10 +244,13 @@ def _fit(
     start: Start,
     steps: StepCheckpoints,
 ) -> None:
-    """Run the epochs, from the start or from a checkpoint."""
+    """Run the epochs, from the start or from a checkpoint; none where the probe it starts from is no start."""
     before = resumed(payload, module, steps.identity)
     if before is None:
         forget_last(payload)
+        if not module.settled:
+            warn_caller(_NO_TIME, UserWarning)
+            return
     in_order = payload.pt_training_config.sequential_sampling
     groups, done = [groups.train for groups in data.groups], 0 if before is None else before.batches
     of_training, of_validation = (
