@@ -11,6 +11,8 @@ import matplotlib as mpl
 import numpy as np
 import pytest
 
+from ptycho_adapters.plotting.figures import blank
+from ptycho_adapters.plotting.panels import Panel, draw
 from ptycho_adapters.report import render_report
 from ptycho_adapters.report.svg import VARIABLES, inline_svg
 from report_sample import bare_product, comparison, finished_product, full_product, report_about
@@ -225,3 +227,25 @@ def test_drawing_leaves_matplotlib_as_it_was() -> None:
     render_report(report_about(bare_product()))
 
     assert dict(mpl.rcParams) == before
+
+
+@pytest.mark.parametrize("limits", [(0.9, 1.0), (1e3, 2.5e6)])
+def test_labels_lie_within_their_picture(limits: tuple[float, float]) -> None:
+    """Those of axes and colour bars, however wide the numbers, once the picture is drawn."""
+    values = np.linspace(*limits, 93 * 92).reshape(93, 92)
+    panel = Panel(
+        values=values,
+        title="Coverage",
+        unit="photons per px",
+        colours="magma",
+        limits=limits,
+        extent_px=(1000.0, 1093.0, 1092.0, 1000.0),
+    )
+    figure = blank((4.6, 4.1), dpi=72)
+    draw(figure, figure.subplots(), panel)
+
+    figure.draw_without_rendering()
+
+    box = figure.get_tightbbox()
+    assert min(box.x0, box.y0) > 0.02
+    assert (box.x1 < 4.58, box.y1 < 4.08) == (True, True)

@@ -20,6 +20,8 @@ def blank(size_in: tuple[float, float], dpi: float) -> Figure:
     from matplotlib.figure import Figure  # noqa: PLC0415
 
     figure = Figure(figsize=size_in, dpi=dpi, layout="constrained")
+    # The layout goes from here in two steps; from further away it ends with labels beyond the edges.
+    figure.subplotpars.update(left=0.13, right=0.8, bottom=0.13, top=0.9)
     FigureCanvasAgg(figure)
     return figure
 
