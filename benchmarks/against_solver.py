@@ -169,7 +169,7 @@ def main() -> None:
     parser.add_argument("--margin-px", type=int, default=8, help="rim of the lit area that is not judged")
     parser.add_argument("--region", type=region, metavar="Y0:Y1,X0:X1", help="judge this part only")
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--precision", default="bf16-mixed", choices=["32-true", "bf16-mixed"])
+    parser.add_argument("--precision", default="auto", choices=["auto", "32-true", "bf16-mixed"])
     parser.add_argument(
         "--our-probe",
         default="model",

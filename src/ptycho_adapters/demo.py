@@ -40,7 +40,7 @@ TRAINING: Final[Mapping[str, str]] = MappingProxyType(
         "learning-rate": "5e-5",
         "max-time": "00:00:01:30",
         "num-threads": "1",
-        "precision": "bf16-mixed",
+        "precision": "auto",
     }
 )
 """Settings of the training; the number of groups is that of the patterns."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import re
+from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 import attrs
@@ -18,7 +19,7 @@ from torch.nn.parallel import DistributedDataParallel
 from ptycho_adapters.common.checkpoint_files import BEFORE_LAST
 from ptycho_adapters.common.schedule import TimeLimit
 from ptycho_adapters.torch_backend import reconstruct, train
-from ptycho_adapters.torch_backend.execution import accelerator_name, pick_device
+from ptycho_adapters.torch_backend.execution import accelerator_name, check_hardware, pick_device
 from ptycho_adapters.torch_backend.framework import Torch
 from ptycho_adapters.torch_backend.training.callbacks import LossHistory
 from ptycho_adapters.torch_backend.training.trainer import build_trainer
@@ -121,6 +122,24 @@ def test_an_unknown_strategy_is_refused(tmp_path: Path) -> None:
         _trainer(tmp_path, strategy="magic")
 
 
+@pytest.mark.parametrize(
+    ("capabilities", "taken"),
+    [({"avx512_bf16": True}, "bf16-mixed"), ({"amx_bf16": True}, "bf16-mixed"), ({"avx512_bf16": False}, "32-true")],
+)
+def test_a_precision_is_chosen_for_the_processor(
+    tmp_path: Path, capabilities: dict[str, bool], taken: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`auto` is bfloat16 where there are instructions for it; where there are none, who asks for it is warned."""
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities)
+
+    assert _trainer(tmp_path, precision="auto", accelerator="cpu").precision == taken
+    assert same(quick_training(tmp_path, precision="auto"), quick_training(tmp_path, precision=taken))
+    warned = nullcontext() if taken == "bf16-mixed" else pytest.warns(UserWarning, match="without instructions for bf")
+    with warned:
+        check_hardware(PyTorchExecutionConfig(accelerator="cpu", precision="bf16-mixed"))
+
+
+@pytest.mark.filterwarnings("ignore:precision 'bf16-mixed' on a processor without")
 def test_precision_changes_the_arithmetic(tmp_path: Path) -> None:
     """bfloat16 in the network gives other weights, close to those of float32."""
     full, mixed = (quick_training(tmp_path, precision=name) for name in ("32-true", "bf16-mixed"))
@@ -129,6 +148,7 @@ def test_precision_changes_the_arithmetic(tmp_path: Path) -> None:
     assert mixed.history[-1].train == pytest.approx(full.history[-1].train, rel=0.05)
 
 
+@pytest.mark.filterwarnings("ignore:precision 'bf16-mixed' on a processor without")
 def test_the_optics_stay_in_float32(tmp_path: Path) -> None:
     """Before the first step, when patches are all one, reduced precision sees the same loss to six digits."""
     settings = {"n_groups": 2, "validation_fraction": 0.0}

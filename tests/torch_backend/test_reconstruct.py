@@ -331,6 +331,7 @@ def test_bad_pixels_do_not_matter(tmp_path: Path) -> None:
     assert dict(results[0].metrics) == dict(results[1].metrics)
 
 
+@pytest.mark.filterwarnings("ignore:precision 'bf16-mixed' on a processor without")
 def test_precision_changes_the_network_s_arithmetic(tmp_path: Path) -> None:
     """bfloat16 gives nearly the same object, and not the same bits."""
     model = quick_training(tmp_path)

@@ -13,6 +13,7 @@ from lightning.pytorch.loggers import CSVLogger, Logger, MLFlowLogger, TensorBoa
 from torch.nn.modules.module import register_module_forward_pre_hook
 
 from ptycho_adapters.machine import ProcessorWatch
+from ptycho_core.callers import warn_caller
 from ptycho_core.errors import ConfigError, DependencyError, Problem
 from ptycho_core.processors import threads_for
 
@@ -26,10 +27,16 @@ if TYPE_CHECKING:
     from ptycho_core.config import PyTorchExecutionConfig, TorchTrainingConfig
     from ptycho_core.processors import Processors
 
+FixedPrecision = Literal["32-true", "16-mixed", "bf16-mixed"]
 LOG_FOLDER = "lightning_logs"
 MLFLOW_FOLDER = "mlruns"
 _THREAD_NUMBERS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")  # who set one of them has decided
 _FIRST_LOOK_S, _LOOK_EVERY_S = 0.3, 1.0  # the system counts in hundredths of a second
+_BFLOAT16_OF_CPUS = ("avx512_bf16", "amx_bf16")
+_NO_BFLOAT16 = (
+    "precision 'bf16-mixed' on a processor without instructions for bfloat16, where convolutions may take a hundred "
+    "times as long: precision 'auto' takes 32-true here"
+)
 _WORKSPACE = "CUBLAS_WORKSPACE_CONFIG"  # Lightning sets it for deterministic runs
 
 
@@ -40,7 +47,7 @@ class TrainerArguments(TypedDict):
     devices: int | Literal["auto"]
     num_nodes: int
     strategy: str | Strategy
-    precision: Literal["32-true", "16-mixed", "bf16-mixed"]
+    precision: FixedPrecision
     deterministic: bool | Literal["warn"]
     accumulate_grad_batches: int
     enable_checkpointing: bool
@@ -66,7 +73,7 @@ def trainer_arguments(execution: PyTorchExecutionConfig, crew: Crew) -> TrainerA
         devices=execution.devices if crew.count == 1 else crew.on_machine,
         num_nodes=crew.machines,
         strategy=execution.strategy,
-        precision=execution.precision,
+        precision=precision_on(execution),
         deterministic=execution.deterministic,
         accumulate_grad_batches=execution.accum_steps,
         enable_checkpointing=execution.enable_checkpointing,
@@ -112,12 +119,33 @@ def pick_device(accelerator: str) -> torch.device:
             raise DependencyError(message)
 
 
+def precision_on(execution: PyTorchExecutionConfig) -> FixedPrecision:
+    """Number format of the network on the device of a run."""
+    if execution.precision != "auto":
+        return execution.precision
+    on_tpu = execution.accelerator == "tpu"
+    return "bf16-mixed" if on_tpu or computes_in_bfloat16(pick_device(execution.accelerator)) else "32-true"
+
+
+def computes_in_bfloat16(device: torch.device) -> bool:
+    """Tell whether a device has instructions for bfloat16; a CPU without takes up to a hundred times as long in it."""
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    if device.type != "cpu" or not hasattr(torch.cpu, "get_capabilities"):
+        return False  # of an older torch nobody knows
+    has = torch.cpu.get_capabilities()
+    return any(has.get(name) is True for name in _BFLOAT16_OF_CPUS)
+
+
 def check_hardware(execution: PyTorchExecutionConfig) -> None:
     """Refuse what the machine cannot do before anything is built.
 
     Raises:
         DependencyError: the accelerator is asked for and not there.
         ConfigError: half precision on a CPU, which would lose counts without being faster.
+
+    Warns:
+        UserWarning: bfloat16 on a CPU without instructions for it.
     """
     if execution.accelerator == "tpu":
         require("torch_xla", "accelerator='tpu'", "pip install torch_xla")
@@ -126,6 +154,8 @@ def check_hardware(execution: PyTorchExecutionConfig) -> None:
     if device.type == "cpu" and execution.precision == "16-mixed":
         problem = Problem(path="precision", expected="'32-true' or 'bf16-mixed' on a CPU", found="'16-mixed'")
         raise ConfigError("execution", [problem])
+    if device.type == "cpu" and execution.precision == "bf16-mixed" and not computes_in_bfloat16(device):
+        warn_caller(_NO_BFLOAT16, UserWarning)
 
 
 def check_logger(execution: PyTorchExecutionConfig) -> None:

@@ -27,7 +27,7 @@ from ptycho_core.config.shared import (
 from ptycho_core.errors import Problem
 
 Accelerator = Literal["auto", "cpu", "gpu", "cuda", "tpu", "mps"]
-Precision = Literal["32-true", "16-mixed", "bf16-mixed"]
+Precision = Literal["auto", "32-true", "16-mixed", "bf16-mixed"]
 Logger = Literal["csv", "tensorboard", "mlflow"]
 
 _NO_PICTURES = "reconstructions are not logged while training"
@@ -62,7 +62,9 @@ class PyTorchExecutionConfig(Explicit, Loop, Steps, Bottleneck, Evaluation):
     deterministic: bool | Literal["warn"] = _of_training("use deterministic kernels; warn only reports others").field(
         True
     )
-    precision: Precision = Knob("number format of the network").field("32-true")
+    precision: Precision = Knob(
+        "number format of the network; auto takes bf16-mixed where the device has instructions for it, else 32-true"
+    ).field("32-true")
     num_threads: int | None = Knob(
         "CPU threads; none takes one for each core that other work leaves free, or as many as OMP_NUM_THREADS says",
         rules=(above(0),),

@@ -15,7 +15,7 @@ from torch import Tensor
 from ptycho_adapters.common.candidates import COVERED, Judgement
 from ptycho_adapters.crew import Crew
 from ptycho_adapters.torch_backend.data.resident import Canvas, Gathered, ResidentScan
-from ptycho_adapters.torch_backend.execution import network_precision
+from ptycho_adapters.torch_backend.execution import network_precision, precision_on
 from ptycho_adapters.torch_backend.finish.posterior import Measured
 from ptycho_adapters.torch_backend.generators import Generator, View, run_steps
 from ptycho_adapters.torch_backend.generators.calling import name_of
@@ -368,7 +368,7 @@ class PassFactory:
         self._generator = generator
         self.scan = scan
         self.chosen = chosen
-        self._precision = execution.precision
+        self._precision = precision_on(execution)
         self._device = scan.device
         default = _BATCH_ON_CPU if self._device.type == "cpu" else _BATCH_ON_GPU
         self.batch_size = execution.inference_batch_size or settings.batch_size or default

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ptycho_adapters.common.monitoring import start_is_kept
 from ptycho_adapters.common.schedule import Clock
-from ptycho_adapters.torch_backend.execution import network_precision, pick_device
+from ptycho_adapters.torch_backend.execution import network_precision, pick_device, precision_on
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -73,7 +73,7 @@ def look_at_start(
     """
     held_out, clock = [groups.validation for groups in drawn], Clock(limit.now)
     state = {name: value.detach().clone() for name, value in module.state_dict().items()}
-    device = pick_device(payload.execution_config.accelerator)
+    device, precision = pick_device(payload.execution_config.accelerator), precision_on(payload.execution_config)
     losses: list[Tensor] = []
     sizes: list[int] = []
     taken = [0] * len(held_out)
@@ -83,7 +83,7 @@ def look_at_start(
         if losses and too_long():
             break
         indices = torch.tensor(held_out[scan][begin:end], dtype=torch.int64, device=device)
-        with network_precision(payload.execution_config.precision, device):
+        with network_precision(precision, device):
             losses.append(module.held_out_loss(indices, scan))
         sizes.append(len(indices))
         taken[scan] = end

@@ -13,6 +13,7 @@ from ptycho_adapters.common.schedule import Clock, Pieces, TimeLimit
 from ptycho_adapters.common.shipped import starts_from_shipped
 from ptycho_adapters.stages import stage
 from ptycho_adapters.torch_backend.data.resident import ResidentScan
+from ptycho_adapters.torch_backend.execution import precision_on
 from ptycho_adapters.torch_backend.generalist import pretrained_generator
 from ptycho_adapters.torch_backend.generators import Generator, build_generator
 from ptycho_adapters.torch_backend.inference.preparation import Preparation, prepare
@@ -55,7 +56,7 @@ def starting_network(payload: TrainingPayload) -> StartingNetwork:
     model = payload.pt_model_config
     if starts_from_shipped(payload):
         return StartingNetwork(generator=pretrained_generator(model).train(), pretrained=True)
-    precision = payload.execution_config.precision
+    precision = precision_on(payload.execution_config)
     generator = build_generator(model, payload.pt_data_config, precision=precision)
     return StartingNetwork(generator=generator, pretrained=False)
 
