@@ -1,4 +1,4 @@
-"""Scans larger than memory: `python benchmarks/large_scan.py make|stages|infer|train [--help]`.
+"""Scans larger than memory: `python benchmarks/large_scan.py make|stages|infer|train|curve [--help]`.
 
 `make` writes an HDF5 scan of any size. Its object repeats itself, so that the expected counts of one period of
 positions are those of all; every frame has Poisson noise of its own, or one of some draws for its place (`--draws`).
@@ -6,6 +6,9 @@ Positions are a raster on whole pixels, to be gone through several times where `
 
 `infer` and `train` run in a process of their own that says what memory it took: anonymous memory, which nothing can
 take back, and the pages of files apart from it, at the peak and after the framework was imported; and processor time.
+
+`curve` makes scans of several sizes, one after the other, reconstructs each from its file, and draws memory and time
+over their number of patterns.
 """
 
 from __future__ import annotations
@@ -184,6 +187,45 @@ def staged(asked: argparse.Namespace) -> dict[str, object]:
     return figures
 
 
+def curve(asked: argparse.Namespace) -> None:
+    """Write `results/large_scan.json` and `.png`: memory and processor time of `ptycho infer` over sizes of scans."""
+    import charts  # noqa: PLC0415 - draws
+    import harness  # noqa: PLC0415 - the framework's versions
+
+    rows: list[dict[str, object]] = []
+    for patterns in asked.patterns:
+        path = Path(asked.output_dir) / f"{patterns}.h5"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        make(path, argparse.Namespace(**{**vars(asked), "patterns": patterns}))
+        flags = ["--patterns-in", "file", "--num-threads", "1", "--accelerator", "cpu", "--quiet"]
+        out = str(path.with_suffix(""))
+        figures = measured(["infer", "--test-data", str(path), "--output-dir", out, *flags], None)
+        rows.append({"patterns": patterns, "scan_gb": path.stat().st_size / 1e9, **figures})
+        print(json.dumps(rows[-1]), flush=True)
+        path.unlink()
+    harness.write("large_scan", rows)
+    sizes = [float(str(row["patterns"])) for row in rows]
+    lines = {
+        "memory beyond the framework": [float(str(row["anonymous_beyond_import_gb"])) for row in rows],
+        "patterns in their file": [float(str(row["scan_gb"])) for row in rows],
+    }
+    each_ms = [1e3 * float(str(row["processor_s"])) / size for row, size in zip(rows, sizes, strict=True)]
+    memory = {name: (sizes, values) for name, values in lines.items()}
+    charts.draw(
+        "large_scan",
+        [
+            charts.Panel(title="Memory", x="patterns", y="GB", lines=memory, x_scale="log", y_scale="log"),
+            charts.Panel(
+                title="Processor time of a pattern, all in all",
+                x="patterns",
+                y="ms",
+                lines={"one thread": (sizes, each_ms)},
+                x_scale="log",
+            ),
+        ],
+    )
+
+
 def main() -> None:
     """Parse and run."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -191,13 +233,17 @@ def main() -> None:
     making = verbs.add_parser("make", help="write a scan")
     making.add_argument("file", type=Path)
     making.add_argument("--patterns", type=int, default=10_000)
-    making.add_argument("--size", type=int, default=64, help="side of a pattern [px]")
-    making.add_argument("--step", type=int, default=5, help="between positions [px]")
-    making.add_argument("--passes", type=int, default=1, help="how often the raster is gone through")
-    making.add_argument("--photons", type=float, default=1e5, help="of a frame")
-    making.add_argument("--draws", type=int, default=0, help="noisy frames for each place; 0 draws every frame")
-    making.add_argument("--chunk", type=int, default=0, help="frames in a chunk; 0 for a contiguous dataset")
-    making.add_argument("--compression", default="none", choices=("none", "gzip", "lzf"))
+    drawing = verbs.add_parser("curve", help="memory and time over the number of patterns")
+    drawing.add_argument("--patterns", type=int, nargs="+", default=[1_000, 10_000, 100_000])
+    drawing.add_argument("--output-dir", required=True)
+    for each in (making, drawing):
+        each.add_argument("--size", type=int, default=64, help="side of a pattern [px]")
+        each.add_argument("--step", type=int, default=5, help="between positions [px]")
+        each.add_argument("--passes", type=int, default=1, help="how often the raster is gone through")
+        each.add_argument("--photons", type=float, default=1e5, help="of a frame")
+        each.add_argument("--draws", type=int, default=0, help="noisy frames for each place; 0 draws every frame")
+        each.add_argument("--chunk", type=int, default=0, help="frames in a chunk; 0 for a contiguous dataset")
+        each.add_argument("--compression", default="none", choices=("none", "gzip", "lzf"))
     for verb in ("infer", "train"):
         running = verbs.add_parser(verb, help=f"measure `ptycho {verb}`; further flags are passed on")
         running.add_argument("file", type=Path)
@@ -211,6 +257,9 @@ def main() -> None:
     asked, further = parser.parse_known_args()
     if asked.verb == "make":
         make(asked.file, asked)
+        return
+    if asked.verb == "curve":
+        curve(asked)
         return
     if asked.verb == "stages":
         print(json.dumps(staged(asked) | {"load": os.getloadavg()}, indent=2))
