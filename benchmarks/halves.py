@@ -38,13 +38,13 @@ _RINGS = (0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4)  # cycles per pixel
 _HALF_WIDTH = 0.025
 
 
-def ours(half: Scan, finish: str, threads: int) -> Reconstruction:
+def ours(half: Scan, finish: str, rounds: int | None, threads: int) -> Reconstruction:
     """Reconstruct a half without a training."""
     return reconstruct(
         generalist_for(half),
         half,
         execution_config=PyTorchExecutionConfig(num_threads=threads, enable_progress_bar=False),
-        inference_config=TorchInferenceConfig(finish=finish),  # type: ignore[arg-type]
+        inference_config=TorchInferenceConfig(finish=finish, probe_rounds=rounds),  # type: ignore[arg-type]
     )
 
 
@@ -77,6 +77,7 @@ def main() -> None:
     parser.add_argument("scan", type=Path)
     parser.add_argument("--patterns", type=int, help="the first so many; all by default")
     parser.add_argument("--epochs", type=int, nargs="+", default=[5, 10, 20, 30, 40, 60, 80], help="of the solver")
+    parser.add_argument("--probe-rounds", type=int, help="of ours; as many as by default")
     parser.add_argument("--noise-model", choices=["gaussian", "poisson"], default="gaussian", help="of the solver")
     parser.add_argument("--margin-px", type=int, default=4, help="rim of the covered area that is not judged")
     parser.add_argument("--threads", type=int, default=1)
@@ -90,7 +91,7 @@ def main() -> None:
     print("|---|" + "---|" * (len(_RINGS) + 4), flush=True)
     for name, finish in (("pass", "none"), ("finish", "auto")):
         began = time.perf_counter()
-        first, second = (ours(half, finish, asked.threads) for half in halves)
+        first, second = (ours(half, finish, asked.probe_rounds, asked.threads) for half in halves)
         print(row(name, first, second, time.perf_counter() - began, asked.margin_px), flush=True)
     began, settings = time.perf_counter(), RefineSettings(noise_model=asked.noise_model)
     both = zip(*(solved(half, asked.epochs, settings) for half in halves), strict=True)
