@@ -14,7 +14,8 @@ POOR_FIT_RATIO = 3.0
 
 _CAUSES = (
     "positions (scale, orientation, pairing with the frames), the probe (focus, modes), the mask, light that does "
-    "not come from the sample; under a model of one's own, too short a training"
+    "not come from the sample, phases of half a turn and more (a finish, as in ptycho reconstruct, follows them "
+    "further); under a model of one's own, too short a training"
 )
 
 
