@@ -20,6 +20,7 @@ from ptycho_adapters.torch_backend.physics.probe import aberration_basis
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from ptycho_adapters.common.candidates import Judgement
     from ptycho_adapters.torch_backend.inference.whole_scan import WholeScan
 
 _PATTERNS, _PATTERNS_FOR_A_PROBE, _PATTERNS_FOR_A_MOTION = 64, 32, 48
@@ -71,7 +72,12 @@ ORIENTATIONS = tuple(
 
 def misfit_ratio(run: WholeScan) -> float:
     """Deviance of some patterns around the middle over what shot noise leaves; 1 is a perfect fit."""
-    return run.around_the_middle(_PATTERNS).judge_itself().misfit_ratio
+    return fit_in_the_middle(run).misfit_ratio
+
+
+def fit_in_the_middle(run: WholeScan) -> Judgement:
+    """Say how well some patterns around the middle are explained."""
+    return run.around_the_middle(_PATTERNS).judge_itself()
 
 
 def better_orientation(run: WholeScan) -> Orientation | None:

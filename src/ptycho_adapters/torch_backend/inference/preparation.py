@@ -17,6 +17,7 @@ from ptycho_adapters.torch_backend.inference.hypotheses import (
     Motion,
     Orientation,
     better_orientation,
+    fit_in_the_middle,
     misfit_ratio,
     motion_of,
     orthogonal_modes,
@@ -33,6 +34,7 @@ from ptycho_adapters.torch_backend.physics.probe import TrainableProbe
 _JUDGED_PATTERNS = 64
 _CLEAR_ERRORS = 3.0  # standard errors of the mean gain over the patterns
 _POOR_RATIO, _MOTION_RATIO = 1.8, 1.2  # of the misfit to that of shot noise, from which on a cause is looked for
+_FAINT_MOTION_RATIO, _MOTION_PER_COUNT = 1.08, 0.004  # where counts are few: ratio, and deviance above noise by count
 _TRIAL_ROUNDS = 2
 _LITTLE_BETTER = 0.8  # of the misfit: a probe that is merely unrefined gets well below in those rounds
 _STAGE_FIT_PATTERNS = (64, 128, 128)  # of each fit, as long as one follows another
@@ -281,12 +283,20 @@ def _motion(still: WholeScan, refined: WholeScan, wanted: Preparation) -> Motion
     modes = wanted.modes or (_MOTION_MODES if len(still.probe) == 1 else 1)
     if modes == 1 or wanted.probe_rounds == 0 or not wanted.judged or wanted.enough():
         return None
-    if wanted.modes is None and misfit_ratio(refined) < _MOTION_RATIO:
+    if wanted.modes is None and not _is_like_a_motion(refined):
         return None
     # The probe before its refinement, which makes up for a motion as well as it can.
     first = still.probe[:1]
     at_rest = attrs.evolve(refined, probe=first * (light_of(still.probe).sum() / light_of(first).sum()).sqrt())
     return motion_of(at_rest, modes)
+
+
+def _is_like_a_motion(run: WholeScan) -> bool:
+    """Tell whether a fit is as poor as a motion leaves it: what that adds to the misfit follows the counts."""
+    fit, counts = fit_in_the_middle(run), float(run.scan.mean_counts.mean())
+    return fit.misfit_ratio >= _MOTION_RATIO or (
+        fit.misfit_ratio >= _FAINT_MOTION_RATIO and fit.excess >= _MOTION_PER_COUNT * counts
+    )
 
 
 def with_background(run: WholeScan, background: float) -> WholeScan:
