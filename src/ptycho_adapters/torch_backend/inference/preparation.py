@@ -36,6 +36,7 @@ _CLEAR_ERRORS = 3.0  # standard errors of the mean gain over the patterns
 _POOR_RATIO, _MOTION_RATIO = 1.8, 1.2  # of the misfit to that of shot noise, from which on a cause is looked for
 _FAINT_MOTION_RATIO, _MOTION_PER_COUNT = 1.08, 0.004  # where counts are few: ratio, and deviance above noise by count
 _TRIAL_ROUNDS = 2
+_NOTHING_PER_COUNT = 0.3  # deviance above shot noise for each count: hardly anything is explained
 _LITTLE_BETTER = 0.8  # of the misfit: a probe that is merely unrefined gets well below in those rounds
 _STAGE_FIT_PATTERNS = (64, 128, 128)  # of each fit, as long as one follows another
 _MOTION_MODES = 3
@@ -268,12 +269,18 @@ def _looked_for(search: Search, wanted: Preparation, *, hopeless: bool) -> bool:
 
 
 def _is_hopeless(found: Prepared, wanted: Preparation) -> bool:
-    """Tell whether a fit is poor and a few rounds of the probe leave it so: something else is wrong."""
+    """Tell whether a fit is poor, and explains next to nothing or is left so by a few rounds of the probe.
+
+    Rounds that start from nothing may seem to get somewhere, and do not arrive.
+    """
     if "auto" not in (wanted.orientation, wanted.probe_search) or wanted.enough():
         return False
-    poor = misfit_ratio(found.run)
+    fit = fit_in_the_middle(found.run)
+    poor = fit.misfit_ratio
     if poor <= _POOR_RATIO:
         return False
+    if fit.excess > _NOTHING_PER_COUNT * float(found.run.scan.mean_counts.mean()):
+        return True
     tried = refine(found.run.around_the_middle(_JUDGED_PATTERNS), Turns(probe=_TRIAL_ROUNDS, held=True))
     return misfit_ratio(tried) > _LITTLE_BETTER * poor
 
