@@ -13,6 +13,8 @@ from scipy.ndimage import affine_transform
 from ptycho_adapters.torch_backend import reconstruct
 from ptycho_adapters.torch_backend.generalist import generalist_for
 from ptycho_adapters.torch_backend.generators.unrolled import Unrolled
+from ptycho_adapters.torch_backend.inference.preparation import Preparation, Prepared, _is_hopeless
+from ptycho_adapters.torch_backend.inference.reconstruct import first_pass
 from ptycho_adapters.torch_backend.physics.probe import TrainableProbe
 from ptycho_core.config import PyTorchExecutionConfig, TorchInferenceConfig
 from ptycho_core.measurement.findings import Finding, Suspicion
@@ -236,6 +238,25 @@ def test_a_probe_that_explains_nothing_is_replaced(sound: Scan) -> None:
     assert left.metrics["deviance_per_px"] > 3.0 * found.metrics["deviance_per_px"]
     assert Suspicion.POOR_FIT in _kinds(left)
     assert left.findings[0].kind is Suspicion.POOR_FIT
+
+
+def test_rounds_that_seem_to_get_somewhere_do_not_save_a_guess() -> None:
+    """Of a guess that explains next to nothing two rounds take much of the misfit, where frames are large: no sign."""
+    large = simulate(SimulationConfig(N=128, object_size_px=190, step_px=11.0, photons=1e5, seed=12))
+    y, x = np.mgrid[:128, :128] - 63.5
+    guess = np.exp(-(y**2 + x**2) / (2 * 12.8**2)).astype(np.complex64)[None]
+    guess *= np.linalg.norm(large.probe) / np.linalg.norm(guess)
+    searching = Preparation(focus_patterns=0, judged=True, probe_rounds=3, background_counts=0.0, positions="none")
+    searching = attrs.evolve(searching, probe_search="auto")
+    told = []
+    for probe in (large.probe, guess):
+        scan = attrs.evolve(large, probe=probe)
+        everything = np.arange(scan.n_patterns)
+        with torch.no_grad():
+            run, _ = first_pass(generalist_for(scan), scan, everything, QUIET, TorchInferenceConfig())
+            told.append(_is_hopeless(Prepared(run=run), searching))
+
+    assert told == [False, True]
 
 
 def test_another_probe_than_the_one_given_is_named(sound: Scan, plain: Reconstruction) -> None:
