@@ -15,7 +15,8 @@ from detector_sample import content_of, end, header, image
 from ptycho_adapters.cli import main
 from ptycho_adapters.files import write_scan
 from ptycho_adapters.live import DetectorSource, Window
-from ptycho_adapters.live.detector_messages import read_message
+from ptycho_adapters.live.decoding import decode
+from ptycho_adapters.live.detector_messages import Kind, read_message
 from ptycho_adapters.live.store import FrameStore
 from ptycho_core.errors import ScanError
 from ptycho_core.measurement.stream import FrameBatch
@@ -96,6 +97,16 @@ def test_gaps_late_frames_and_broken_ones_are_told() -> None:
     assert store.numbers.tolist() == [0, 1, 4, 3, 6]
     assert (state.missing, state.late, state.repeated, state.unusable) == (2, 1, 1, 2)
     np.testing.assert_array_equal(store.scan().patterns, patterns[[0, 1, 3, 4, 6]])
+
+
+@pytest.mark.parametrize(("lz4", "shuffled"), [(False, False), (True, False), (True, True)])
+def test_broken_frames_may_come_alone(lz4: bool, shuffled: bool) -> None:
+    """Where none of those that arrived together can be read, none is good, and the run goes on."""
+    kind = Kind(shape=(4, 6), dtype=np.dtype("<u2"), lz4=lz4, shuffled=shuffled)
+
+    found, good = decode([b"", b""], kind)
+
+    assert (found.shape, good.tolist()) == ((2, 4, 6), [False, False])
 
 
 def test_only_the_first_series_is_followed() -> None:

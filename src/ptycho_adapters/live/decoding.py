@@ -41,6 +41,8 @@ def decode(contents: Sequence[bytes], kind: Kind) -> tuple[NDArray[np.unsignedin
             frames[number] = np.frombuffer(contents[number], dtype=kind.dtype).reshape(kind.shape)
         return frames, good
     module("hdf5plugin")
+    if not good.any():
+        return frames, good  # HDF5 makes no dataset in chunks of a frame for none
     chunks = [content if kind.shuffled else _framed(content, n_bytes) for content in contents]
     try:
         frames[good] = _filtered([chunks[number] for number in np.flatnonzero(good).tolist()], kind)
