@@ -131,6 +131,9 @@ def train(
         DependencyError: the accelerator is not there, or a logger's package is not installed.
         MemoryShortageError: the patterns or a batch do not fit into the memory that is free.
         NotFiniteError: neither the start nor any epoch that can be kept has a finite held-out loss.
+
+    Warns:
+        UserWarning: the time limit left no round for a probe that was to have some, so that nothing was trained.
     """
     return train_on(payload, training_set_for(payload, scan, validation=validation), callbacks=callbacks)
 
@@ -151,6 +154,9 @@ def train_on(payload: TrainingPayload, data: TrainingSet, *, callbacks: Sequence
         DependencyError: the accelerator is not there, or a logger's package is not installed.
         MemoryShortageError: the patterns or a batch do not fit into the memory that is free.
         NotFiniteError: neither the start nor any epoch that can be kept has a finite held-out loss.
+
+    Warns:
+        UserWarning: the time limit left no round for a probe that was to have some, so that nothing was trained.
     """
     check_hardware(payload.execution_config)
     check_logger(payload.execution_config)
