@@ -194,6 +194,26 @@ def test_a_comparison_of_halves_says_what_was_taken_out(
     assert f"warning: {spoiled}: 1 pixel at {HOT}: masked" in capsys.readouterr().err
 
 
+def test_a_training_says_what_it_put_right(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """What was found out before its first step is warned of, kept, and told of the model later; of several, by file."""
+    scan = simulate(SimulationConfig(object_size_px=108, step_px=10, jitter_px=2, photons=1e5, seed=2))
+    sound, off = tmp_path / "sound.npz", tmp_path / "days" / "off.npz"
+    off.parent.mkdir()
+    write_scan(scan, sound)
+    write_scan(attrs.evolve(scan, patterns=np.roll(scan.patterns, (4, 3), axis=(1, 2))), off)
+    folder, text = tmp_path / "model", "the direct beam is off the middle of the patterns by (4, 3) px"
+    line = f"train --train-data-file {sound} --training-directories {off.parent} --output-dir {folder} --quiet"
+
+    assert main(f"{line} --n-groups 16 --max-epochs 1 --probe-rounds 0 --accelerator cpu".split()) == 0
+
+    warned = [each for each in capsys.readouterr().err.splitlines() if text in each]
+    assert [each.startswith(f"warning: {off}: {text}") for each in warned] == [True]
+    told = json.loads((folder / "summary.json").read_text())["findings"]
+    assert [each["text"].startswith(f"off.npz: {text}") for each in told if each["kind"] == "beam_moved"] == [True]
+    assert main(["inspect", str(folder)]) == 0
+    assert text in capsys.readouterr().out
+
+
 def test_an_unknown_word_is_refused(spoiled: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The message names the flag and the words that it knows."""
     assert main(["inspect", str(spoiled), "--detector-check", "maybe"]) == 2

@@ -34,6 +34,7 @@ from ptycho_core.config.knob import ELSEWHERE
 from ptycho_core.config.older_payloads import _fields
 from ptycho_core.config.payload_json import _Stored
 from ptycho_core.errors import ArchiveError
+from ptycho_core.measurement.findings import Finding, Suspicion
 from torch_sample import quick_training, same, tiny_scan
 
 if TYPE_CHECKING:
@@ -144,8 +145,9 @@ def test_a_model_comes_back(model: TrainedModel, stored: Path) -> None:
 
 
 def test_several_probes_come_back(model: TrainedModel, tmp_path: Path) -> None:
-    """Each with its name, its start and its flux, whatever its number of modes, in their order."""
-    first = attrs.evolve(model.probes[0], name="ä b")
+    """Each with its name, its start, its flux and what was found out, whatever its number of modes, in their order."""
+    moved = Finding(kind=Suspicion.BEAM_MOVED, text="the beam was moved by 3 µm")
+    first = attrs.evolve(model.probes[0], name="ä b", findings=(moved,))
     other = ScanProbe(
         name="", probe=np.repeat(first.start_probe, 2, axis=0), start_probe=first.probe, flux=3.5 * first.flux
     )
@@ -153,6 +155,7 @@ def test_several_probes_come_back(model: TrainedModel, tmp_path: Path) -> None:
     found = load_archive(save_archive(attrs.evolve(model, probes=(first, other)), tmp_path)).probes
 
     assert [(each.name, each.flux) for each in found] == [("ä b", first.flux), ("", 3.5 * first.flux)]
+    assert [each.findings for each in found] == [(moved,), ()]
     for one, wanted in zip(found, (first, other), strict=True):
         assert np.array_equal(one.probe, wanted.probe)
         assert np.array_equal(one.start_probe, wanted.start_probe)
@@ -336,6 +339,13 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
             _with_manifest(prior_law=attrs.asdict(shipped_prior_law()) | {"slow_phase": -1.0}),
             r"\.prior_law: .*found slow_phase: expected a number > 0, found -1\.0",
         ),
+        (
+            _with_manifest(findings=3),
+            r"manifest\.json\.findings: expected for each probe a list of kind and text, found 3",
+        ),
+        (_with_manifest(findings=[]), r"manifest\.json\.findings: expected for each probe"),
+        (_with_manifest(findings=[[{"kind": "odd", "text": "a"}]]), r"manifest\.json\.findings: .*found .*odd"),
+        (_with_manifest(findings=[[{"kind": "background", "text": 3}]]), r"manifest\.json\.findings: "),
         (_with_manifest(code_version=None), r"manifest\.json\.code_version: expected text, found None"),
         (_with("config.json", b"{}"), r"\(config\.json\):\s+- format_version: expected a value, found nothing"),
         (_with("config.json", b"\xff\xfe"), r"config\.json: expected UTF-8 text"),

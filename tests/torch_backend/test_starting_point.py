@@ -1,4 +1,4 @@
-"""What a training finds out about its scans before the first step."""
+"""What a training finds out about its scans before the first step, and that it says so."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import attrs
 import numpy as np
 import pytest
 
+from ptycho_core.measurement.findings import Suspicion
 from ptycho_core.simulation.simulate import SimulationConfig, simulate
 from torch_sample import module_of, payload_for
 
@@ -48,11 +49,21 @@ LEFT: Mapping[str, object] = {
     "probe_search": "never",
     "probe_modes": 2,
 }
+SAID: Mapping[str, Suspicion] = {
+    "beam_search": Suspicion.BEAM_MOVED,
+    "background_counts": Suspicion.BACKGROUND,
+    "position_refinement": Suspicion.POSITIONS_REFINED,
+    "orientation_search": Suspicion.ORIENTATION,
+    "probe_search": Suspicion.PROBE_REPLACED,
+}
 
 
 @pytest.mark.parametrize("setting", LEFT)
 def test_a_training_finds_out_what_it_is_asked_to(setting: str, scan: Scan, tmp_path: Path) -> None:
-    """Patterns, positions, background and probe that it starts from are those that were found, or as they were."""
+    """Patterns, positions, background and probe that it starts from are those that were found, or as they were.
+
+    What was put right is said, and nothing else of it.
+    """
     faulty = _with_fault(scan, setting)
 
     # The background is there in any case, and costs little to be found.
@@ -63,6 +74,10 @@ def test_a_training_finds_out_what_it_is_asked_to(setting: str, scan: Scan, tmp_
 
     found, other = (_module(tmp_path, faulty, **others, **more) for more in ({}, {setting: LEFT[setting]}))
 
+    if setting in SAID:
+        said, unsaid = ({each.kind for each in module.findings[0]} for module in (found, other))
+        assert SAID[setting] in said
+        assert SAID[setting] not in unsaid
     arm, as_left = found.arms.training[0], other.arms.training[0]
     if setting == "beam_search":
         assert (arm.patterns.beam_px, as_left.patterns.beam_px) == ((4, 3), (0, 0))

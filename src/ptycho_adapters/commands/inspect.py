@@ -65,7 +65,7 @@ class Sheet:
             "format": self.title,
             "code_version": VERSION,
             "facts": self.facts,
-            "findings": [{"kind": str(finding.kind), "text": finding.text} for finding in self.findings],
+            "findings": [finding.to_json() for finding in self.findings],
             "missing": list(self.missing),
             "command": self.command,
         }
@@ -271,7 +271,12 @@ def _model_sheet(path: Path) -> Sheet:
             "held_out_loss": model.history[-1].validation if model.history else None,
         },
     }
-    return Sheet(path=path, kind="model", title=title, facts=facts)
+    found = tuple(
+        attrs.evolve(each, text=f"{scan.name or number}: {each.text}" if len(model.probes) > 1 else each.text)
+        for number, scan in enumerate(model.probes, start=1)
+        for each in scan.findings
+    )
+    return Sheet(path=path, kind="model", title=title, facts=facts, findings=found)
 
 
 def _in_unit(name: str, value: object) -> str:

@@ -15,7 +15,7 @@ import numpy as np
 from ptycho_adapters.command_line import console
 from ptycho_adapters.command_line.profile_option import profile_of
 from ptycho_adapters.command_line.run_request import RunRequest, add_run_options
-from ptycho_adapters.command_line.scan_input import existing, naming, say_findings
+from ptycho_adapters.command_line.scan_input import existing, naming, say_findings, warn_of
 from ptycho_adapters.command_line.show_config import show_settings
 from ptycho_adapters.command_line.training_scans import read_training_scans, read_validation_scan, training_files
 from ptycho_adapters.common.checkpoint_files import AUTO, checkpoints_of, last_checkpoint
@@ -83,13 +83,14 @@ def run(typed: Mapping[str, object]) -> None:
 def _trained(request: RunRequest, payload: TrainingPayload) -> None:
     files = training_files(request, payload)
     scans = read_training_scans(files, request, payload)
-    found = _findings(files, scans)
+    found = _suspicions(files, scans)
     data = _grouped(request, payload, files, scans)
     if payload.execution_config.resume == AUTO:
         console.note(f"--resume auto: {_goes_on_from(payload)}")
     with naming(*files.train):
         model, seconds = _train(request, payload, data)
     if crew_of(payload.execution_config.devices).leads:
+        found += _put_right(files, model)
         _report(model, seconds, files, scans, found)
         warn_of_few_steps(model)
 
@@ -137,13 +138,26 @@ def _show(request: RunRequest) -> None:
         show_settings(request, None, facts)
 
 
-def _findings(files: TrainingFiles, scans: Sequence[Scan]) -> tuple[Finding, ...]:
-    """Say what is suspicious about each scan; of several, with the name of its file."""
-    found: list[Finding] = []
-    for path, scan in zip(files.train, scans, strict=True):
-        name = f"{path.name}: " if len(scans) > 1 else ""
-        found += [attrs.evolve(each, text=name + each.text) for each in say_findings(path, scan)]
-    return tuple(found)
+def _suspicions(files: TrainingFiles, scans: Sequence[Scan]) -> tuple[Finding, ...]:
+    """Say what is suspicious about each scan."""
+    return _named([(path, say_findings(path, scan)) for path, scan in zip(files.train, scans, strict=True)])
+
+
+def _put_right(files: TrainingFiles, model: ModelRecord) -> tuple[Finding, ...]:
+    """Say what was put right about each scan before the first step."""
+    found = [(path, each.findings) for path, each in zip(files.train, model.probes, strict=True)]
+    for path, findings in found:
+        warn_of(findings, path)
+    return _named(found)
+
+
+def _named(found: Sequence[tuple[Path, tuple[Finding, ...]]]) -> tuple[Finding, ...]:
+    """Give findings of all scans; of several, with the names of their files."""
+    return tuple(
+        attrs.evolve(each, text=f"{path.name}: {each.text}" if len(found) > 1 else each.text)
+        for path, findings in found
+        for each in findings
+    )
 
 
 def _grouped(request: RunRequest, payload: TrainingPayload, files: TrainingFiles, scans: Sequence[Scan]) -> TrainingSet:

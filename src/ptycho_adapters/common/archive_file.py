@@ -30,6 +30,7 @@ from ptycho_core.config.package_generator import PackageGenerator
 from ptycho_core.config.payload_json import payload_to_json
 from ptycho_core.config.shared import Backend
 from ptycho_core.errors import ArchiveError, ConfigError, Problem, raise_if_any
+from ptycho_core.measurement.findings import Finding
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping
@@ -45,6 +46,7 @@ _PROBE, _START_PROBE = "probe", "start_probe"
 _ROW = tuple(field.name for field in attrs.fields(EpochLosses))
 # Archives without them have none to tell of.
 _STEP_LOSSES, _SELECTION, _STRUCTURE, _PRIOR_LAW = "step_losses", "selection", "structure", "prior_law"
+_FINDINGS = "findings"
 _CHOICE = tuple(field.name for field in attrs.fields(Selection))
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 
@@ -128,7 +130,7 @@ def read_model(source: Path, *, backend: Backend, generators: Collection[str]) -
     _raise(source, _of_other_backend(manifest, backend, generators))
     record = ModelRecord(
         payload=payload,
-        probes=_read_probes(source, manifest["probes"], arrays, payload.pt_data_config.N),
+        probes=_read_probes(source, manifest, arrays, payload.pt_data_config.N),
         history=tuple(EpochLosses(**row) for row in manifest["history"]),
         code_version=str(manifest["code_version"]),
         step_losses=tuple(StepLoss(step=step, train=loss) for step, loss in manifest.get(_STEP_LOSSES, ())),
@@ -206,6 +208,7 @@ def _manifest(record: ModelRecord, backend: Backend, structure: CnnStructure | N
         _STEP_LOSSES: [[row.step, row.train] for row in record.step_losses],
         _SELECTION: None if record.selection is None else attrs.asdict(record.selection),
         _PRIOR_LAW: None if record.prior_law is None else attrs.asdict(record.prior_law),
+        _FINDINGS: [[finding.to_json() for finding in each.findings] for each in record.probes],
         **({} if told is None else {_STRUCTURE: told}),
     }
 
@@ -346,8 +349,9 @@ def describe_weight(array: NDArray[Any]) -> str:
 
 
 def _read_probes(
-    source: Path, listed: list[Mapping[str, Any]], arrays: Mapping[str, NDArray[Any]], size: int
+    source: Path, manifest: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]], size: int
 ) -> tuple[ScanProbe, ...]:
+    listed: list[Mapping[str, Any]] = manifest["probes"]
     wanted = [f"{kind}.{number}" for number in range(len(listed)) for kind in (_PROBE, _START_PROBE)]
     stored = {name for name in arrays if name.startswith((f"{_PROBE}.", f"{_START_PROBE}."))}
     problems = [problem for name in wanted for problem in _probe_problems(name, arrays.get(name), size)]
@@ -356,15 +360,29 @@ def _read_probes(
         for name in sorted(stored - {*wanted})
     ]
     _raise(source, problems)
+    found = _findings(source, manifest.get(_FINDINGS, [[] for _ in listed]), len(listed))
     return tuple(
         ScanProbe(
             name=str(entry["name"]),
             probe=arrays[f"{_PROBE}.{number}"],
             start_probe=arrays[f"{_START_PROBE}.{number}"],
             flux=float(entry["flux"]),
+            findings=findings,
         )
-        for number, entry in enumerate(listed)
+        for number, (entry, findings) in enumerate(zip(listed, found, strict=True))
     )
+
+
+def _findings(source: Path, rows: list[list[object]], number: int) -> list[tuple[Finding, ...]]:
+    """Read what was found out about each of so many scans."""
+    try:
+        found = [tuple(map(Finding.from_json, each)) for each in rows]
+    except (TypeError, ValueError):
+        found = []
+    if len(found) != number:
+        expected = "for each probe a list of kind and text"
+        raise ArchiveError(str(source), _one(f"{_MANIFEST}.{_FINDINGS}", expected, repr(rows)[:80]))
+    return found
 
 
 def _probe_problems(name: str, array: NDArray[Any] | None, size: int) -> Iterator[Problem]:

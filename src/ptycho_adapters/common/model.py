@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from ptycho_adapters.common.prior_law import PriorLaw
 from ptycho_core.config.main_term import main_term_name
 from ptycho_core.config.payload import TrainingPayload
+from ptycho_core.measurement.findings import Finding
 from ptycho_core.notebook import html_table
 
 if TYPE_CHECKING:
@@ -82,12 +83,14 @@ class ScanProbe:
         probe: (modes, N, N) complex64, refined.
         start_probe: (modes, N, N) complex64, what the training started from, at the same flux.
         flux: photons per frame that it was refined at.
+        findings: what was found out about the scan before the first step, and put right.
     """
 
     name: str = ""
     probe: NDArray[np.complex64]
     start_probe: NDArray[np.complex64]
     flux: float
+    findings: tuple[Finding, ...] = ()
 
 
 @attrs.frozen(kw_only=True, eq=False)

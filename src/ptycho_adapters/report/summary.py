@@ -53,7 +53,7 @@ class Summary:
             "inputs": {name: str(path) for name, path in self.inputs.items()},
             "figures": figures_in_json(self.figures),
             "settings": {name: json_value(value) for name, value in self.settings.items()},
-            "findings": [{"kind": str(finding.kind), "text": finding.text} for finding in self.findings],
+            "findings": [finding.to_json() for finding in self.findings],
             "decisions": [{"about": str(each.about), "text": each.text} for each in self.decisions],
         }
         if self.made_from:

@@ -56,3 +56,20 @@ class Finding:
 
     kind: Suspicion
     text: str
+
+    def to_json(self) -> dict[str, str]:
+        """Give the finding as a row of a file."""
+        return {"kind": str(self.kind), "text": self.text}
+
+    @classmethod
+    def from_json(cls, row: object) -> Finding:
+        """Read what `to_json` gave; what else is in the row is left.
+
+        Raises:
+            ValueError: it is no finding of a known kind.
+        """
+        kind, text = (row.get("kind"), row.get("text")) if isinstance(row, dict) else (None, None)
+        if kind not in tuple(Suspicion) or not isinstance(text, str):
+            msg = f"expected a finding of a known kind, with a text; found {row!r}"
+            raise ValueError(msg)
+        return cls(kind=Suspicion(kind), text=text)

@@ -9,7 +9,7 @@ import numpy as np
 
 from ptycho_adapters.files.hdf5.members import read_array, read_long_text
 from ptycho_core.errors import Problem
-from ptycho_core.measurement.findings import Finding, Suspicion
+from ptycho_core.measurement.findings import Finding
 from ptycho_core.results.run_details import RunDetails
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ def run_arrays(details: RunDetails) -> dict[str, AnyArray]:
 
 def run_text(details: RunDetails) -> str:
     """Give everything that is no array, as ASCII JSON."""
-    findings = [{"kind": str(finding.kind), "text": finding.text} for finding in details.findings]
+    findings = [finding.to_json() for finding in details.findings]
     return json.dumps({"loss_unit": details.loss_unit, "settings": dict(details.settings), "findings": findings})
 
 
@@ -89,12 +89,11 @@ def _findings_from(content: object) -> tuple[Finding, ...]:
     Raises:
         ValueError: what is there is none.
     """
-    rows = content if isinstance(content, list) else [None]
-    found = [row for row in rows if isinstance(row, dict) and {"kind", "text"} <= row.keys()]
-    if len(found) < len(rows) or not all(_is_text(row["text"]) and row["kind"] in tuple(Suspicion) for row in found):
+    try:
+        return tuple(map(Finding.from_json, content if isinstance(content, list) else [None]))
+    except ValueError:
         msg = f"expected findings of known kinds in {GROUP}/{RUN_TEXTS}"
-        raise ValueError(msg)
-    return tuple(Finding(kind=Suspicion(row["kind"]), text=row["text"]) for row in found)
+        raise ValueError(msg) from None
 
 
 def _is_text(value: object) -> bool:

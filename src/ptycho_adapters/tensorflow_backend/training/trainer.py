@@ -10,6 +10,7 @@ import numpy as np
 from ptycho_adapters.common.bars import Bar, bars_drawn
 from ptycho_adapters.common.checkpoint_files import forget_last
 from ptycho_adapters.common.course import Course
+from ptycho_adapters.common.findings import beam_moved
 from ptycho_adapters.common.groups import batches_of_epoch, random_of_epoch, training_set_for
 from ptycho_adapters.common.identity import identity_of
 from ptycho_adapters.common.model import EpochLosses, ScanProbe, Selection
@@ -209,7 +210,15 @@ class _Run:
         return TrainedModel(
             payload=payload,
             generator=build_generator(payload.pt_model_config, payload.pt_data_config, weights),
-            probes=(ScanProbe(name=self._scan.metadata.name, probe=probe, start_probe=probe, flux=energy),),
+            probes=(
+                ScanProbe(
+                    name=self._scan.metadata.name,
+                    probe=probe,
+                    start_probe=probe,
+                    flux=energy,
+                    findings=tuple(beam_moved(self._arms.training.patterns.beam_px)),
+                ),
+            ),
             history=tuple(self._course.history),
             step_losses=self._course.steps.means(),
             selection=selection,

@@ -31,7 +31,7 @@ def findings_of(prepared: Prepared, metrics: Mapping[str, float], *, law_known: 
     """
     poor = tuple(poor_fit(metrics))
     yield from poor
-    yield from _of_the_positions(prepared)
+    yield from _of_the_positions(prepared, kept="the result holds given and refined ones")
     yield from _of_the_light(prepared, poor=bool(poor))
     yield from _of_the_error_bars(metrics)
     if not law_known:
@@ -40,6 +40,12 @@ def findings_of(prepared: Prepared, metrics: Mapping[str, float], *, law_known: 
             "finish went by that of the shipped network, and so do error bars"
         )
         yield Finding(kind=Suspicion.PRIOR_UNKNOWN, text=text)
+
+
+def findings_before_a_training(prepared: Prepared) -> Iterator[Finding]:
+    """Yield what was put right before the first step."""
+    yield from _of_the_positions(prepared, kept="the training takes the refined ones")
+    yield from _of_the_light(prepared, poor=False)
 
 
 def _of_the_error_bars(metrics: Mapping[str, float]) -> Iterator[Finding]:
@@ -52,19 +58,19 @@ def _of_the_error_bars(metrics: Mapping[str, float]) -> Iterator[Finding]:
         yield Finding(kind=Suspicion.ERROR_BARS, text=text)
 
 
-def _of_the_positions(prepared: Prepared) -> Iterator[Finding]:
+def _of_the_positions(prepared: Prepared, *, kept: str) -> Iterator[Finding]:
     if prepared.orientation is not None:
         text = (
             f"orientation of the positions: {prepared.orientation}; the patterns fit clearly better that way, and were "
-            "reconstructed so (--orientation-search never leaves them as given)"
+            "taken so (--orientation-search never leaves them as given)"
         )
         yield Finding(kind=Suspicion.ORIENTATION, text=text)
     if prepared.moved_px:
         scale = prepared.stage_scale
         scaled = f", on the whole scaled by {scale:.3f}" if abs(scale - 1.0) > _ANOTHER_SCALE else ""
         text = (
-            f"positions were refined: moved by {prepared.moved_px:.2g} px (root mean square){scaled}; the result holds "
-            "given and refined ones (--position-refinement none leaves them as given)"
+            f"positions were refined: moved by {prepared.moved_px:.2g} px (root mean square){scaled}; {kept} "
+            "(--position-refinement none leaves them as given)"
         )
         yield Finding(kind=Suspicion.POSITIONS_REFINED, text=text)
 

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from ptycho_adapters.torch_backend.physics.probe import TrainableProbe
     from ptycho_core.config import TorchTrainingConfig
     from ptycho_core.config.main_term import MainTerm
+    from ptycho_core.measurement.findings import Finding
 
 MAIN = "main"
 """What a training step calls the main term of its loss, beside the loss that is minimised."""
@@ -46,9 +47,11 @@ class PtychoModule(LightningModule):
 
     Attributes:
         settled: whether every probe had the rounds before the training that were meant for it, or one of them at least.
+        findings: what was put right about each training scan before the first step.
     """
 
     settled = True
+    findings: tuple[tuple[Finding, ...], ...]
 
     def __init__(
         self,
@@ -70,6 +73,7 @@ class PtychoModule(LightningModule):
         _leave_to_each_process(self, "patterns.")
         self.config = config
         self.objective = Objective.from_config(config, main)
+        self.findings = ((),) * len(self.probes)
         self.log_scales = nn.ParameterList(nn.Parameter(torch.zeros(()), requires_grad=scale_trainable) for _ in probes)
 
     @property

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import attrs
 import numpy as np
 import torch
+from torch import Tensor
 
 from ptycho_adapters.common.schedule import Clock, Pieces, TimeLimit
 from ptycho_adapters.common.shipped import starts_from_shipped
@@ -16,6 +17,7 @@ from ptycho_adapters.torch_backend.data.resident import ResidentScan
 from ptycho_adapters.torch_backend.execution import precision_on
 from ptycho_adapters.torch_backend.generalist import pretrained_generator
 from ptycho_adapters.torch_backend.generators import Generator, build_generator
+from ptycho_adapters.torch_backend.inference.findings import findings_before_a_training
 from ptycho_adapters.torch_backend.inference.preparation import Preparation, prepare
 from ptycho_adapters.torch_backend.inference.turns import ROUNDS_BEFORE_A_TRAINING, moves_of_the_stage
 from ptycho_adapters.torch_backend.inference.whole_scan import PassFactory, WholeScan
@@ -24,12 +26,12 @@ from ptycho_adapters.torch_backend.physics.probe import TrainableProbe, soft_dis
 from ptycho_adapters.torch_backend.sharing import told_by_the_first
 from ptycho_adapters.torch_backend.training.probe_work import ROUND_PASSES, ProbeWork, work_within
 from ptycho_core.errors import ConfigError, Problem
+from ptycho_core.measurement.findings import Finding
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from numpy.typing import NDArray
-    from torch import Tensor
 
     from ptycho_adapters.crew import Crew
     from ptycho_core.config.payload import TrainingPayload
@@ -70,12 +72,14 @@ class StartingScan:
         patterns: at their refined positions.
         background: counts per pixel that do not come from the beam.
         settled: whether the probe had a round, where any were meant for it.
+        findings: what was put right.
     """
 
     probe: TrainableProbe
     patterns: ResidentScan
     background: float
     settled: bool = True
+    findings: tuple[Finding, ...] = ()
 
 
 def starting_scan(
@@ -127,6 +131,7 @@ def starting_scan(
         patterns=_with_others_moved(run, resident, few),
         background=run.background,
         settled=not wanted.rounds or found.probe_refined,
+        findings=tuple(findings_before_a_training(found)),
     )
 
 
@@ -140,19 +145,40 @@ def started_alike(found: Sequence[StartingScan], as_read: Sequence[ResidentScan]
     """
     if crew.count == 1:
         return list(found)
-    told = told_by_the_first(
-        [
-            (each.probe, each.patterns.starts, each.patterns.fractions_px, each.background, each.settled)
-            for each in found
-        ],
-        crew,
-    )
-    return [
-        StartingScan(
-            probe=probe, patterns=patterns.placed(starts, fractions_px), background=background, settled=settled
+    told = told_by_the_first([_Told.of(each) for each in found], crew)
+    return [each.starting(patterns) for patterns, each in zip(as_read, told, strict=True)]
+
+
+@attrs.frozen(kw_only=True, eq=False)
+class _Told:
+    """What was found out about a scan, without its counts, which every process has."""
+
+    probe: TrainableProbe
+    starts: Tensor
+    fractions_px: Tensor
+    background: float
+    settled: bool
+    findings: tuple[Finding, ...]
+
+    @classmethod
+    def of(cls, found: StartingScan) -> _Told:
+        return cls(
+            probe=found.probe,
+            starts=found.patterns.starts,
+            fractions_px=found.patterns.fractions_px,
+            background=found.background,
+            settled=found.settled,
+            findings=found.findings,
         )
-        for patterns, (probe, starts, fractions_px, background, settled) in zip(as_read, told, strict=True)
-    ]
+
+    def starting(self, patterns: ResidentScan) -> StartingScan:
+        return StartingScan(
+            probe=self.probe,
+            patterns=patterns.placed(self.starts, self.fractions_px),
+            background=self.background,
+            settled=self.settled,
+            findings=self.findings,
+        )
 
 
 def _with_others_moved(run: WholeScan, resident: ResidentScan, few: NDArray[np.int64]) -> ResidentScan:

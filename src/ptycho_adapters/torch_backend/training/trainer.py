@@ -22,9 +22,7 @@ from ptycho_adapters.common.bars import bars_drawn
 from ptycho_adapters.common.checkpoint_files import forget_last
 from ptycho_adapters.common.groups import training_set_for
 from ptycho_adapters.common.identity import identity_of
-from ptycho_adapters.common.model import EpochLosses, ScanProbe
 from ptycho_adapters.common.schedule import TimeLimit
-from ptycho_adapters.common.shipped import prior_law_of_start
 from ptycho_adapters.crew import Crew
 from ptycho_adapters.stages import stage
 from ptycho_adapters.torch_backend.data.arms import arms_of, as_found_out
@@ -46,7 +44,7 @@ from ptycho_adapters.torch_backend.sharing import (
     present_crew,
     told_by_the_first,
 )
-from ptycho_adapters.torch_backend.trained_model import TrainedModel
+from ptycho_adapters.torch_backend.trained_model import TrainedModel  # noqa: TC001 - signatures are read at run time too
 from ptycho_adapters.torch_backend.training.callbacks import (
     EpochLines,
     GradientNorm,
@@ -61,6 +59,7 @@ from ptycho_adapters.torch_backend.training.collapse import PATTERNS_OF_A_LOOK, 
 from ptycho_adapters.torch_backend.training.held_out import look_at_start
 from ptycho_adapters.torch_backend.training.memory import check_patterns, check_training
 from ptycho_adapters.torch_backend.training.module import PtychoModule
+from ptycho_adapters.torch_backend.training.outcome import trained_model
 from ptycho_adapters.torch_backend.training.starting_point import (
     ProbeTime,
     started_alike,
@@ -74,7 +73,6 @@ from ptycho_core.config.package_generator import PackageGenerator
 from ptycho_core.config.payload import TrainingPayload  # noqa: TC001 - signatures are read at run time too
 from ptycho_core.errors import ConfigError, Problem
 from ptycho_core.measurement.scan import Scan  # noqa: TC001 - signatures are read at run time too
-from ptycho_core.version import VERSION
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -191,7 +189,7 @@ def _trained_together(
         if trainer.global_step:
             course.count(device=str(trainer.strategy.root_device))
     selection = keep_best(trainer, module, start, history.held_out(module.loss_name))
-    return attrs.evolve(_trained(payload, data.scans, module, history), selection=selection)
+    return attrs.evolve(trained_model(payload, data.scans, module, history), selection=selection)
 
 
 def _tail_s(start: Start, n_scans: int) -> float:
@@ -239,6 +237,7 @@ def build_module(
         scale_trainable=payload.pt_model_config.intensity_scale_trainable,
     )
     module.settled = all(each.settled for each in found)
+    module.findings = tuple(each.findings for each in found)
     return module
 
 
@@ -341,43 +340,6 @@ def build_trainer(
         asked = ", ".join(f"{key}={arguments[key]!r}" for key in ("accelerator", "devices", "strategy", "precision"))
         problem = Problem(path="execution_config", expected="what this machine can do", found=f"{asked}: {error}")
         raise ConfigError("training", [problem]) from error
-
-
-@torch.no_grad()
-def _trained(
-    payload: TrainingPayload, scans: Sequence[Scan], module: PtychoModule, history: LossHistory
-) -> TrainedModel:
-    module = module.cpu().eval()
-    mode = module.loss_name
-    return TrainedModel(
-        payload=payload,
-        generator=module.generator,
-        probes=tuple(_scan_probe(scan, module, number) for number, scan in enumerate(scans)),
-        history=tuple(
-            EpochLosses(
-                epoch=epoch,
-                train=values[f"{mode}_train_loss"],
-                validation=values.get(f"{mode}_val_loss"),
-                steps=steps,
-            )
-            for epoch, steps, values in history.rows
-        ),
-        step_losses=history.steps.means(),
-        code_version=VERSION,
-        prior_law=prior_law_of_start(payload),
-    )
-
-
-def _scan_probe(scan: Scan, module: PtychoModule, number: int) -> ScanProbe:
-    flux = float(module.probes[number].energy)
-    refined = module.probes[number]() * (0.5 * module.log_scales[number]).exp()
-    energy = float(np.square(np.abs(scan.probe)).sum(dtype=np.float64))
-    return ScanProbe(
-        name=scan.metadata.name,
-        probe=refined.numpy(),
-        start_probe=(scan.probe * np.sqrt(flux / energy)).astype(np.complex64),
-        flux=flux,
-    )
 
 
 @contextmanager
