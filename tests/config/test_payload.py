@@ -118,6 +118,18 @@ def test_weights_that_nobody_named_are_a_default() -> None:
     assert reconstructed(trained()).provenance["model_path"] is Layer.EXPLICIT
 
 
+def test_a_model_that_learned_its_beam_where_it_is_is_used_so() -> None:
+    """Its probe holds the slope that a beam off the middle is, unless somebody says that it does not."""
+    off, on = trained(beam_search=False), trained()
+
+    for training, wanted in ((off, False), (on, True)):
+        assert reconstructed(training).pt_inference_config.beam_search is wanted
+    assert reconstructed(off).provenance["beam_search"] is Layer.ARCHIVE
+    assert reconstructed(on).provenance["beam_search"].default
+    assert reconstructed(off, beam_search=True).pt_inference_config.beam_search
+    assert not reconstructed(on, beam_search=False).pt_inference_config.beam_search
+
+
 def test_an_argument_may_be_repeated_but_not_contradicted() -> None:
     """The same folder as text is fine, another one is an error, and one left open is not said."""
     assert trained(output_dir="out").overrides_applied["output_dir"] == OUT

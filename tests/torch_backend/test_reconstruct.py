@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from ptycho_adapters.torch_backend import Generator, ScanProbe, TrainedModel, reconstruct
+from ptycho_adapters.torch_backend import Generator, ScanProbe, TrainedModel, reconstruct, train
 from ptycho_adapters.torch_backend.physics.optics import BACKGROUND_COUNTS
 from ptycho_core.config import DataConfig, PyTorchExecutionConfig, TorchInferenceConfig
 from ptycho_core.errors import ConfigError, DependencyError, ScanError
@@ -392,6 +392,18 @@ def test_the_model_is_left_as_it_was(tmp_path: Path) -> None:
 
     assert all(torch.equal(value, before[name]) for name, value in model.generator.state_dict().items())
     assert torch.equal(random_state, torch.random.get_rng_state())
+
+
+@pytest.mark.parametrize("searched", [True, False])
+def test_a_beam_is_looked_for_as_in_the_training(tmp_path: Path, searched: bool) -> None:
+    """Unless the reconstruction says: a probe that was learned with the beam where it is holds that as a slope."""
+    given = tiny_scan()
+    scan = attrs.evolve(given, patterns=np.roll(given.patterns, (4, 3), axis=(1, 2)))
+    model = train(payload_for(tmp_path, {"beam_search": searched}), scan)
+    explicit = TorchInferenceConfig(beam_search=not searched)
+
+    assert (reconstruct(model, scan).beam_px == (4, 3)) is searched
+    assert (reconstruct(model, scan, inference_config=explicit).beam_px == (4, 3)) is not searched
 
 
 @pytest.mark.parametrize("source", ["scan", "model"])

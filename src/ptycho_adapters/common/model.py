@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ptycho_adapters.common.prior_law import PriorLaw
+from ptycho_core.config import TorchInferenceConfig
 from ptycho_core.config.main_term import main_term_name
 from ptycho_core.config.payload import TrainingPayload
 from ptycho_core.measurement.findings import Finding
@@ -129,6 +130,14 @@ class ModelRecord:
     def n_weights(self) -> int:
         """Number of weights of the network."""
         raise NotImplementedError
+
+    @property
+    def inference_defaults(self) -> TorchInferenceConfig:
+        """What holds for a reconstruction of which nobody said anything.
+
+        Probes that were learned with the beam where it is hold that as a slope: it is not looked for again.
+        """
+        return TorchInferenceConfig(beam_search=self.payload.pt_training_config.beam_search)
 
     @property
     def probe(self) -> NDArray[np.complex64]:

@@ -122,7 +122,8 @@ def pictures(
     """
     from ptycho_adapters.torch_backend.execution import cpu_threads  # noqa: PLC0415 - torch
 
-    settings, watch = inference_config or TorchInferenceConfig(), watch or Watch()
+    defaults = TorchInferenceConfig() if model is None else model.inference_defaults
+    settings, watch = inference_config or defaults, watch or Watch()
     execution = execution_config or PyTorchExecutionConfig()
     draw = _Draw(FrameStore(like, watch.folder), model, execution, settings)
     clock, ready_s, took_s = watch.clock, 0.0, 0.0

@@ -49,7 +49,8 @@ def reconstruct(
         model: network and probe.
         scan: patterns of the size that the model was trained on.
         execution_config: device, threads, batch size; defaults apply when it is None.
-        inference_config: probe source, weighting and which patterns to use; defaults apply when it is None.
+        inference_config: probe source, weighting and which patterns to use; defaults apply when it is None, but that
+            the beam is not looked for under a probe that was learned without.
         data_config: seed of the choice of patterns, if it has one of its own.
 
     Returns:
@@ -61,7 +62,7 @@ def reconstruct(
         DependencyError: the device is not available.
         MemoryShortageError: it does not fit into the memory that is free.
     """
-    execution, settings = execution_config or PyTorchExecutionConfig(), inference_config or TorchInferenceConfig()
+    execution, settings = execution_config or PyTorchExecutionConfig(), inference_config or model.inference_defaults
     clock = [time.perf_counter()]
     _check(model, scan, settings, execution)
     prepare_process(execution)

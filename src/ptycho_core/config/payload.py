@@ -122,7 +122,9 @@ class ArchiveFacts:
         known = settings_of(*self.training.records)
         source = self.training.provenance
         # A dose that nobody stated is not a fact about any scan.
-        return {k: v for k, v in known.items() if k in OF_ARCHIVE and not (k == "nphotons" and source[k].default)}
+        own = {k: v for k, v in known.items() if k in OF_ARCHIVE and not (k == "nphotons" and source[k].default)}
+        # Probes that were learned with the beam where it is hold that as a slope, and would have it twice.
+        return own if known["beam_search"] else {**own, "beam_search": False}
 
 
 @attrs.frozen(kw_only=True)

@@ -65,7 +65,8 @@ def reconstruct(
         model: network and refined probes.
         scan: patterns of the size that the model was trained on.
         execution_config: device, precision, batch size; defaults apply when it is None.
-        inference_config: probe source, weighting and which patterns to use; defaults apply when it is None.
+        inference_config: probe source, weighting and which patterns to use; defaults apply when it is None, but that
+            the beam is not looked for under probes that were learned without.
         data_config: seed of the choice of patterns, if it has one of its own.
 
     Returns:
@@ -79,7 +80,7 @@ def reconstruct(
         NotFiniteError: the network gives NaN or infinity.
     """
     execution = execution_config or PyTorchExecutionConfig()
-    settings = inference_config or TorchInferenceConfig()
+    settings = inference_config or model.inference_defaults
     check_hardware(execution)
     clock = [time.perf_counter()]
     crew = joined(execution)
