@@ -25,7 +25,7 @@ def _texture(seed: int) -> Complex:
     return result
 
 
-ramps = st.tuples(st.floats(-0.15, 0.15), st.floats(-0.15, 0.15))
+ramps = st.tuples(st.floats(-0.9, 0.9), st.floats(-0.9, 0.9))
 
 
 @settings(max_examples=30, deadline=None)
@@ -84,4 +84,4 @@ def test_ring_correlation_is_symmetric_bounded_and_blind_to_scale(one: int, othe
 @given(ramps, st.integers(2, 40), st.integers(2, 40))
 def test_ramp_of_a_plane_wave_is_its_own(ramp: tuple[float, float], height: int, width: int) -> None:
     """The best plane wave of a plane wave is itself, on any frame."""
-    np.testing.assert_allclose(find_ramp(plane_wave((height, width), ramp), max_rad_per_px=0.2), ramp, atol=1e-9)
+    np.testing.assert_allclose(find_ramp(plane_wave((height, width), ramp), max_rad_per_px=1.0), ramp, atol=1e-9)

@@ -133,6 +133,40 @@ def test_featureless_objects_correlate_with_nothing(failure: str, truth: Complex
     assert not result.ring.correlation.any()
 
 
+@pytest.mark.parametrize("ramp", [(0.0, 0.4), (-0.78, 0.5), (0.95, -0.95)])
+def test_a_steep_ramp_is_a_gauge_too(ramp: tuple[float, float], truth: Complex, mask: Mask) -> None:
+    """A beam off the middle of the detector by a seventh of it is a ramp on the object, which costs nothing."""
+    for tilted, wanted in ((truth * plane_wave((96, 96), ramp), ramp), (truth, (-ramp[0], -ramp[1]))):
+        reference = truth if tilted is not truth else truth * plane_wave((96, 96), ramp)
+
+        result = compare(tilted, reference, mask=mask)
+
+        assert result.phase_correlation == pytest.approx(1.0, abs=1e-6)
+        assert result.shift_px == (0.0, 0.0)
+        np.testing.assert_allclose(result.ramp_rad_per_px, wanted, atol=1e-6)
+        assert not result.at_limit
+
+
+@pytest.mark.parametrize(
+    ("moved", "tilt", "settings", "said"),
+    [
+        (6, 0.0, {"max_shift_px": 2.0}, {"max_shift_px"}),
+        (0, 0.5, {"max_ramp_rad_per_px": 0.2}, {"max_ramp_rad_per_px"}),
+        (0, 0.5, {}, set()),
+        (6, 0.0, {"max_shift_px": 0.0, "max_ramp_rad_per_px": 0.0}, set()),
+    ],
+)
+def test_a_search_that_ended_at_its_limit_is_told(
+    moved: int, tilt: float, settings: dict[str, float], said: set[str], truth: Complex, mask: Mask
+) -> None:
+    """What was found there need not be the best; where nothing is looked for, there is no limit."""
+    object_ = np.roll(truth, moved, axis=0) * plane_wave((96, 96), (tilt, 0.0))
+
+    result = compare(object_, truth, mask=mask, settings=ComparisonSettings(**settings))
+
+    assert {each for each in result.at_limit} == said
+
+
 def test_ramp_is_left_alone_on_request(truth: Complex) -> None:
     """With a ramp limit of zero, a tilted reconstruction scores worse and no ramp is reported."""
     tilted = truth * plane_wave((96, 96), (0.04, 0.0))

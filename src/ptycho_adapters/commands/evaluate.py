@@ -202,6 +202,11 @@ def _report(
         inputs=inputs,
         settings=settings,
     )
+    for name in comparison.at_limit:
+        console.warn(
+            f"{compared}: the search for a shift or ramp between them ended at its limit; unless {kebab(name)} is larger, "
+            "the figures may be those of a wrong place"
+        )
     files = write_evaluation(comparison, summary, folder, product=product)
     console.tell(console.summary(summary.title, summary.figures, files))
 

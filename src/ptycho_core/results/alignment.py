@@ -21,14 +21,15 @@ class ComparisonSettings:
     Attributes:
         upsample: sub-pixel registration to 1/upsample px.
         max_shift_px: largest residual shift along each axis to be considered; 0 for no registration.
-        max_ramp_rad_per_px: largest phase ramp along each axis to be considered; 0 for no ramp removal.
+        max_ramp_rad_per_px: largest phase ramp along each axis to be considered; 0 for no ramp removal. A beam that is off
+            the middle of N pixels by d of them is a ramp of 2 pi d / N.
         ssim_sigma_px: width of the Gaussian SSIM window, which is cut off at 3.5 widths.
         smooth_rings: rings averaged before ring-correlation crossings are looked up.
     """
 
     upsample: int = attrs.field(default=20, validator=attrs.validators.ge(1))
     max_shift_px: float = attrs.field(default=8.0, validator=attrs.validators.ge(0))
-    max_ramp_rad_per_px: float = attrs.field(default=0.2, validator=attrs.validators.ge(0))
+    max_ramp_rad_per_px: float = attrs.field(default=1.0, validator=attrs.validators.ge(0))
     ssim_sigma_px: float = attrs.field(default=1.5, validator=attrs.validators.gt(0))
     smooth_rings: int = attrs.field(default=3, validator=attrs.validators.ge(1))
 

@@ -79,6 +79,20 @@ class Comparison:
     mask: Mask
     settings: ComparisonSettings
 
+    @property
+    def at_limit(self) -> tuple[str, ...]:
+        """Settings at whose limit a search ended: what lies beyond it may fit better."""
+        found = {
+            "max_shift_px": (self.shift_px, 1.0 / self.settings.upsample),
+            "max_ramp_rad_per_px": (self.ramp_rad_per_px, 0.01 * self.settings.max_ramp_rad_per_px),
+        }
+        limits = {name: getattr(self.settings, name) for name in found}
+        return tuple(
+            name
+            for name, (values, step) in found.items()
+            if limits[name] > 0 and max(map(abs, values)) > limits[name] - step
+        )
+
     def figures(self) -> dict[str, float]:
         """The scalar results by name, for reports; frequencies in cycles per pixel."""
         return {
