@@ -150,21 +150,21 @@ def test_a_steep_ramp_is_a_gauge_too(ramp: tuple[float, float], truth: Complex, 
 @pytest.mark.parametrize(
     ("moved", "tilt", "settings", "said"),
     [
-        (6, 0.0, {"max_shift_px": 2.0}, {"max_shift_px"}),
-        (0, 0.5, {"max_ramp_rad_per_px": 0.2}, {"max_ramp_rad_per_px"}),
-        (0, 0.5, {}, set()),
-        (6, 0.0, {"max_shift_px": 0.0, "max_ramp_rad_per_px": 0.0}, set()),
+        (6, 0.0, ComparisonSettings(max_shift_px=2.0), {"max_shift_px"}),
+        (0, 0.5, ComparisonSettings(max_ramp_rad_per_px=0.2), {"max_ramp_rad_per_px"}),
+        (0, 0.5, ComparisonSettings(), set()),
+        (6, 0.0, ComparisonSettings(max_shift_px=0.0, max_ramp_rad_per_px=0.0), set()),
     ],
 )
 def test_a_search_that_ended_at_its_limit_is_told(
-    moved: int, tilt: float, settings: dict[str, float], said: set[str], truth: Complex, mask: Mask
+    moved: int, tilt: float, settings: ComparisonSettings, said: set[str], truth: Complex, mask: Mask
 ) -> None:
     """What was found there need not be the best; where nothing is looked for, there is no limit."""
     object_ = np.roll(truth, moved, axis=0) * plane_wave((96, 96), (tilt, 0.0))
 
-    result = compare(object_, truth, mask=mask, settings=ComparisonSettings(**settings))
+    result = compare(object_, truth, mask=mask, settings=settings)
 
-    assert {each for each in result.at_limit} == said
+    assert set(result.at_limit) == said
 
 
 def test_ramp_is_left_alone_on_request(truth: Complex) -> None:

@@ -204,8 +204,8 @@ def _report(
     )
     for name in comparison.at_limit:
         console.warn(
-            f"{compared}: the search for a shift or ramp between them ended at its limit; unless {kebab(name)} is larger, "
-            "the figures may be those of a wrong place"
+            f"{compared}: the search for a shift or ramp between them ended at its limit; unless {kebab(name)} is "
+            "larger, the figures may be those of a wrong place"
         )
     files = write_evaluation(comparison, summary, folder, product=product)
     console.tell(console.summary(summary.title, summary.figures, files))

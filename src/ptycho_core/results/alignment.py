@@ -21,8 +21,8 @@ class ComparisonSettings:
     Attributes:
         upsample: sub-pixel registration to 1/upsample px.
         max_shift_px: largest residual shift along each axis to be considered; 0 for no registration.
-        max_ramp_rad_per_px: largest phase ramp along each axis to be considered; 0 for no ramp removal. A beam that is off
-            the middle of N pixels by d of them is a ramp of 2 pi d / N.
+        max_ramp_rad_per_px: largest phase ramp along each axis to be considered; 0 for no ramp removal. A beam that is
+            off the middle of N pixels by d of them is a ramp of 2 pi d / N.
         ssim_sigma_px: width of the Gaussian SSIM window, which is cut off at 3.5 widths.
         smooth_rings: rings averaged before ring-correlation crossings are looked up.
     """
