@@ -309,4 +309,4 @@ class Framework:
 
     def generalist_for(self, _: object) -> SimpleNamespace:
         """Give a model of no use."""
-        return SimpleNamespace()
+        return SimpleNamespace(prior_law=None)
