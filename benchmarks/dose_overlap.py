@@ -52,7 +52,7 @@ def measure(
     scan = simulate(config)
     judge = truth_judge(scan)
     model = generalist_for(scan) if archive is None else load_archive(archive)
-    result, seconds = one_pass(model, scan, repeats=2)
+    result, seconds = one_pass(model, scan, repeats=2, rounds=None)
     case: Figures = {
         "photons": config.photons,
         "overlap": overlap,

@@ -107,14 +107,29 @@ def reference_judge(scan: Scan, reference: Path, *, margin_px: int, region_px: R
 
 
 def one_pass(
-    model: TrainedModel, scan: Scan, *, repeats: int = 1, precision: Precision = "32-true", probe: ProbeChoice = "scan"
+    model: TrainedModel,
+    scan: Scan,
+    *,
+    repeats: int = 1,
+    precision: Precision = "32-true",
+    probe: ProbeChoice = "scan",
+    rounds: int | None = 0,
 ) -> tuple[Reconstruction, float]:
-    """Reconstruct with a trained model; the least seconds of a few repeats, from arrays in memory."""
+    """Reconstruct with a trained model; the least seconds of a few repeats, from arrays in memory.
+
+    Args:
+        model: network and probes.
+        scan: patterns in memory.
+        repeats: of the same.
+        precision: of the network.
+        probe: which one.
+        rounds: of the probe before the pass; None makes as many as a reconstruction does by default.
+    """
     from ptycho_adapters.torch_backend import reconstruct  # noqa: PLC0415 - torch
     from ptycho_core.config import PyTorchExecutionConfig, TorchInferenceConfig  # noqa: PLC0415
 
     execution = PyTorchExecutionConfig(accelerator="cpu", precision=precision)
-    settings = TorchInferenceConfig(probe_source=probe)
+    settings = TorchInferenceConfig(probe_source=probe, probe_rounds=rounds)
     seconds = []
     for _ in range(repeats):
         started = time.perf_counter()
