@@ -164,7 +164,10 @@ def _affordable(ready: ReadScan) -> ReadScan:
     if alone and not long and ready.model.prior_law is not None:
         return ready
     if long and settings.finish != "none" and payload.execution_config.enable_progress_bar:
-        console.note("the pass alone, since a finish of so many patterns takes long; --finish auto makes it")
+        console.note(
+            "the pass alone, since a finish of so many patterns, or of some that stay in their file, takes long; "
+            "--finish auto makes it"
+        )
     return attrs.evolve(ready, payload=attrs.evolve(payload, pt_inference_config=evolve(settings, finish="none")))
 
 
