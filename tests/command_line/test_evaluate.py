@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
+import attrs
 import numpy as np
 import pytest
 from PIL import Image
 
 from cli_samples import tiny_scan
 from ptycho_adapters.cli import main
+from ptycho_adapters.files import read_scan, write_scan
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -63,15 +65,23 @@ def test_one_result_twice_is_refused(objects: Path, capsys: pytest.CaptureFixtur
 
 
 def test_halves_need_no_model(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """The package's own network reconstructs both, and the evaluation says so."""
+    """The package's own network reconstructs both, and the evaluation says so, and what was put right in which half."""
     scan = tiny_scan(tmp_path)
+    given = read_scan(scan)
+    write_scan(attrs.evolve(given, patterns=np.roll(given.patterns, (4, 3), axis=(1, 2))), scan)
 
     assert main(["evaluate", str(scan), "--halves", "--output-dir", str(tmp_path / "halves"), "--quiet"]) == 0
 
-    assert "network and stitching" not in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "network and stitching" not in said
+    moved = "the direct beam is off the middle of the patterns by (4, 3) px"
+    for half in ("first", "second"):
+        assert f"warning: {scan}: {half} half: {moved}" in said
     found = json.loads((tmp_path / "halves" / "evaluation.json").read_text())
     assert found["inputs"]["model_path"].endswith("generalist.safetensors")
     assert found["figures"]["phase_correlation"] > 0.5
+    told = [each["text"].split(", which")[0] for each in found["findings"] if each["kind"] == "beam_moved"]
+    assert told == [f"first half: {moved} (y, x)", f"second half: {moved} (y, x)"]
     assert main(["evaluate", str(scan), "--output-dir", str(tmp_path / "halves")]) == 2
     assert "--halves" in capsys.readouterr().err
     assert main(["evaluate", str(scan), str(scan), "--halves", "--output-dir", str(tmp_path / "halves")]) == 2

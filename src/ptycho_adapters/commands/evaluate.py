@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,12 +21,12 @@ from ptycho_adapters.evaluation.halves import compare_halves
 from ptycho_adapters.evaluation.objects import read_object
 from ptycho_adapters.files import read_scan
 from ptycho_adapters.shipped_weights import weights_path
+from ptycho_core.measurement.findings import Finding
 from ptycho_core.measurement.suspicions import screened_findings
 from ptycho_core.results.alignment import ComparisonSettings
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Mapping
 
     from ptycho_core.results.metrics import Comparison
     from ptycho_core.results.product import Product
@@ -140,14 +141,12 @@ def _compare(typed: Mapping[str, object], result: Path, reference: Path, folder:
     found = read_object(existing(result, "Result"))
     truth = read_object(existing(reference, "Reference"))
     comparison = judge(found, truth, area, settings, name=f"{result} against {reference}")
-    _report(
-        comparison,
-        folder,
+    judged = _Judged(
         compared=f"{result} with {reference}",
         inputs={"result": result, "reference": reference},
         settings=attrs.asdict(area) | attrs.asdict(settings),
-        product=found.product,
     )
+    _report(comparison, folder, judged, product=found.product)
     return comparison
 
 
@@ -172,40 +171,44 @@ def _compare_halves(typed: Mapping[str, object], given: list[Path]) -> None:
     scan = read_scan(existing(source, "Scan"))
     warn_of(screened_findings(scan), source)
     with bars_drawn(wanted=not typed.get("quiet")):
-        comparison = compare_halves(scan, archive, area, settings, name=str(source))
-    _report(
-        comparison,
-        folder,
+        comparison, found = compare_halves(scan, archive, area, settings, name=str(source))
+    warn_of(found, source)
+    judged = _Judged(
         compared=f"the reconstructions of two halves of {source}",
         inputs={"scan": source, "model_path": weights_path() if archive is None else archive},
         settings=attrs.asdict(area) | attrs.asdict(settings),
+        findings=found,
     )
+    _report(comparison, folder, judged)
 
 
-def _report(
-    comparison: Comparison,
-    folder: Path,
-    *,
-    compared: str,
-    inputs: Mapping[str, Path],
-    settings: Mapping[str, object],
-    product: Product | None = None,
-) -> None:
+@attrs.frozen(kw_only=True, eq=False)
+class _Judged:
+    """What was compared and how, for the report, and what was found on the way."""
+
+    compared: str
+    inputs: Mapping[str, Path]
+    settings: Mapping[str, object]
+    findings: tuple[Finding, ...] = ()
+
+
+def _report(comparison: Comparison, folder: Path, judged: _Judged, *, product: Product | None = None) -> None:
     """Write an evaluation and say what came of it."""
     from ptycho_adapters.report.results import write_evaluation  # noqa: PLC0415 - h5py and matplotlib
     from ptycho_adapters.report.summary import Summary  # noqa: PLC0415
 
     summary = Summary(
         command="evaluate",
-        title=f"compared {compared}: {comparison.n_pixels} pixels",
+        title=f"compared {judged.compared}: {comparison.n_pixels} pixels",
         figures=comparison.figures(),
-        inputs=inputs,
-        settings=settings,
+        inputs=judged.inputs,
+        settings=judged.settings,
+        findings=judged.findings,
     )
     for name in comparison.at_limit:
         console.warn(
-            f"{compared}: the search for a shift or ramp between them ended at its limit; unless {kebab(name)} is "
-            "larger, the figures may be those of a wrong place"
+            f"{judged.compared}: the search for a shift or ramp between them ended at its limit; unless {kebab(name)} "
+            "is larger, the figures may be those of a wrong place"
         )
     files = write_evaluation(comparison, summary, folder, product=product)
     console.tell(console.summary(summary.title, summary.figures, files))
