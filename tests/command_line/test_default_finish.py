@@ -1,4 +1,4 @@
-"""Whether `ptycho infer` makes a finish where nobody says."""
+"""Whether `ptycho infer` makes a finish where nobody says; `ptycho live` goes by the same."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import attrs
 import pytest
 
 from ptycho_adapters.cli import main
+from ptycho_adapters.command_line import default_finish
 from ptycho_adapters.command_line.inference import ReadScan, read_for
 from ptycho_adapters.commands import infer
 from ptycho_adapters.crew import Crew
@@ -51,7 +52,7 @@ def test_a_large_scan_is_not_and_that_is_said(
 ) -> None:
     """Nor one whose patterns stay in their file; who asks for a finish gets it, and error bars bring it along."""
     assert steps(scan, tmp_path / "mapped", "--memory-map", str(tmp_path / "map")) is None
-    monkeypatch.setattr(infer, "_CHEAP_SAMPLES", 16 * 64**2 - 1)
+    monkeypatch.setattr(default_finish, "CHEAP_SAMPLES", 16 * 64**2 - 1)
 
     assert steps(scan, tmp_path / "pass") is None
     assert "the pass alone" in capsys.readouterr().err
@@ -71,6 +72,6 @@ def test_no_finish_is_made_by_default_that_could_not_be_weighed_or_shared(
 
     monkeypatch.setattr(infer, "read_for", read)
     if why == "crew":
-        monkeypatch.setattr(infer, "crew_of", lambda _: Crew(count=2))
+        monkeypatch.setattr(default_finish, "crew_of", lambda _: Crew(count=2))
 
     assert steps(scan, tmp_path) is None

@@ -308,6 +308,7 @@ def test_the_command_writes_what_infer_writes(tmp_path: Path, capsys: pytest.Cap
     assert sorted(path.name for path in out.iterdir()) == names
     figures = json.loads((out / "summary.json").read_text())["figures"]
     assert (figures["frames"], figures["frames_missing"]) == (scan().n_patterns, 0)
+    assert "finish_steps" in figures  # when the scan has ended the finish runs, of so few frames without being asked to
     assert len(read_product(out / "object.h5").positions_px) == scan().n_patterns
 
 

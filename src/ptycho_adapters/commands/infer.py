@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
 import attrs
 
 from ptycho_adapters.command_line import console
+from ptycho_adapters.command_line.default_finish import FINISH_BY_DEFAULT, HINT, affordable
 from ptycho_adapters.command_line.inference import (
     HINTS,
     Models,
-    ReadScan,
     add_inference_options,
     figures,
     plan_for,
@@ -37,8 +36,6 @@ from ptycho_adapters.command_line.several import (
 )
 from ptycho_adapters.crew import crew_of
 from ptycho_adapters.stages import stage
-from ptycho_core.config.overrides import Layer
-from ptycho_core.config.record import evolve
 from ptycho_core.config.table import INFERENCE
 
 if TYPE_CHECKING:
@@ -51,22 +48,15 @@ HELP = "reconstruct scans, with a trained model or the package's own"
 USAGE = "ptycho infer --test-data FILE [--test-data FILE ...] --output-dir FOLDER [--model-path FOLDER] [flags]"
 REQUIRED: Final = frozenset({"test_data_file", "output_dir"})
 _COMMAND = "infer"
-_OWN_DEFAULTS: Mapping[str, object] = MappingProxyType({"finish": "auto"})
-_CHEAP_SAMPLES = 1 << 23  # pixels of all patterns, up to which a finish takes less than what comes before it
 _OF_FILE = (
     "required; also --test-data; several times, a folder or a pattern in quotes: each scan has a folder of its own"
-)
-
-_OF_FINISH = (
-    f"default here: auto up to {_CHEAP_SAMPLES / 1e6:.1f} million pixels of patterns in memory, in one process, "
-    "under a network whose errors are known; else none"
 )
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Give the parser this command's flags."""
     add_several_options(parser)
-    hints = {**HINTS, "test_data_file": _OF_FILE, "finish": _OF_FINISH}
+    hints = {**HINTS, "test_data_file": _OF_FILE, "finish": HINT}
     add_inference_options(parser, hints, own={**OWN_FLAGS, "test_data_file": Scans})
 
 
@@ -82,7 +72,7 @@ def run(typed: Mapping[str, object]) -> None:
     if request.print_config:
         refuse_to_show_several(names)
         with silent_on_empty_archives():
-            show_inference(request, _OWN_DEFAULTS)
+            show_inference(request, FINISH_BY_DEFAULT)
         return
     if names and are_several(typed, names):
         folder = request.required_path("output_dir")
@@ -109,7 +99,7 @@ def plan(request: RunRequest) -> InferencePayload:
         UsageError: a required flag is missing.
     """
     request.required_path("test_data_file")
-    return plan_for(request, request.required_path("output_dir"), _OWN_DEFAULTS)
+    return plan_for(request, request.required_path("output_dir"), FINISH_BY_DEFAULT)
 
 
 def _names(typed: Mapping[str, object], request: RunRequest) -> list[str]:
@@ -123,7 +113,7 @@ def _names(typed: Mapping[str, object], request: RunRequest) -> list[str]:
 
 def _defaults(request: RunRequest) -> Mapping[str, object]:
     del request
-    return _OWN_DEFAULTS
+    return FINISH_BY_DEFAULT
 
 
 def _reconstruct(task: ScanTask, models: Models) -> str:
@@ -131,7 +121,9 @@ def _reconstruct(task: ScanTask, models: Models) -> str:
     from ptycho_adapters.report.results import product_of, write_reconstruction  # noqa: PLC0415 - h5py
     from ptycho_adapters.report.summary import Summary  # noqa: PLC0415
 
-    ready = _affordable(read_for(task.request, task.payload, models))
+    ready = read_for(task.request, task.payload, models)
+    settled = affordable(ready.payload, ready.scan, law_known=ready.model.prior_law is not None)
+    ready = attrs.evolve(ready, payload=settled)
     found = say_findings(ready.source, ready.scan)
     result = apart_from(found, reconstruct_read(ready))
     if not crew_of(ready.payload.execution_config.devices).leads:
@@ -151,24 +143,6 @@ def _reconstruct(task: ScanTask, models: Models) -> str:
         files = write_reconstruction(product, summary, task.folder)
         course.count(files=len(files), megabytes=sum(path.stat().st_size for path in files) / 1e6)
     return console.summary(summary.title, summary.figures, files)
-
-
-def _affordable(ready: ReadScan) -> ReadScan:
-    """Leave out the finish that nobody asked for where it takes long, or does not know what the network is worth."""
-    payload, scan = ready.payload, ready.scan
-    settings = payload.pt_inference_config
-    if payload.provenance["finish"] is not Layer.COMMAND or settings.error_bars:
-        return ready
-    samples, alone = scan.n_patterns * scan.N**2, crew_of(payload.execution_config.devices).count == 1
-    long = samples > _CHEAP_SAMPLES or scan.memory_mapped
-    if alone and not long and ready.model.prior_law is not None:
-        return ready
-    if long and settings.finish != "none" and payload.execution_config.enable_progress_bar:
-        console.note(
-            "the pass alone, since a finish of so many patterns, or of some that stay in their file, takes long; "
-            "--finish auto makes it"
-        )
-    return attrs.evolve(ready, payload=attrs.evolve(payload, pt_inference_config=evolve(settings, finish="none")))
 
 
 _VERB = Verb(name=_COMMAND, defaults=_defaults, work=_reconstruct)

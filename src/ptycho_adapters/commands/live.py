@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from ptycho_adapters.archive_facts import find_model
 from ptycho_adapters.command_line import console
+from ptycho_adapters.command_line.default_finish import FINISH_BY_DEFAULT, HINT, affordable
 from ptycho_adapters.command_line.profile_option import profile_of
 from ptycho_adapters.command_line.run_request import RunRequest, add_run_options
 from ptycho_adapters.command_line.scan_input import existing, naming, read_measured, warn_of
@@ -39,7 +40,9 @@ if TYPE_CHECKING:
 
 HELP = "reconstruct a scan while it is being measured"
 USAGE = "ptycho live SOURCE --like SCAN --output-dir FOLDER [--model-path FOLDER] [flags]"
-_HINTS = MappingProxyType({"output_dir": "required", "model_path": "default: the weights in the package"})
+_HINTS = MappingProxyType(
+    {"output_dir": "required", "model_path": "default: the weights in the package", "finish": HINT}
+)
 _NOT_HERE: Final = frozenset({"test_data_file", "n_groups", "n_subsample", "devices"})
 _FRAMES_AT, _PATIENCE_S = "entry/data/data", 30.0
 _PAGE_HOST, _PAGE_PORT = "127.0.0.1", 8750
@@ -153,6 +156,7 @@ def _plan(request: RunRequest, typed: Mapping[str, object], like: Path) -> Infer
             cli=request.cli,
             file=request.file,
             all_patterns="as stored",
+            command=FINISH_BY_DEFAULT,
         )
     if payload.provenance["n_groups"] is not Layer.SCAN or payload.pt_inference_config.n_subsample is not None:
         raise UsageError("live: n_groups and n_subsample are not for streams: every frame takes part")
@@ -240,6 +244,8 @@ def _follow(stream: Iterable[FrameBatch], like: Scan, payload: InferencePayload,
 
     named = payload.tf_inference_config.model_path
     model: TrainedModel | None = None if named == weights_path() else load_archive(find_model(named))
+    law_known = model is None or model.prior_law is not None
+    payload = affordable(payload, like, law_known=law_known)
     found: Picture | None = None
     for found in pictures(
         onlookers.until_the_end(stream),
