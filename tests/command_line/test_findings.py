@@ -204,7 +204,7 @@ def test_a_training_says_what_it_put_right(tmp_path: Path, capsys: pytest.Captur
     folder, text = tmp_path / "model", "the direct beam is off the middle of the patterns by (4, 3) px"
     line = f"train --train-data-file {sound} --training-directories {off.parent} --output-dir {folder} --quiet"
 
-    assert main(f"{line} --n-groups 16 --max-epochs 1 --probe-rounds 0 --accelerator cpu".split()) == 0
+    assert main(f"{line} --n-groups 16 --gridsize 1 --max-epochs 1 --n-filters-scale 1 --accelerator cpu".split()) == 0
 
     warned = [each for each in capsys.readouterr().err.splitlines() if text in each]
     assert [each.startswith(f"warning: {off}: {text}") for each in warned] == [True]
