@@ -9,9 +9,13 @@ import numpy as np
 import pytest
 import torch
 
+from ptycho_adapters.torch_backend import generalist_for
 from ptycho_adapters.torch_backend.data.resident import ResidentScan
 from ptycho_adapters.torch_backend.inference.autofocus import look_for_focus, refocused
+from ptycho_adapters.torch_backend.inference.preparation import prepare
+from ptycho_adapters.torch_backend.inference.reconstruct import first_pass, preparation_for
 from ptycho_adapters.torch_backend.physics.probe import TrainableProbe
+from ptycho_core.config import PyTorchExecutionConfig, TorchInferenceConfig
 from ptycho_core.simulation.simulate import SimulationConfig, simulate
 from torch_sample import module_of, payload_for, tiny_scan
 
@@ -108,3 +112,21 @@ def test_a_training_looks_for_the_focus_if_asked(tmp_path: Path) -> None:
 def _overlap(one: NDArray[np.complex64], other: NDArray[np.complex64]) -> float:
     """1 if two probes are the same up to a factor."""
     return float(np.abs(np.vdot(one[0], other[0])) / (np.linalg.norm(one[0]) * np.linalg.norm(other[0])))
+
+
+@pytest.mark.parametrize(("error", "moved"), [(0.2, False), (0.4, True)])
+def test_a_shallow_dip_is_left_to_the_rounds(error: float, moved: bool) -> None:
+    """What lowers R by a few thousandths of it need not be the focus, and moves a start that may be right."""
+    faint = simulate(SimulationConfig(object_size_px=136, step_px=7, jitter_px=2, photons=1e4, seed=5))
+    probe = TrainableProbe(faint.probe, float(np.square(np.abs(faint.probe)).sum()))
+    given = attrs.evolve(faint, probe=refocused(probe, error).detach().numpy())
+    settings = TorchInferenceConfig(probe_rounds=1, position_refinement="none")
+    model, every = generalist_for(given), np.arange(given.n_patterns)
+
+    with torch.inference_mode():
+        run, _ = first_pass(model, given, every, PyTorchExecutionConfig(accelerator="cpu"), settings)
+        found = prepare(run, preparation_for(model, settings)).focus_rad
+
+    assert (found != 0.0) is moved
+    if moved:
+        assert found == pytest.approx(-error, abs=0.1)

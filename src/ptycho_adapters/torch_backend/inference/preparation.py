@@ -33,6 +33,7 @@ from ptycho_adapters.torch_backend.physics.probe import TrainableProbe
 
 _JUDGED_PATTERNS = 64
 _CLEAR_ERRORS = 3.0  # standard errors of the mean gain over the patterns
+_LEAST_FOCUS_GAIN = 0.003  # of R: what is less the rounds take along, from a probe that may be right as it is
 _POOR_RATIO, _MOTION_RATIO = 1.8, 1.2  # of the misfit to that of shot noise, from which on a cause is looked for
 _FAINT_MOTION_RATIO, _MOTION_PER_COUNT = 1.08, 0.004  # where counts are few: ratio, and deviance above noise by count
 _TRIAL_ROUNDS = 2
@@ -328,6 +329,6 @@ def _focused(found: Prepared, wanted: Preparation) -> Prepared:
         return attrs.evolve(found, run=changed, focus_rad=focus)
     before, after = (each.around_the_middle(_JUDGED_PATTERNS).glance().r_factors for each in (run, changed))
     gains = before - after
-    if gains.mean() <= _CLEAR_ERRORS * gains.std() / np.sqrt(len(gains)):
+    if gains.mean() <= max(_CLEAR_ERRORS * gains.std() / np.sqrt(len(gains)), _LEAST_FOCUS_GAIN * before.mean()):
         return found
     return attrs.evolve(found, run=changed, focus_rad=focus, focus_gain=float(gains.mean()))
