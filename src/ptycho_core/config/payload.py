@@ -120,11 +120,9 @@ class ArchiveFacts:
         if self.training is None:
             return {}
         known = settings_of(*self.training.records)
-        source = self.training.provenance
-        # A dose that nobody stated is not a fact about any scan.
-        own = {k: v for k, v in known.items() if k in OF_ARCHIVE and not (k == "nphotons" and source[k].default)}
-        # Probes that were learned with the beam where it is hold that as a slope, and would have it twice.
-        return own if known["beam_search"] else {**own, "beam_search": False}
+        # A dose that nobody stated is no fact. Probes that were learned with the beam where it is hold that as a slope.
+        own = OF_ARCHIVE - {"nphotons"} if self.training.provenance["nphotons"].default else OF_ARCHIVE
+        return {k: v for k, v in known.items() if k in own or (k == "beam_search" and not v)}
 
 
 @attrs.frozen(kw_only=True)

@@ -34,7 +34,7 @@ def trained_model(
         history: of its losses.
 
     Returns:
-        The model, on the CPU, without what was held out having been looked at.
+        The model, on the CPU. Which state of the training it is, is left open.
     """
     module = module.cpu().eval()
     mode = module.loss_name
