@@ -21,6 +21,7 @@ AS_GIVEN: dict[str, object] = {
     "position_refinement": "none",
     "orientation_search": "never",
     "probe_search": "never",
+    "flux_search": "never",
 }
 SMALL: dict[str, object] = {
     **AS_GIVEN,

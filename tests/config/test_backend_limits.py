@@ -52,6 +52,7 @@ BEYOND: dict[str, object] = {
     "position_refinement": "each",
     "finish": 3,
     "orientation_search": "auto",
+    "flux_search": "auto",
     "background_counts": None,
     "intensity_scale_trainable": True,
     "training_directories": (Path("more"),),

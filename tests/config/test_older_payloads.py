@@ -7,6 +7,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import attrs
 import pytest
 
 from ptycho_core.config.older_payloads import _fields, brought_up, newest
@@ -20,12 +21,21 @@ AS_THEN = {
     "error_bars": False,
     "error_bars_check": False,
     "finish": "none",
+    "flux_search": "never",
     "orientation_search": "never",
     "position_refinement": "none",
     "probe_modes": None,
     "probe_search": "never",
 }
 """Settings of later formats that format 1 did not have, with what a run did without them."""
+LATER = (
+    ("pt_inference", "error_bars_check"),
+    ("provenance", "error_bars_check"),
+    ("pt_training", "flux_search"),
+    ("pt_inference", "flux_search"),
+    ("provenance", "flux_search"),
+)
+"""Settings of formats after 2, with the records that hold them."""
 SHARED = ("background_counts", "probe_autofocus")
 """Settings that format 1 had for trainings alone."""
 
@@ -75,11 +85,19 @@ def test_the_present_format_has_nothing_added(payload: TrainingPayload) -> None:
 def test_format_2_is_known_under_the_number_of_format_1_too(payload: TrainingPayload, number: int) -> None:
     """It was written so once; what came after it is added."""
     data = json.loads(payload_to_json(payload)) | {"format_version": number}
-    del data["pt_inference"]["error_bars_check"], data["provenance"]["error_bars_check"]
+    for record, key in LATER:
+        del data[record][key]
 
     read = read_payload(json.dumps(data))
 
-    assert (read.payload, read.format_version, dict(read.added)) == (payload, 2, {"error_bars_check": False})
+    added = {"error_bars_check": False, "flux_search": "never"}
+    assert (read.format_version, dict(read.added)) == (2, added)
+    as_then = attrs.evolve(
+        payload,
+        pt_training_config=attrs.evolve(payload.pt_training_config, flux_search="never"),
+        pt_inference_config=attrs.evolve(payload.pt_inference_config, flux_search="never"),
+    )
+    assert read.payload == as_then
 
 
 @pytest.mark.parametrize(
@@ -123,8 +141,11 @@ def test_what_a_format_did_not_have_is_refused_in_it(payload: TrainingPayload) -
         payload_from_json(json.dumps(data))
 
     assert error.value.subject == "training payload"
-    expected = "pt_inference.error_bars_check: expected no such field in format 2, found one"
-    assert [str(problem) for problem in error.value.problems] == [expected]
+    assert {str(problem) for problem in error.value.problems} == {
+        f"{record}.{key}: expected no such field in format 2, found one"
+        for record, key in LATER
+        if record != "provenance"
+    }
 
 
 def test_a_payload_says_its_format(payload: TrainingPayload) -> None:
@@ -172,7 +193,7 @@ def test_what_was_read_stays_as_it_was(payload: TrainingPayload) -> None:
 
 def test_the_present_format_is_that_of_the_newest_field() -> None:
     """One number for all, that of the field that came last."""
-    assert newest(_Stored) == FORMAT_VERSION == 3
+    assert newest(_Stored) == FORMAT_VERSION == 4
 
 
 def test_a_format_is_never_added_to() -> None:
@@ -182,5 +203,5 @@ def test_a_format_is_never_added_to() -> None:
     """
     fields = Counter(field.since.version for field in _fields(_Stored))
 
-    assert (fields[1], fields[2], fields[3]) == (267, 15, 1)
+    assert (fields[1], fields[2], fields[3], fields[4]) == (267, 15, 1, 2)
     assert sorted(fields) == list(range(1, FORMAT_VERSION + 1))

@@ -200,7 +200,7 @@ def test_another_version_is_all_that_is_said(payload: TrainingPayload, version: 
     with pytest.raises(ConfigError) as error:
         payload_from_json(json.dumps(data))
 
-    expected = f"format_version: expected a number from 1 to 3, found {version!r}"
+    expected = f"format_version: expected a number from 1 to 4, found {version!r}"
     assert [str(problem) for problem in error.value.problems] == [expected]
 
 

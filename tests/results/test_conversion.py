@@ -22,7 +22,18 @@ if TYPE_CHECKING:
     from ptycho_core.results.product import Product
 
 METADATA = ScanMetadata(name="wing", nphotons=7.0, pixel_size_m=5e-9, wavelength_m=1.5e-10, distance_m=2.0)
-SAME = ("object", "origin_px", "probe", "positions_px", "given_positions_px", "coverage", "scale", "gauge", "metrics")
+SAME = (
+    "object",
+    "origin_px",
+    "probe",
+    "positions_px",
+    "given_positions_px",
+    "relative_flux",
+    "coverage",
+    "scale",
+    "gauge",
+    "metrics",
+)
 
 
 def reconstruction() -> Reconstruction:
@@ -35,6 +46,7 @@ def reconstruction() -> Reconstruction:
         probe_source="scan",
         positions_px=rng.uniform(size=(4, 2)),
         given_positions_px=rng.uniform(size=(4, 2)),
+        relative_flux=rng.uniform(0.5, 1.5, 4),
         pattern_indices=np.array([2, 0, 5, 7]),
         scale=1.5,
         gauge={"phase": "free"},

@@ -38,6 +38,7 @@ ALL_LEFT: Mapping[str, object] = {
     "position_refinement": "none",
     "orientation_search": "never",
     "probe_search": "never",
+    "flux_search": "never",
     "background_counts": 0.0,
     "probe_modes": 1,
 }
@@ -155,6 +156,48 @@ def test_deep_phases_are_no_background(sound: Scan) -> None:
 
     assert np.percentile(_again(deep).counts().mean(axis=0), 5) > 0.2
     assert found.background_counts == 0.0
+
+
+@pytest.mark.parametrize("flux", ["flickers", "alternates"])
+def test_each_frame_has_its_flux(sound: Scan, flux: str) -> None:
+    """A source that flickers by a fifth, and times of exposure of ten to one: found for each frame, and said."""
+    n = sound.n_patterns
+    true = 0.1 + 0.9 * (np.arange(n, dtype=np.float64) % 2)
+    if flux == "flickers":
+        true = np.random.default_rng(2).lognormal(0.0, 0.2, n)
+    uneven = _flickering(sound, true)
+
+    found, left = _result(uneven), _looking_only(uneven)
+
+    assert found.relative_flux is not None
+    np.testing.assert_allclose(found.relative_flux, true / true.mean(), rtol=0.1)
+    assert np.std(np.log(found.relative_flux / true)) < 0.02
+    assert Suspicion.FRAME_FLUX in _kinds(found)
+    assert _correlation(found, sound) > max(0.97, _correlation(left, sound) + 0.01)
+    assert left.relative_flux is None
+
+
+def test_a_faint_flicker_is_looked_for_if_asked(sound: Scan) -> None:
+    """A hundredth is no more than what a rough object gets wrong: left, unless it is asked for."""
+    faint = _flickering(sound, np.random.default_rng(2).lognormal(0.0, 0.01, sound.n_patterns))
+
+    left, asked = (_looking_only(faint, flux_search=when, probe_rounds=1) for when in ("auto", "always"))
+
+    assert left.relative_flux is None
+    assert asked.relative_flux is not None
+    assert asked.metrics["deviance_per_px"] < left.metrics["deviance_per_px"]
+
+
+def _flickering(scan: Scan, flux: NDArray[np.float64]) -> Scan:
+    """The same experiment with as much light, unevenly shared among the frames."""
+    assert scan.object is not None
+    rng = np.random.default_rng(4)
+    shares = flux / flux.mean()
+    frames = [
+        simulate_scan(scan.object, np.sqrt(share) * scan.probe, scan.positions_px[[number]], rng=rng).patterns
+        for number, share in enumerate(shares)
+    ]
+    return attrs.evolve(scan, patterns=np.concatenate(frames))
 
 
 def test_wrong_positions_are_refined_if_they_may(sound: Scan) -> None:

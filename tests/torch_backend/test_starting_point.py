@@ -30,6 +30,8 @@ SETTINGS: Mapping[str, object] = {
     "validation_fraction": 0.0,
 }
 
+FLICKER = np.random.default_rng(2).uniform(0.4, 1.0, 25)
+
 
 @pytest.fixture(scope="module")
 def scan() -> Scan:
@@ -47,6 +49,7 @@ LEFT: Mapping[str, object] = {
     "position_refinement": "none",
     "orientation_search": "never",
     "probe_search": "never",
+    "flux_search": "never",
     "probe_modes": 2,
 }
 SAID: Mapping[str, Suspicion] = {
@@ -55,6 +58,7 @@ SAID: Mapping[str, Suspicion] = {
     "position_refinement": Suspicion.POSITIONS_REFINED,
     "orientation_search": Suspicion.ORIENTATION,
     "probe_search": Suspicion.PROBE_REPLACED,
+    "flux_search": Suspicion.FRAME_FLUX,
 }
 
 
@@ -84,6 +88,10 @@ def test_a_training_finds_out_what_it_is_asked_to(setting: str, scan: Scan, tmp_
     elif setting == "background_counts":
         assert arm.background == pytest.approx(2.0, abs=0.3)
         assert as_left.background == 0.0
+    elif setting == "flux_search":
+        assert arm.patterns.relative_flux is not None
+        assert np.std(np.log(arm.patterns.relative_flux.numpy() / FLICKER)) < 0.05
+        assert as_left.patterns.relative_flux is None
     elif setting in ("position_refinement", "orientation_search"):
         places, kept = (each.patterns.starts.numpy() + each.patterns.fractions_px.numpy() for each in (arm, as_left))
         assert np.abs((places - places.mean(axis=0)) - (kept - kept.mean(axis=0))).max() > 0.5
@@ -98,6 +106,9 @@ def _with_fault(scan: Scan, setting: str) -> Scan:
         return attrs.evolve(scan, patterns=np.roll(scan.patterns, (4, 3), axis=(1, 2)))
     if setting == "position_refinement":
         return attrs.evolve(scan, positions_px=places + np.random.default_rng(1).normal(0.0, 1.0, places.shape))
+    if setting == "flux_search":
+        thinned = np.random.default_rng(3).binomial(scan.patterns.astype(np.int64), FLICKER[:, None, None])
+        return attrs.evolve(scan, patterns=thinned.astype(np.uint16))
     if setting == "orientation_search":
         return attrs.evolve(scan, positions_px=places[:, ::-1])
     if setting == "probe_search":

@@ -25,7 +25,11 @@ if TYPE_CHECKING:
     from ptycho_core.results.reconstruction import Reconstruction
 
 _AS_GIVEN = TorchInferenceConfig(
-    probe_rounds=0, position_refinement="none", orientation_search="never", probe_search="never"
+    probe_rounds=0,
+    position_refinement="none",
+    orientation_search="never",
+    probe_search="never",
+    flux_search="never",
 )
 
 

@@ -81,6 +81,7 @@ _TENSORFLOW: Mapping[str, Limit] = MappingProxyType(
         "probe_modes": _only(None, why=_SCAN_AS_GIVEN),
         "position_refinement": _only("none", why=_SCAN_AS_GIVEN),
         "orientation_search": _only("never", why=_SCAN_AS_GIVEN),
+        "flux_search": _only("never", why=_SCAN_AS_GIVEN),
         "finish": _only("none", why="the network's object is not taken further"),
         "error_bars": _only(False, why="the network's object is not taken further"),
         "error_bars_check": _only(False, why="the network's object is not taken further"),

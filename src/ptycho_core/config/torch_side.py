@@ -22,6 +22,7 @@ from ptycho_core.config.shared import (
     BEAM_SEARCH,
     DEBUG,
     DEVICES,
+    FLUX_SEARCH,
     GRADIENT_CLIP_VAL,
     GRIDSIZE,
     INFERENCE_BATCH_SIZE,
@@ -86,6 +87,7 @@ _OFF_BEFORE_2 = Since(version=2, before=False)
 _OFF_BEFORE_3 = Since(version=3, before=False)
 _NONE_BEFORE_2 = Since(version=2, before="none")
 _NEVER_BEFORE_2 = Since(version=2, before="never")
+_NEVER_BEFORE_4 = Since(version=4, before="never")
 _UNSAID_BEFORE_2 = Since(version=2, before=None)
 _OF_TRAINING_BEFORE_2 = Since(version=2)
 
@@ -291,6 +293,7 @@ class TorchTrainingConfig(Loop, Optimisation, Sampling):
     position_refinement: Literal["none", "affine", "each"] = POSITION_REFINEMENT.field("each", since=_NONE_BEFORE_2)
     orientation_search: Literal["auto", "always", "never"] = ORIENTATION_SEARCH.field("auto", since=_NEVER_BEFORE_2)
     probe_search: Literal["auto", "always", "never"] = PROBE_SEARCH.field("auto", since=_NEVER_BEFORE_2)
+    flux_search: Literal["auto", "always", "never"] = FLUX_SEARCH.field("auto", since=_NEVER_BEFORE_4)
     probe_modes: int | None = PROBE_MODES.field(None, since=_UNSAID_BEFORE_2)
     training_directories: tuple[Path, ...] = Knob(
         "folders whose scan files are trained on together with train_data_file, each under a probe of its own",
@@ -345,6 +348,7 @@ class TorchInferenceConfig(Evaluation, Sampling):
     position_refinement: Literal["none", "affine", "each"] = POSITION_REFINEMENT.field("each", since=_NONE_BEFORE_2)
     orientation_search: Literal["auto", "always", "never"] = ORIENTATION_SEARCH.field("auto", since=_NEVER_BEFORE_2)
     probe_search: Literal["auto", "always", "never"] = PROBE_SEARCH.field("auto", since=_NEVER_BEFORE_2)
+    flux_search: Literal["auto", "always", "never"] = FLUX_SEARCH.field("auto", since=_NEVER_BEFORE_4)
     probe_modes: int | None = PROBE_MODES.field(None, since=_UNSAID_BEFORE_2)
     finish: int | Literal["auto", "none"] = Knob(
         "steps from the network's object to the most likely one under the counts; auto makes them as long as pixels "

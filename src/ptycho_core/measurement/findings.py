@@ -34,6 +34,7 @@ class Suspicion(StrEnum):
     DECLARED_FLUX = "declared_flux"
     BEAM_MOVED = "beam_moved"
     FOCUS_MOVED = "focus_moved"
+    FRAME_FLUX = "frame_flux"
     BACKGROUND = "background"
     POSITIONS_REFINED = "positions_refined"
     ORIENTATION = "orientation"

@@ -33,6 +33,7 @@ def as_product(reconstruction: Reconstruction, metadata: ScanMetadata | None = N
         positions_px=reconstruction.positions_px,
         given_positions_px=reconstruction.given_positions_px,
         position_indexes=reconstruction.pattern_indices,
+        relative_flux=reconstruction.relative_flux,
         coverage=reconstruction.coverage,
         pixel_size_m=known.pixel_size_m,
         wavelength_m=known.wavelength_m,

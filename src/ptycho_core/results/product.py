@@ -51,6 +51,7 @@ class Product:
         positions_px: (n, 2) float64, (y, x) of the patch centres in object pixels.
         given_positions_px: (n, 2) float64, where the scan has them; None when unknown.
         position_indexes: (n,) int64, number of each position in its scan.
+        relative_flux: (n,) float64, flux of each frame over their mean; None where all are taken to be alike.
         coverage: (H, W) float32, summed weight of the patches on each pixel, 0 where nothing was measured; None when
             unknown.
         pixel_size_m: object pixel in metres, None when unknown.
@@ -77,6 +78,7 @@ class Product:
     positions_px: npt.NDArray[np.float64] = attrs.field(converter=as_float64)
     position_indexes: npt.NDArray[np.int64] = attrs.field(converter=_as_integers)
     given_positions_px: npt.NDArray[np.float64] | None = attrs.field(default=None, converter=as_optional_float64)
+    relative_flux: npt.NDArray[np.float64] | None = attrs.field(default=None, converter=as_optional_float64)
     coverage: npt.NDArray[np.float32] | None = attrs.field(default=None, converter=_as_real32)
     pixel_size_m: float | None = None
     wavelength_m: float | None = None
@@ -134,6 +136,9 @@ def _array_problems(product: Product) -> Iterator[Problem]:
     if product.given_positions_px is not None:
         matches = product.given_positions_px.shape == (n_positions, 2)
         rules += (("given_positions_px", product.given_positions_px, "f", f"({n_positions}, 2)", matches),)
+    if product.relative_flux is not None:
+        matches = product.relative_flux.shape == (n_positions,)
+        rules += (("relative_flux", product.relative_flux, "f", f"({n_positions},)", matches),)
     for path, array, kind, expected, holds in rules:
         if not holds or array.dtype.kind != kind:
             yield Problem(path=path, expected=expected, found=describe(array))

@@ -30,6 +30,7 @@ class Reconstruction:
         beam_px: (y, x) by which the direct beam was off pixel N // 2 of the stored patterns; the probe's slope of
             phase makes up for it.
         background_counts: counts per pixel that do not come from the beam.
+        relative_flux: (n,) float64, of each of these frames over their mean; None where all are taken to be alike.
         probe_number: which one of the model's probes, counted from 0; None for the scan's own, or where it is unknown.
         positions_px: (n, 2) float64 positions (y, x) that were reconstructed, refined ones where they were moved.
         pattern_indices: (n,) int64 scan indices of those positions.
@@ -73,6 +74,7 @@ class Reconstruction:
     given_positions_px: NDArray[np.float64] | None = None
     beam_px: tuple[int, int] = (0, 0)
     background_counts: float = 0.0
+    relative_flux: NDArray[np.float64] | None = None
     seconds: Mapping[str, float] = attrs.field(factory=dict, converter=FrozenMapping[float])
     findings: tuple[Finding, ...] = ()
     uncertainty: Uncertainty | None = None

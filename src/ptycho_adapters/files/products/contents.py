@@ -35,6 +35,7 @@ OPTIONAL_ARRAYS = (
     f"{OWN}/coverage",
     f"{OWN}/positions_px",
     f"{OWN}/given_positions_px",
+    f"{OWN}/relative_flux",
     f"{OWN}/scan_index",
     f"{OWN}/commanded_positions_px",
 )
@@ -230,6 +231,7 @@ def _product(contents: ProductContents, object_: AnyArray, probe: AnyArray, pixe
         positions_px=contents.positions_px(pixel_m),
         position_indexes=contents.arrays["probe_position_indexes"],
         given_positions_px=contents.arrays.get(f"{OWN}/given_positions_px"),
+        relative_flux=contents.arrays.get(f"{OWN}/relative_flux"),
         coverage=contents.arrays.get(f"{OWN}/coverage"),
         pixel_size_m=None if contents.is_in_pixels() else pixel_m,
         wavelength_m=contents.wavelength_m(),

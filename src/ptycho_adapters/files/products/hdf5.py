@@ -151,10 +151,9 @@ def write_product_file(product: Product, path: Path) -> None:
 def _write_own(product: Product, group: h5py.Group) -> None:
     # The positions in pixels are kept as well: dividing metres by the pixel size would lose their last bit.
     group["positions_px"] = product.positions_px
-    if product.given_positions_px is not None:
-        group["given_positions_px"] = product.given_positions_px
-    if product.coverage is not None:
-        group["coverage"] = product.coverage
+    for name in ("given_positions_px", "relative_flux", "coverage"):
+        if (known := getattr(product, name)) is not None:
+            group[name] = known
     if product.uncertainty is not None:
         beside = group.create_group("uncertainty")
         for name, unit in UNCERTAINTY_UNITS.items():

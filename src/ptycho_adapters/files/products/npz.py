@@ -94,6 +94,8 @@ def _own_arrays(product: Product) -> Arrays:
     }
     if product.given_positions_px is not None:
         arrays[f"{OWN}/given_positions_px"] = product.given_positions_px
+    if product.relative_flux is not None:
+        arrays[f"{OWN}/relative_flux"] = product.relative_flux
     if product.coverage is not None:
         arrays[f"{OWN}/coverage"] = product.coverage
     if product.uncertainty is not None:

@@ -42,17 +42,24 @@ class Gathered:
         counts: (B, C, N, N) float32, detector order, 0 at bad pixels.
         fractions_px: (B, C, 2) float32, what is left of the position beyond whole pixels.
         starts: (B, C, 2) int64, first pixel of each patch in object pixels.
+        relative_flux: (B, C) float32, of each frame over the mean of the scan; None where all are alike.
         labels: (B, C, N, N) complex64 patches of the known object, in the network's scale, or None.
     """
 
     counts: Tensor
     fractions_px: Tensor
     starts: Tensor
+    relative_flux: Tensor | None = None
     labels: Tensor | None = None
 
     def probes(self, probe: Tensor) -> Tensor:
-        """Move a probe (modes, N, N) to each sub-pixel position: (B, C, modes, N, N)."""
-        return shift_probe(probe, self.fractions_px)
+        """Move a probe (modes, N, N) to each sub-pixel position, as bright as the frame: (B, C, modes, N, N)."""
+        return as_bright(shift_probe(probe, self.fractions_px), self.relative_flux)
+
+
+def as_bright(probes: Tensor, relative_flux: Tensor | None) -> Tensor:
+    """Give probes (..., modes, N, N) the flux of their frames (...)."""
+    return probes if relative_flux is None else probes * relative_flux.sqrt()[..., None, None, None]
 
 
 class ResidentScan(nn.Module):
@@ -80,6 +87,7 @@ class ResidentScan(nn.Module):
         rows: (n,) int64, where the pattern of each scan index lies in `counts`; m, and so none, if it is not kept.
         starts: (n, 2) int64, first pixel of the patch of each scan index.
         fractions_px: (n, 2) float32, what is left of its position.
+        relative_flux: (n,) float32, of each frame over their mean; None while all are taken to be alike.
     """
 
     flux: float
@@ -90,6 +98,7 @@ class ResidentScan(nn.Module):
     rows: Tensor
     starts: Tensor
     fractions_px: Tensor
+    relative_flux: Tensor | None
     good_pixels: Tensor | None
     known_object: Tensor | None
 
@@ -123,6 +132,7 @@ class ResidentScan(nn.Module):
         self.register_buffer("rows", torch.tensor(rows), persistent=False)
         self.register_buffer("starts", starts, persistent=False)
         self.register_buffer("fractions_px", fractions, persistent=False)
+        self.register_buffer("relative_flux", None, persistent=False)
         self.register_buffer("good_pixels", good, persistent=False)
         self.mean_counts = _beam_order(torch.tensor(mean), beam_px)
         self.flux = float(mean.sum())
@@ -152,6 +162,7 @@ class ResidentScan(nn.Module):
             counts=(self.read(indices) if counts is None else counts).to(self.device),
             fractions_px=self.fractions_px[indices],
             starts=starts,
+            relative_flux=None if self.relative_flux is None else self.relative_flux[indices],
             labels=self._labels(starts),
         )
 
@@ -220,10 +231,25 @@ class ResidentScan(nn.Module):
 
     def placed(self, starts: Tensor, fractions_px: Tensor) -> ResidentScan:
         """The same patterns, sharing their memory, at other places: first pixels and what is left beyond them."""
-        other = copy(self)
-        # A shallow copy shares the table of buffers: it gets one of its own before two of them are exchanged.
-        vars(other)["_buffers"] = dict(vars(self)["_buffers"])
+        other = self._sharing()
         other.starts, other.fractions_px = starts.to(self.device), fractions_px.to(self.device)
+        return other
+
+    def lit(self, relative_flux: Tensor | None) -> ResidentScan:
+        """The same patterns, sharing their memory, under a flux (n,) of each frame over their mean."""
+        other = self._sharing()
+        other.relative_flux = None if relative_flux is None else relative_flux.to(self.device, torch.float32)
+        return other
+
+    def probes(self, probe: Tensor, indices: Tensor) -> Tensor:
+        """The probes (..., modes, N, N) of scan indices (...), as `Gathered` has them, without their patterns."""
+        flux = None if self.relative_flux is None else self.relative_flux[indices]
+        return as_bright(shift_probe(probe, self.fractions_px[indices]), flux)
+
+    def _sharing(self) -> ResidentScan:
+        other = copy(self)
+        # A shallow copy shares the table of buffers: it gets one of its own before some of them are exchanged.
+        vars(other)["_buffers"] = dict(vars(self)["_buffers"])
         return other
 
     def positions_px(self, indices: Tensor) -> Tensor:

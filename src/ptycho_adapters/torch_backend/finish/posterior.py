@@ -8,7 +8,7 @@ import attrs
 import torch
 from torch import Tensor
 
-from ptycho_adapters.torch_backend.data.resident import Canvas, ResidentScan
+from ptycho_adapters.torch_backend.data.resident import Canvas, ResidentScan, as_bright
 from ptycho_adapters.torch_backend.finish.point import Point
 from ptycho_adapters.torch_backend.finish.prior import Prior
 from ptycho_adapters.torch_backend.finish.stray import Stray, frequencies
@@ -58,7 +58,8 @@ class Part:
         counts: (1, b, N, N) float32, detector order.
         fitted: (1, b, N, N) float32, 1 where a pixel has a say.
         left_out: (1, b, N, N) float32, 1 where a good pixel has none.
-        ramps: (1, b, 1, N, N) complex64, that move a probe's transform by the fraction of a pixel.
+        ramps: (1, b, 1, N, N) complex64, that move a probe's transform by the fraction of a pixel, and give it the
+            flux of its frame.
         where: (1, b, N * N) int64 on the canvas.
     """
 
@@ -179,7 +180,7 @@ class Posterior:
                 counts=group.counts,
                 fitted=fitted if good is None else fitted * good,
                 left_out=left_out if good is None else left_out * good,
-                ramps=subpixel_ramps(fractions, size)[..., None, :, :],
+                ramps=as_bright(subpixel_ramps(fractions, size)[..., None, :, :], group.relative_flux),
                 where=measured.canvas.indices(group.starts, measured.origin, size),
             )
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from ptycho_adapters.common.findings import beam_moved, poor_fit
 from ptycho_adapters.torch_backend.finish.thinning import ThinningCheck
+from ptycho_adapters.torch_backend.inference.frame_flux import flux_spread
 from ptycho_adapters.torch_backend.physics.optics import light_of
 from ptycho_core.measurement.findings import Finding, Suspicion
 
@@ -95,6 +96,13 @@ def _of_the_light(prepared: Prepared, *, poor: bool) -> Iterator[Finding]:
             "cannot tell; the scale of the object may be off"
         )
         yield Finding(kind=Suspicion.PROBE_CHANGED, text=text)
+    spread = flux_spread(run)
+    if spread:
+        text = (
+            f"the flux differs from frame to frame by {spread:.2g} of its mean (standard deviation); each frame was "
+            "given its own (--flux-search never takes them for alike)"
+        )
+        yield Finding(kind=Suspicion.FRAME_FLUX, text=text)
     if prepared.motion is not None:
         angle = np.degrees(prepared.motion.angle_rad)
         text = (

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ptycho_adapters.torch_backend.physics.canvas import extract
 from ptycho_adapters.torch_backend.physics.data_consistency import exit_wave_excess
-from ptycho_adapters.torch_backend.physics.optics import exit_waves, shift_probe
+from ptycho_adapters.torch_backend.physics.optics import exit_waves
 
 if TYPE_CHECKING:
     from ptycho_adapters.torch_backend.inference.whole_scan import WholeScan
@@ -89,7 +89,8 @@ def _pull(scan_pass: WholeScan, object_: Tensor, moves_px: Tensor) -> Pull:
     batches = scan.gathered(scan_pass.indices, scan_pass.batch_size)
     for (_, group), moves in zip(batches, moves_px.split(scan_pass.batch_size), strict=True):
         where = canvas.indices(group.starts, scan_pass.origin, scan.size)
-        probes = shift_probe(scan_pass.probe, group.fractions_px + moves[None].to(torch.float32))
+        there = attrs.evolve(group, fractions_px=group.fractions_px + moves[None].to(torch.float32))
+        probes = there.probes(scan_pass.probe)
         patches, down, right = (extract(each.reshape(1, -1), where, scan.size) for each in (object_, *slopes))
         excess = exit_wave_excess(group.counts.sqrt(), probes, patches, scan.good_pixels, scan_pass.background)
         along = [exit_waves(each, probes) for each in (down, right)]

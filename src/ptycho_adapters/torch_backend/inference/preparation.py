@@ -13,6 +13,7 @@ from torch import Tensor
 from ptycho_adapters.common.patterns import beam_photons
 from ptycho_adapters.torch_backend.finish.stray import Stray, ways_of_the_stage
 from ptycho_adapters.torch_backend.inference.autofocus import look_for_focus, refocused
+from ptycho_adapters.torch_backend.inference.frame_flux import with_frame_flux
 from ptycho_adapters.torch_backend.inference.hypotheses import (
     Motion,
     Orientation,
@@ -42,6 +43,8 @@ _LITTLE_BETTER = 0.8  # of the misfit: a probe that is merely unrefined gets wel
 _STAGE_FIT_PATTERNS = (64, 128, 128)  # of each fit, as long as one follows another
 _MOTION_MODES = 3
 _LEAST_SPREAD_PX, _STAGE_SPREAD_PX = 0.1, 0.3  # of positions in a finish: single ones, and by a stage put right
+# Of what is above shot noise, that a flux of each frame has to take away: before the other searches, and after them.
+_MOST_OF_IT, _MUCH_OF_IT = 0.5, 0.2
 _BETTER = 0.9  # of what is above shot noise, for modes of a motion to be kept
 _WORTH_A_LOOK = 0.2  # counts per pixel in the darkest pixels, from which on a background is fitted
 _BACKGROUND_TRIAL_ROUNDS = 2
@@ -65,6 +68,7 @@ class Preparation:
         orientation: when to try whether the positions are mirrored or their axes exchanged.
         probe_search: when to try a probe that is made out of the mean pattern.
         modes: incoherent modes of the probe; None leaves their number, or finds a motion of the beam in a poor fit.
+        flux: when to give each frame a flux of its own.
         enough: asked before each round of refinement; no more are made once it says so.
     """
 
@@ -76,6 +80,7 @@ class Preparation:
     orientation: Search = "never"
     probe_search: Search = "never"
     modes: int | None = None
+    flux: Search = "never"
     enough: Callable[[], bool] = never
 
 
@@ -149,7 +154,7 @@ def prepare(start: WholeScan, wanted: Preparation) -> Prepared:
     fitted = level is None and darkest > _WORTH_A_LOOK
     run = with_background(start, darkest if fitted else level or 0.0)
     given = Prepared(run=attrs.evolve(run, probe=_with_modes(run.probe, wanted.modes)))
-    found = _searched(given, wanted)
+    found = _with_flux(_searched(_with_flux(given, wanted, _MOST_OF_IT), wanted), wanted, _MUCH_OF_IT)
     turns = Turns(
         probe=wanted.probe_rounds,
         background=fitted,
@@ -192,6 +197,13 @@ def stray_of(prepared: Prepared) -> Stray | None:
         still = torch.zeros_like(places, dtype=torch.float32)
         return Stray(px=still, spread_px=_STAGE_SPREAD_PX, ways=ways_of_the_stage(places))
     return None
+
+
+def _with_flux(found: Prepared, wanted: Preparation, share: float) -> Prepared:
+    """Give each frame a flux of its own where that takes away such a share of what is above shot noise, or if asked."""
+    if wanted.flux == "never" or wanted.enough():
+        return found
+    return attrs.evolve(found, run=with_frame_flux(found.run, 0.0 if wanted.flux == "always" else share))
 
 
 def _rms(moves: Tensor) -> float:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from ptycho_adapters.torch_backend.data.resident import as_bright
 from ptycho_adapters.torch_backend.parts import part
 from ptycho_adapters.torch_backend.physics.canvas import extract
 from ptycho_adapters.torch_backend.physics.data_consistency import exit_wave_excess
@@ -17,7 +18,6 @@ from ptycho_adapters.torch_backend.physics.optics import (
     detected_rate,
     exit_waves,
     light_of,
-    shift_probe,
     subpixel_ramps,
 )
 
@@ -48,12 +48,15 @@ def probe_step(scan_pass: WholeScan, object_: Tensor) -> Tensor:
     for _, group in scan.gathered(scan_pass.indices, scan_pass.batch_size):
         where = scan_pass.canvas.indices(group.starts, scan_pass.origin, scan.size)
         patches = extract(object_[None], where, scan.size)
-        probes = shift_probe(probe, group.fractions_px)
+        probes = group.probes(probe)
         excess = exit_wave_excess(group.counts.sqrt(), probes, patches, scan.good_pixels, scan_pass.background)
         change = torch.fft.fft2(patches.conj()[:, :, None] * excess)
-        back = subpixel_ramps(-group.fractions_px, scan.size)[:, :, None]
+        back = as_bright(subpixel_ramps(-group.fractions_px, scan.size)[:, :, None], group.relative_flux)
         asked = asked + torch.fft.ifft2((change * back).sum(dim=(0, 1)))
-        seen = seen + (patches.real.square() + patches.imag.square()).sum(dim=(0, 1))
+        light = patches.real.square() + patches.imag.square()
+        seen = seen + (light if group.relative_flux is None else light * group.relative_flux[..., None, None]).sum(
+            dim=(0, 1)
+        )
     moved = probe + asked / (seen + _DARK_SHARE * seen.amax())
     return moved * (light_of(probe).sum() / light_of(moved).sum()).sqrt()
 
@@ -87,7 +90,7 @@ def background_step(scan_pass: WholeScan, object_: Tensor) -> float:
     slope, curvature = (torch.zeros((), dtype=torch.float64, device=object_.device) for _ in range(2))
     for _, group in scan.gathered(scan_pass.indices, scan_pass.batch_size):
         where = scan_pass.canvas.indices(group.starts, scan_pass.origin, scan.size)
-        waves = exit_waves(extract(object_[None], where, scan.size), shift_probe(scan_pass.probe, group.fractions_px))
+        waves = exit_waves(extract(object_[None], where, scan.size), group.probes(scan_pass.probe))
         rate = detected_rate(waves) + (scan_pass.background + _LEAST_RATE)
         good = torch.ones_like(rate) if scan.good_pixels is None else scan.good_pixels
         slope += ((group.counts / rate - 1.0) * good).sum(dtype=torch.float64)

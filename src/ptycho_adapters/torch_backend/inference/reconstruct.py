@@ -227,6 +227,7 @@ def preparation_for(model: TrainedModel, settings: TorchInferenceConfig) -> Prep
         orientation=settings.orientation_search if rounds > 0 else "never",
         probe_search=settings.probe_search if rounds > 0 else "never",
         modes=settings.probe_modes if rounds > 0 else None,
+        flux=settings.flux_search if rounds > 0 else "never",
     )
 
 
@@ -307,6 +308,7 @@ def _outward(ended: _Ended, taken: CandidateProbe, scan: Scan, light: Tensor) ->
         positions_px=run.positions_px().cpu().numpy() if _moved(prepared) else scan.positions_px[chosen],
         given_positions_px=scan.positions_px[chosen],
         background_counts=run.background,
+        relative_flux=_relative_flux(run),
         beam_px=run.scan.beam_px,
         pattern_indices=chosen,
         scale=scale,
@@ -351,6 +353,11 @@ def _before_the_finish(
     object_, _ = where_lit(first, light)
     outward = (object_ * outward_scale(run, scan)).reshape(run.canvas.height, run.canvas.width)
     return outward.cpu().numpy(), {f"pass_{name}": value for name, value in run.judge(object_).metrics.items()}
+
+
+def _relative_flux(run: WholeScan) -> NDArray[np.float64] | None:
+    flux = run.scan.relative_flux
+    return None if flux is None else flux[run.indices].double().cpu().numpy()
 
 
 def _moved(prepared: Prepared) -> bool:

@@ -25,6 +25,7 @@ class _Told:
         origin: (2,) int64.
         starts: (n, 2) int64, first pixels of all patches.
         fractions_px: (n, 2) float32, what is left of the positions beyond them.
+        relative_flux: (n,) float32, of each frame over their mean; None where all are alike.
         background: counts per pixel.
     """
 
@@ -33,6 +34,7 @@ class _Told:
     origin: Tensor
     starts: Tensor
     fractions_px: Tensor
+    relative_flux: Tensor | None
     background: float
 
 
@@ -51,6 +53,7 @@ def shared_out(run: WholeScan, crew: Crew) -> WholeScan:
                 origin=run.origin.cpu(),
                 starts=run.scan.starts.cpu(),
                 fractions_px=run.scan.fractions_px.cpu(),
+                relative_flux=None if run.scan.relative_flux is None else run.scan.relative_flux.cpu(),
                 background=run.background,
             ),
             crew,
@@ -68,7 +71,7 @@ def take_part(make_pass: PassFactory, crew: Crew, *, judged: bool) -> None:
     """
     told = heard(_Told, crew)
     device = make_pass.scan.device
-    own = make_pass.scan.placed(told.starts, told.fractions_px)
+    own = make_pass.scan.placed(told.starts, told.fractions_px).lit(told.relative_flux)
     run = attrs.evolve(
         make_pass(told.probe.numpy(), make_pass.chosen, told.background),
         scan=own,

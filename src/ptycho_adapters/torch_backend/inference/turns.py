@@ -11,6 +11,7 @@ import torch
 
 from ptycho_adapters.common.bars import counted
 from ptycho_adapters.stages import say, stage
+from ptycho_adapters.torch_backend.inference.frame_flux import flux_step
 from ptycho_adapters.torch_backend.inference.likely_probe import likely_probe
 from ptycho_adapters.torch_backend.inference.position_refinement import single_moves
 from ptycho_adapters.torch_backend.inference.probe_refinement import background_step, probe_step
@@ -128,6 +129,8 @@ def _rounds(most: int, turns: Turns, start: WholeScan) -> Iterable[int]:
 def _round(run: WholeScan, turns: Turns, course: _Course, number: int, unsettled: int) -> WholeScan:
     """Make a pass, and a step of all that takes turns with it."""
     object_, _ = run.stitch(STEPS_OF_A_GLANCE if turns.held else None)
+    if run.scan.relative_flux is not None:
+        run = flux_step(run, object_)
     if turns.background:
         # Before the probe, which would spread over the detector to make up for a background that is too low.
         run = attrs.evolve(run, background=background_step(run, object_))

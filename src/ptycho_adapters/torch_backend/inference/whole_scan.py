@@ -26,7 +26,6 @@ from ptycho_adapters.torch_backend.physics.optics import (
     expected_counts,
     light_of,
     poisson_deviance,
-    shift_probe,
 )
 from ptycho_adapters.torch_backend.physics.shot_noise import expected_misfit
 from ptycho_adapters.torch_backend.sharing import summed
@@ -236,7 +235,7 @@ class WholeScan:
         own = self._own
         for first in range(0, len(own), self.batch_size):
             batch = own[None, first : first + self.batch_size]
-            probes = shift_probe(self.probe, self.scan.fractions_px[batch])
+            probes = self.scan.probes(self.probe, batch)
             yield light_of(probes), self.canvas.indices(self.scan.starts[batch], self.origin, self.scan.size)
 
     def _weight(self, light: Tensor) -> Tensor:

@@ -156,6 +156,7 @@ class _Told:
     probe: TrainableProbe
     starts: Tensor
     fractions_px: Tensor
+    relative_flux: Tensor | None
     background: float
     settled: bool
     findings: tuple[Finding, ...]
@@ -166,6 +167,7 @@ class _Told:
             probe=found.probe,
             starts=found.patterns.starts,
             fractions_px=found.patterns.fractions_px,
+            relative_flux=found.patterns.relative_flux,
             background=found.background,
             settled=found.settled,
             findings=found.findings,
@@ -174,7 +176,7 @@ class _Told:
     def starting(self, patterns: ResidentScan) -> StartingScan:
         return StartingScan(
             probe=self.probe,
-            patterns=patterns.placed(self.starts, self.fractions_px),
+            patterns=patterns.placed(self.starts, self.fractions_px).lit(self.relative_flux),
             background=self.background,
             settled=self.settled,
             findings=self.findings,
@@ -186,7 +188,7 @@ def _with_others_moved(run: WholeScan, resident: ResidentScan, few: NDArray[np.i
     known = torch.tensor(few)
     before, after = resident.positions_px(known), run.scan.positions_px(known)
     if torch.equal(before, after):
-        return resident
+        return run.scan
     others = torch.tensor(np.setdiff1d(np.arange(len(resident.starts)), few))
     moves = moves_of_the_stage(before, after - before, resident.positions_px(others))
     return run.scan.moved(others, moves)
@@ -210,6 +212,7 @@ def _preparation_for(
         orientation=settings.orientation_search if able else "never",
         probe_search=settings.probe_search if able else "never",
         modes=settings.probe_modes,
+        flux=settings.flux_search if able else "never",
         enough=enough,
     )
 
