@@ -50,6 +50,7 @@ ONE_PASS = TorchInferenceConfig(
     orientation_search="never",
     probe_search="never",
     flux_search="never",
+    blur_search="never",
 )
 """Nothing is looked for: each search has tests of its own, and this is what they would cost here."""
 LENGTHS = ScanMetadata(pixel_size_m=1e-8, wavelength_m=1.5e-10, distance_m=2.0)

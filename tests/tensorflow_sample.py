@@ -22,6 +22,7 @@ AS_GIVEN: dict[str, object] = {
     "orientation_search": "never",
     "probe_search": "never",
     "flux_search": "never",
+    "blur_search": "never",
 }
 SMALL: dict[str, object] = {
     **AS_GIVEN,

@@ -84,8 +84,12 @@ CAUSES: Mapping[Suspicion, tuple[str, str]] = MappingProxyType(
             "Compare both in the report. Where the lengths are in doubt, so are the scale of the object and the focus.",
         ),
         Suspicion.PROBE_MODES: (
-            "The beam moved within the frames, as in a fly scan.",
+            "The beam moved within the frames, as in a fly scan; or the patterns are blurred by source or detector.",
             "Nothing: modes were added. `--probe-modes 1` leaves it at one.",
+        ),
+        Suspicion.FRAME_FLUX: (
+            "The source flickers, the shutter is late, or frames were exposed for different times.",
+            "Nothing: each frame has its flux. `--flux-search never` takes them for alike.",
         ),
         Suspicion.POOR_FIT: (
             "Object, probe and positions leave far more than shot noise.",

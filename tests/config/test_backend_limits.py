@@ -53,6 +53,7 @@ BEYOND: dict[str, object] = {
     "finish": 3,
     "orientation_search": "auto",
     "flux_search": "auto",
+    "blur_search": "auto",
     "background_counts": None,
     "intensity_scale_trainable": True,
     "training_directories": (Path("more"),),

@@ -17,6 +17,7 @@ from ptycho_core.errors import ConfigError
 
 AS_THEN = {
     "beam_search": False,
+    "blur_search": "never",
     "checkpoint_every_s": None,
     "error_bars": False,
     "error_bars_check": False,
@@ -34,6 +35,9 @@ LATER = (
     ("pt_training", "flux_search"),
     ("pt_inference", "flux_search"),
     ("provenance", "flux_search"),
+    ("pt_training", "blur_search"),
+    ("pt_inference", "blur_search"),
+    ("provenance", "blur_search"),
 )
 """Settings of formats after 2, with the records that hold them."""
 SHARED = ("background_counts", "probe_autofocus")
@@ -90,12 +94,12 @@ def test_format_2_is_known_under_the_number_of_format_1_too(payload: TrainingPay
 
     read = read_payload(json.dumps(data))
 
-    added = {"error_bars_check": False, "flux_search": "never"}
+    added = {"error_bars_check": False, "blur_search": "never", "flux_search": "never"}
     assert (read.format_version, dict(read.added)) == (2, added)
     as_then = attrs.evolve(
         payload,
-        pt_training_config=attrs.evolve(payload.pt_training_config, flux_search="never"),
-        pt_inference_config=attrs.evolve(payload.pt_inference_config, flux_search="never"),
+        pt_training_config=attrs.evolve(payload.pt_training_config, blur_search="never", flux_search="never"),
+        pt_inference_config=attrs.evolve(payload.pt_inference_config, blur_search="never", flux_search="never"),
     )
     assert read.payload == as_then
 
@@ -203,5 +207,5 @@ def test_a_format_is_never_added_to() -> None:
     """
     fields = Counter(field.since.version for field in _fields(_Stored))
 
-    assert (fields[1], fields[2], fields[3], fields[4]) == (267, 15, 1, 2)
+    assert (fields[1], fields[2], fields[3], fields[4]) == (267, 15, 1, 4)
     assert sorted(fields) == list(range(1, FORMAT_VERSION + 1))

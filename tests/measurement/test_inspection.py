@@ -36,6 +36,7 @@ FOUND_ELSEWHERE = frozenset(
         Suspicion.PRIOR_UNKNOWN,
         Suspicion.ORIENTATION,
         Suspicion.PROBE_REPLACED,
+        Suspicion.FRAME_FLUX,
         Suspicion.PROBE_CHANGED,
         Suspicion.PROBE_MODES,
         Suspicion.POOR_FIT,

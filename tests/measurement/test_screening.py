@@ -136,6 +136,39 @@ def test_a_gap_with_a_hot_pixel_in_it_is_found(mask: bool) -> None:
     assert ("rows 20 to 22" in said(found).get(Suspicion.DEAD_PIXELS, "")) is not mask
 
 
+BLOCKS = {
+    "corner": np.s_[:28, :28],
+    "edge": np.s_[40:, 20:36],
+    "inside": np.s_[20:28, 34:44],
+}
+"""A module, or a chip of one, that gives no counts."""
+
+
+@pytest.mark.parametrize("place", BLOCKS)
+def test_a_dead_block_is_found(place: str) -> None:
+    """A rectangle without a count whose straight sides are lit, in a corner, at an edge or within."""
+    patterns = spoiled()
+    patterns[:, *BLOCKS[place]] = 0
+
+    found = screened(patterns)
+
+    expected = np.zeros((64, 64), dtype=bool)
+    expected[BLOCKS[place]] = True
+    np.testing.assert_array_equal(found.mask, expected)
+    assert "a dead block" in said(found)[Suspicion.DEAD_PIXELS]
+
+
+def test_dark_areas_that_are_no_rectangles_are_no_blocks() -> None:
+    """Light may end at a circle, or at the straight edge of what was cut out of a larger frame."""
+    y, x = np.mgrid[:64, :64] - 31.5
+    bright_field = np.random.default_rng(1).poisson(50.0 * (np.hypot(y, x) < 25.0), (20, 64, 64))
+    padded = spoiled()
+    padded[:, :9], padded[:, :, :9] = 0, 0
+
+    assert said(screened(bright_field)) == {}
+    assert said(screened(padded)) == {}
+
+
 @pytest.mark.parametrize(("dtype", "largest"), [("uint8", 255), ("uint16", 65535), ("uint32", 2**32 - 1)])
 def test_the_largest_number_of_a_type_is_an_overflow_wherever_it_is(dtype: str, largest: int) -> None:
     """A single one is replaced, of the type that the file had; a pixel that often has one is masked."""

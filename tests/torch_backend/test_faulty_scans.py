@@ -8,7 +8,7 @@ import attrs
 import numpy as np
 import pytest
 import torch
-from scipy.ndimage import affine_transform
+from scipy.ndimage import affine_transform, gaussian_filter
 
 from ptycho_adapters.torch_backend import reconstruct
 from ptycho_adapters.torch_backend.generalist import generalist_for
@@ -19,7 +19,7 @@ from ptycho_adapters.torch_backend.physics.probe import TrainableProbe
 from ptycho_core.config import PyTorchExecutionConfig, TorchInferenceConfig
 from ptycho_core.measurement.findings import Finding, Suspicion
 from ptycho_core.physics.optics import expected_counts
-from ptycho_core.physics.subpixel import shift_probe
+from ptycho_core.physics.subpixel import scan_counts, shift_probe
 from ptycho_core.results.metrics import compare, evaluation_mask
 from ptycho_core.simulation.simulate import SimulationConfig, simulate, simulate_scan
 
@@ -39,6 +39,7 @@ ALL_LEFT: Mapping[str, object] = {
     "orientation_search": "never",
     "probe_search": "never",
     "flux_search": "never",
+    "blur_search": "never",
     "background_counts": 0.0,
     "probe_modes": 1,
 }
@@ -186,6 +187,35 @@ def test_a_faint_flicker_is_looked_for_if_asked(sound: Scan) -> None:
     assert left.relative_flux is None
     assert asked.relative_flux is not None
     assert asked.metrics["deviance_per_px"] < left.metrics["deviance_per_px"]
+
+
+def test_blurred_patterns_have_modes(sound: Scan) -> None:
+    """A source that is not coherent, or a detector that spreads counts: followed, said, and left alone if told to."""
+    assert sound.object is not None
+    expected = scan_counts(sound.object, sound.probe, sound.positions_px)
+    blurred = np.stack([gaussian_filter(each, 0.9) for each in expected])
+    counts = np.random.default_rng(3).poisson(blurred).astype(np.uint16)
+    scan = attrs.evolve(sound, patterns=counts)
+
+    found = _looking_only(scan, repeats=2, probe_modes=None, blur_search="auto")
+    left = _looking_only(scan, repeats=2, probe_modes=None, blur_search="never")
+
+    assert len(found.probe) == 3
+    assert len(left.probe) == 1
+    said = [each.text for each in found.findings if each.kind is Suspicion.PROBE_MODES]
+    assert "blurred by about 0.9 px" in said[0]
+    assert found.metrics["deviance_per_px"] < 1.1 * found.metrics["expected_deviance_per_px"]
+    assert left.metrics["deviance_per_px"] > 1.2 * left.metrics["expected_deviance_per_px"]
+    assert _correlation(found, sound) > _correlation(left, sound) + 0.005
+
+
+def test_a_sharp_scan_with_another_fault_is_not_blurred(sound: Scan) -> None:
+    """Light that does not come from the sample, and no blur, may be left unexplained: no mode is made up for it."""
+    uneven = sound.patterns + np.random.default_rng(3).poisson(np.linspace(0.0, 4.0, 64), sound.patterns.shape)
+
+    found = _looking_only(attrs.evolve(sound, patterns=uneven), probe_modes=None, blur_search="auto")
+
+    assert len(found.probe) == 1
 
 
 def _flickering(scan: Scan, flux: NDArray[np.float64]) -> Scan:

@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING
 import attrs
 import numpy as np
 import pytest
+from scipy.ndimage import gaussian_filter
 
 from ptycho_core.measurement.findings import Suspicion
+from ptycho_core.physics.subpixel import scan_counts
 from ptycho_core.simulation.simulate import SimulationConfig, simulate
 from torch_sample import module_of, payload_for
 
@@ -50,6 +52,7 @@ LEFT: Mapping[str, object] = {
     "orientation_search": "never",
     "probe_search": "never",
     "flux_search": "never",
+    "blur_search": "never",
     "probe_modes": 2,
 }
 SAID: Mapping[str, Suspicion] = {
@@ -59,6 +62,7 @@ SAID: Mapping[str, Suspicion] = {
     "orientation_search": Suspicion.ORIENTATION,
     "probe_search": Suspicion.PROBE_REPLACED,
     "flux_search": Suspicion.FRAME_FLUX,
+    "blur_search": Suspicion.PROBE_MODES,
 }
 
 
@@ -73,7 +77,9 @@ def test_a_training_finds_out_what_it_is_asked_to(setting: str, scan: Scan, tmp_
     # The background is there in any case, and costs little to be found.
     others: dict[str, object] = {**LEFT, "background_counts": None, "probe_modes": 1}
     del others[setting]
-    if setting == "probe_search":
+    if setting == "blur_search":
+        del others["probe_modes"]
+    if setting in ("probe_search", "blur_search"):
         others["unrolled_repeats"] = 2  # with fewer steps the network does not tell such a probe from a better one
 
     found, other = (_module(tmp_path, faulty, **others, **more) for more in ({}, {setting: LEFT[setting]}))
@@ -101,18 +107,24 @@ def test_a_training_finds_out_what_it_is_asked_to(setting: str, scan: Scan, tmp_
 
 
 def _with_fault(scan: Scan, setting: str) -> Scan:
-    places = scan.positions_px
-    if setting == "beam_search":
-        return attrs.evolve(scan, patterns=np.roll(scan.patterns, (4, 3), axis=(1, 2)))
-    if setting == "position_refinement":
-        return attrs.evolve(scan, positions_px=places + np.random.default_rng(1).normal(0.0, 1.0, places.shape))
-    if setting == "flux_search":
-        thinned = np.random.default_rng(3).binomial(scan.patterns.astype(np.int64), FLICKER[:, None, None])
-        return attrs.evolve(scan, patterns=thinned.astype(np.uint16))
-    if setting == "orientation_search":
-        return attrs.evolve(scan, positions_px=places[:, ::-1])
-    if setting == "probe_search":
-        y, x = np.mgrid[:64, :64] - 31.5
-        guess = np.exp(-(y**2 + x**2) / (2 * 6.0**2)).astype(np.complex64)[None]
-        return attrs.evolve(scan, probe=guess * (np.linalg.norm(scan.probe) / np.linalg.norm(guess)))
-    return scan
+    places, patterns, rng = scan.positions_px, scan.patterns, np.random.default_rng(3)
+    match setting:
+        case "beam_search":
+            patterns = np.roll(patterns, (4, 3), axis=(1, 2))
+        case "position_refinement":
+            places = places + np.random.default_rng(1).normal(0.0, 1.0, places.shape)
+        case "orientation_search":
+            places = places[:, ::-1]
+        case "flux_search":
+            patterns = rng.binomial(patterns.astype(np.int64), FLICKER[:, None, None]).astype(np.uint16)
+        case "blur_search":
+            assert scan.object is not None
+            sharp = scan_counts(scan.object, 3.0 * scan.probe, places, background=2.0)  # the more light, the clearer
+            patterns = rng.poisson(gaussian_filter(sharp, (0.0, 1.0, 1.0))).astype(np.uint16)
+        case "probe_search":
+            y, x = np.mgrid[:64, :64] - 31.5
+            guess = np.exp(-(y**2 + x**2) / (2 * 6.0**2)).astype(np.complex64)[None]
+            scan = attrs.evolve(scan, probe=guess * (np.linalg.norm(scan.probe) / np.linalg.norm(guess)))
+        case _:
+            pass  # modes are no fault
+    return attrs.evolve(scan, positions_px=places, patterns=patterns)

@@ -57,6 +57,7 @@ USAGE = "ptycho reconstruct SCAN [SCAN ...] --output-dir FOLDER [--model-path FO
 OWN_DEFAULTS: Mapping[str, object] = MappingProxyType(
     {
         "finish": "auto",
+        "blur_search": "always",
         "error_bars": True,
     }
 )

@@ -30,6 +30,7 @@ _AS_GIVEN = TorchInferenceConfig(
     orientation_search="never",
     probe_search="never",
     flux_search="never",
+    blur_search="never",
 )
 
 

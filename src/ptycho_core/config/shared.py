@@ -148,9 +148,8 @@ POSITION_REFINEMENT = Knob(
 ORIENTATION_SEARCH = Knob(
     "when to try whether positions are mirrored or their axes exchanged; auto does it where the fit is poor"
 )
-FLUX_SEARCH = Knob(
-    "when to give each frame a flux of its own; auto does it where the light differs between frames that overlap"
-)
+FLUX_SEARCH = Knob("when to give each frame a flux of its own; auto does it where frames that overlap differ in light")
+BLUR_SEARCH = Knob("when to take the patterns for blurred, with modes; auto does so where that explains a poor fit")
 PROBE_SEARCH = Knob("when to try a probe made out of the mean pattern; auto does it where the fit is poor")
 PROBE_MODES = Knob(
     "incoherent modes of the probe; none takes those of the scan, and more where the beam moves within the frames",

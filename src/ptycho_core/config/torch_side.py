@@ -20,6 +20,7 @@ from ptycho_core.config.shared import (
     BACKGROUND_COUNTS,
     BATCH_SIZE,
     BEAM_SEARCH,
+    BLUR_SEARCH,
     DEBUG,
     DEVICES,
     FLUX_SEARCH,
@@ -294,6 +295,7 @@ class TorchTrainingConfig(Loop, Optimisation, Sampling):
     orientation_search: Literal["auto", "always", "never"] = ORIENTATION_SEARCH.field("auto", since=_NEVER_BEFORE_2)
     probe_search: Literal["auto", "always", "never"] = PROBE_SEARCH.field("auto", since=_NEVER_BEFORE_2)
     flux_search: Literal["auto", "always", "never"] = FLUX_SEARCH.field("auto", since=_NEVER_BEFORE_4)
+    blur_search: Literal["auto", "always", "never"] = BLUR_SEARCH.field("auto", since=_NEVER_BEFORE_4)
     probe_modes: int | None = PROBE_MODES.field(None, since=_UNSAID_BEFORE_2)
     training_directories: tuple[Path, ...] = Knob(
         "folders whose scan files are trained on together with train_data_file, each under a probe of its own",
@@ -349,6 +351,7 @@ class TorchInferenceConfig(Evaluation, Sampling):
     orientation_search: Literal["auto", "always", "never"] = ORIENTATION_SEARCH.field("auto", since=_NEVER_BEFORE_2)
     probe_search: Literal["auto", "always", "never"] = PROBE_SEARCH.field("auto", since=_NEVER_BEFORE_2)
     flux_search: Literal["auto", "always", "never"] = FLUX_SEARCH.field("auto", since=_NEVER_BEFORE_4)
+    blur_search: Literal["auto", "always", "never"] = BLUR_SEARCH.field("auto", since=_NEVER_BEFORE_4)
     probe_modes: int | None = PROBE_MODES.field(None, since=_UNSAID_BEFORE_2)
     finish: int | Literal["auto", "none"] = Knob(
         "steps from the network's object to the most likely one under the counts; auto makes them as long as pixels "

@@ -26,6 +26,7 @@ _FEW_FRAMES = 4
 _MANY, _APART_PX = 5, 2.0
 _SURE_EVENTS = 20.0
 _DARK_SHARE, _GAP_SHARE = 0.01, 1e-3
+_NARROWEST_BLOCK_PX, _LIT_EVENTS, _LIT_SIDE_SHARE = 3, 3.0, 0.5
 _LARGEST_SPOT_PX, _WIDEST_SPOT_PX = 4, 2
 _AROUND_AT_RIM = 5  # pixels around a single one at the rim of the frame
 
@@ -187,6 +188,42 @@ def dead_pixels(total: Image, good: Mask, *, unit: float) -> Mask:
         if lit > _SURE_EVENTS * unit and float(total[spot].max()) <= _DARK_SHARE * lit:
             dead |= spot
     return dead
+
+
+def dead_blocks(total: Image, good: Mask, *, unit: float) -> Mask:
+    """Find rectangles without a count that end in straight lit lines: a module, or a chip of one, that is dead.
+
+    Light may end anywhere, but not along two sides at right angles. A dark band at the rim of a frame, from end to end,
+    has one such side alone: there the frame was padded.
+
+    Args:
+        total: (N, N) counts over all frames.
+        good: (N, N), pixels to look at and to compare with.
+        unit: counts of one event.
+    """
+    from scipy.ndimage import binary_opening, find_objects, label  # noqa: PLC0415 - as above
+
+    found = np.zeros(total.shape, dtype=bool)
+    dark = good & (total < unit)
+    square = np.ones((_NARROWEST_BLOCK_PX,) * 2, dtype=bool)
+    wide = binary_opening(np.pad(dark, _NARROWEST_BLOCK_PX, mode="edge"), square)
+    spots, _ = label(wide[(slice(_NARROWEST_BLOCK_PX, -_NARROWEST_BLOCK_PX),) * 2])
+    for number, box in enumerate(find_objects(spots), start=1):
+        if not (spots[box] == number).all():
+            continue
+        sides = _sides(total * good, box)
+        lit = [np.mean(side >= _LIT_EVENTS * unit) >= _LIT_SIDE_SHARE for side in sides]
+        if len(sides) > 1 and all(lit):
+            found[box] = True
+    return found & dark
+
+
+def _sides(total: Image, box: tuple[slice, ...]) -> list[Image]:
+    """Give the lines of pixels around a box, where the frame has them."""
+    rows, columns = box
+    level = [total[at, columns] for at in (rows.start - 1, rows.stop) if 0 <= at < len(total)]
+    upright = [total[rows, at] for at in (columns.start - 1, columns.stop) if 0 <= at < len(total)]
+    return level + upright
 
 
 def gaps(total: Image, good: Mask, *, unit: float) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:

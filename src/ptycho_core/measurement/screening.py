@@ -27,6 +27,7 @@ from ptycho_core.measurement.fault_words import (
 )
 from ptycho_core.measurement.findings import Suspicion
 from ptycho_core.measurement.pixel_faults import (
+    dead_blocks,
     dead_pixels,
     gaps,
     hot_pixels,
@@ -242,13 +243,16 @@ def _bad_pixels(
     flickers = (flickering >= _often(course.n_looked_at)) & ~stuck
     left = good & ~(hot | stuck | flickers)
     rows, columns = gaps(total, left, unit=unit)
-    dead = dead_pixels(total, left & ~_in_lines(rows, columns, good), unit=unit)
+    left &= ~_in_lines(rows, columns, good)
+    blocks = dead_blocks(total, left, unit=unit)
+    dead = dead_pixels(total, left & ~blocks, unit=unit)
     overflow, not_finite, marked = never
     kinds = (
         (Suspicion.STUCK_PIXELS, "with one value in all frames, stuck", stuck),
         (Suspicion.HOT_PIXELS, "with many times the light of those around, hot", hot & ~stuck),
         (Suspicion.HOT_PIXELS, "that flash again and again, hot", flickers & ~hot),
         (Suspicion.DEAD_PIXELS, "dark although those around are lit, dead", dead),
+        (Suspicion.DEAD_PIXELS, "without a count within straight lit sides, a dead block", blocks),
         (Suspicion.DEAD_PIXELS, "with one negative number in all frames, a gap", marked),
         (Suspicion.OVERFLOW, "with the largest number of their type in many frames", overflow),
         (Suspicion.NOT_FINITE, "that are NaN or infinite in many frames", not_finite),

@@ -8,6 +8,7 @@ import numpy as np
 
 from ptycho_adapters.common.findings import beam_moved, poor_fit
 from ptycho_adapters.torch_backend.finish.thinning import ThinningCheck
+from ptycho_adapters.torch_backend.inference.blur import Blur
 from ptycho_adapters.torch_backend.inference.frame_flux import flux_spread
 from ptycho_adapters.torch_backend.physics.optics import light_of
 from ptycho_core.measurement.findings import Finding, Suspicion
@@ -15,6 +16,7 @@ from ptycho_core.measurement.findings import Finding, Suspicion
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+    from ptycho_adapters.torch_backend.inference.hypotheses import Motion
     from ptycho_adapters.torch_backend.inference.preparation import Prepared
 
 _WORTH_SAYING = 0.1  # counts per pixel
@@ -103,18 +105,23 @@ def _of_the_light(prepared: Prepared, *, poor: bool) -> Iterator[Finding]:
             "given its own (--flux-search never takes them for alike)"
         )
         yield Finding(kind=Suspicion.FRAME_FLUX, text=text)
-    if prepared.motion is not None:
-        angle = np.degrees(prepared.motion.angle_rad)
-        text = (
-            f"the beam seems to move within each frame, by about {prepared.motion.length_px:g} px at {angle:.0f}° "
-            "from x towards y"
-        )
-        yield Finding(kind=Suspicion.PROBE_MODES, text=text + f": {_shares(prepared)}")
+    if prepared.beam is not None:
+        yield Finding(kind=Suspicion.PROBE_MODES, text=f"{_said_of(prepared.beam)}: {_shares(prepared)}")
     if prepared.background_fitted and run.background > _WORTH_SAYING:
         text = f"background of {run.background:.3g} counts per pixel, found in the fit of the patterns"
         if poor:
             text += "; as the fit is poor, light that it cannot explain may be in there (--background-counts gives it)"
         yield Finding(kind=Suspicion.BACKGROUND, text=text)
+
+
+def _said_of(beam: Motion | Blur) -> str:
+    if isinstance(beam, Blur):
+        return (
+            f"the patterns seem to be blurred by about {beam.width_px:g} px (standard deviation), by a source that is "
+            "not quite coherent or a detector that spreads its counts"
+        )
+    angle = np.degrees(beam.angle_rad)
+    return f"the beam seems to move within each frame, by about {beam.length_px:g} px at {angle:.0f}° from x towards y"
 
 
 def _shares(prepared: Prepared) -> str:

@@ -136,11 +136,13 @@ class Motion:
         length_px: of the way.
         angle_rad: of the way, from x towards y.
         modes: (M, N, N) complex64, the probe at even steps of the way, with its energy shared among them.
+        share: of what is above shot noise that it takes away.
     """
 
     length_px: float
     angle_rad: float
     modes: Tensor
+    share: float
 
 
 def motion_of(run: WholeScan, modes: int) -> Motion | None:
@@ -173,7 +175,8 @@ def motion_of(run: WholeScan, modes: int) -> Motion | None:
     gain, gain_across = at_rest - lengths[length], at_rest - across
     if gain < _MOTION_GAIN * rest.excess or gain < _MOTION_DIRECTED * gain_across:
         return None
-    return Motion(length_px=length, angle_rad=angle, modes=_smeared(run.probe, length, angle, modes))
+    smeared = _smeared(run.probe, length, angle, modes)
+    return Motion(length_px=length, angle_rad=angle, modes=smeared, share=gain / rest.excess)
 
 
 def _smeared(still: Tensor, length_px: float, angle_rad: float, modes: int) -> Tensor:

@@ -13,6 +13,7 @@ from torch import Tensor
 from ptycho_adapters.common.patterns import beam_photons
 from ptycho_adapters.torch_backend.finish.stray import Stray, ways_of_the_stage
 from ptycho_adapters.torch_backend.inference.autofocus import look_for_focus, refocused
+from ptycho_adapters.torch_backend.inference.blur import Blur, blur_of
 from ptycho_adapters.torch_backend.inference.frame_flux import with_frame_flux
 from ptycho_adapters.torch_backend.inference.hypotheses import (
     Motion,
@@ -35,17 +36,18 @@ from ptycho_adapters.torch_backend.physics.probe import TrainableProbe
 _JUDGED_PATTERNS = 64
 _CLEAR_ERRORS = 3.0  # standard errors of the mean gain over the patterns
 _LEAST_FOCUS_GAIN = 0.003  # of R: what is less the rounds take along, from a probe that may be right as it is
-_POOR_RATIO, _MOTION_RATIO = 1.8, 1.2  # of the misfit to that of shot noise, from which on a cause is looked for
-_FAINT_MOTION_RATIO, _MOTION_PER_COUNT = 1.08, 0.004  # where counts are few: ratio, and deviance above noise by count
+_POOR_RATIO, _MODES_RATIO = 1.8, 1.2  # of the misfit to that of shot noise, from which on a cause is looked for
+_FAINT_MODES_RATIO, _MODES_PER_COUNT = 1.08, 0.004  # where counts are few: ratio, and deviance above noise by count
 _TRIAL_ROUNDS = 2
 _NOTHING_PER_COUNT = 0.3  # deviance above shot noise for each count: hardly anything is explained
 _LITTLE_BETTER = 0.8  # of the misfit: a probe that is merely unrefined gets well below in those rounds
 _STAGE_FIT_PATTERNS = (64, 128, 128)  # of each fit, as long as one follows another
-_MOTION_MODES = 3
+_MODES = 3  # of a motion, or of a blur
+_BLUR_SHARE, _ANY_BLUR_SHARE = 0.35, 0.1  # of what is above shot noise, for it to be followed
 _LEAST_SPREAD_PX, _STAGE_SPREAD_PX = 0.1, 0.3  # of positions in a finish: single ones, and by a stage put right
 # Of what is above shot noise, that a flux of each frame has to take away: before the other searches, and after them.
 _MOST_OF_IT, _MUCH_OF_IT = 0.5, 0.2
-_BETTER = 0.9  # of what is above shot noise, for modes of a motion to be kept
+_BETTER = 0.9  # of what is above shot noise, for such modes to be kept
 _WORTH_A_LOOK = 0.2  # counts per pixel in the darkest pixels, from which on a background is fitted
 _BACKGROUND_TRIAL_ROUNDS = 2
 _BACKGROUND_BETTER = 0.95  # of the deviance without, for a background to be kept
@@ -69,6 +71,7 @@ class Preparation:
         probe_search: when to try a probe that is made out of the mean pattern.
         modes: incoherent modes of the probe; None leaves their number, or finds a motion of the beam in a poor fit.
         flux: when to give each frame a flux of its own.
+        blur: when to take the patterns for blurred.
         enough: asked before each round of refinement; no more are made once it says so.
     """
 
@@ -81,6 +84,7 @@ class Preparation:
     probe_search: Search = "never"
     modes: int | None = None
     flux: Search = "never"
+    blur: Search = "never"
     enough: Callable[[], bool] = never
 
 
@@ -97,7 +101,7 @@ class Prepared:
         given_px: (n, 2) float64, the positions before any was moved; None where it is not known.
         stage_px: (n, 2) float64, those that a right stage would have them at; None where single ones were not moved.
         stage_moved: whether the stage as a whole was put right.
-        motion: of the beam within the frames; None if none was found.
+        beam: why it has the modes that it has, a motion within the frames or a blur of the patterns; None if neither.
         probe_refined: whether the probe's pixels were changed.
         given_probe: (modes, N, N) complex, before anything was changed; None where it is not known.
         background_fitted: whether the background was found, not given.
@@ -111,7 +115,7 @@ class Prepared:
     given_px: Tensor | None = None
     stage_px: Tensor | None = None
     stage_moved: bool = False
-    motion: Motion | None = None
+    beam: Motion | Blur | None = None
     probe_refined: bool = False
     given_probe: Tensor | None = None
     background_fitted: bool = False
@@ -164,11 +168,11 @@ def prepare(start: WholeScan, wanted: Preparation) -> Prepared:
     )
     refined, turns = _with_the_background_that_it_needs(refine(found.run, turns), turns)
     still = with_background(found.run, refined.background)
-    motion = _motion(still, refined, wanted)
-    if motion is not None:
-        moving = refine(attrs.evolve(still, probe=motion.modes), attrs.evolve(turns, work="probe of a moving beam"))
-        better = misfit_ratio(moving) - 1.0 < _BETTER * (misfit_ratio(refined) - 1.0)
-        refined, motion = (moving, motion) if better else (refined, None)
+    beam = _beam_of_modes(still, refined, wanted)
+    if beam is not None:
+        of_modes = refine(attrs.evolve(still, probe=beam.modes), attrs.evolve(turns, work="probe of several modes"))
+        better = misfit_ratio(of_modes) - 1.0 < _BETTER * (misfit_ratio(refined) - 1.0)
+        refined, beam = (of_modes, beam) if better else (refined, None)
     upright = given.run if found.orientation is None else found.orientation.applied(given.run)
     strayed = _rms(refined.positions_px() - found.run.positions_px()) > 0.0
     return attrs.evolve(
@@ -176,7 +180,7 @@ def prepare(start: WholeScan, wanted: Preparation) -> Prepared:
         run=attrs.evolve(with_background(refined, refined.background), probe=orthogonal_modes(refined.probe)),
         given_px=upright.positions_px(),
         stage_px=found.run.positions_px() if strayed else None,
-        motion=motion,
+        beam=beam,
         probe_refined=wanted.probe_rounds > 0 and not torch.equal(refined.probe, found.run.probe),
         given_probe=given.run.probe,
         background_fitted=fitted,
@@ -298,24 +302,28 @@ def _is_hopeless(found: Prepared, wanted: Preparation) -> bool:
     return misfit_ratio(tried) > _LITTLE_BETTER * poor
 
 
-def _motion(still: WholeScan, refined: WholeScan, wanted: Preparation) -> Motion | None:
-    """Look for a motion of the beam where a single mode, refined, leaves a poor fit, or where modes are asked for."""
-    modes = wanted.modes or (_MOTION_MODES if len(still.probe) == 1 else 1)
+def _beam_of_modes(still: WholeScan, refined: WholeScan, wanted: Preparation) -> Motion | Blur | None:
+    """Look for what takes modes where a single one, refined, leaves a poor fit, or where they are asked for."""
+    modes = wanted.modes or (_MODES if len(still.probe) == 1 else 1)
     if modes == 1 or wanted.probe_rounds == 0 or not wanted.judged or wanted.enough():
         return None
-    if wanted.modes is None and not _is_like_a_motion(refined):
+    if wanted.modes is None and not _lacks_modes(refined):
         return None
     # The probe before its refinement, which makes up for a motion as well as it can.
     first = still.probe[:1]
     at_rest = attrs.evolve(refined, probe=first * (light_of(still.probe).sum() / light_of(first).sum()).sqrt())
-    return motion_of(at_rest, modes)
+    motion = motion_of(at_rest, modes)
+    blur = None if wanted.blur == "never" else blur_of(at_rest, modes)
+    if blur is not None and blur.share < (_BLUR_SHARE if wanted.blur == "auto" else _ANY_BLUR_SHARE):
+        blur = None
+    return max((each for each in (motion, blur) if each is not None), key=lambda each: each.share, default=None)
 
 
-def _is_like_a_motion(run: WholeScan) -> bool:
-    """Tell whether a fit is as poor as a motion leaves it: what that adds to the misfit follows the counts."""
+def _lacks_modes(run: WholeScan) -> bool:
+    """Tell whether a fit is as poor as a missing mode leaves it: what that adds to the misfit follows the counts."""
     fit, counts = fit_in_the_middle(run), float(run.scan.mean_counts.mean())
-    return fit.misfit_ratio >= _MOTION_RATIO or (
-        fit.misfit_ratio >= _FAINT_MOTION_RATIO and fit.excess >= _MOTION_PER_COUNT * counts
+    return fit.misfit_ratio >= _MODES_RATIO or (
+        fit.misfit_ratio >= _FAINT_MODES_RATIO and fit.excess >= _MODES_PER_COUNT * counts
     )
 
 

@@ -228,6 +228,7 @@ def preparation_for(model: TrainedModel, settings: TorchInferenceConfig) -> Prep
         probe_search=settings.probe_search if rounds > 0 else "never",
         modes=settings.probe_modes if rounds > 0 else None,
         flux=settings.flux_search if rounds > 0 else "never",
+        blur=settings.blur_search if rounds > 0 else "never",
     )
 
 

@@ -213,6 +213,7 @@ def _preparation_for(
         probe_search=settings.probe_search if able else "never",
         modes=settings.probe_modes,
         flux=settings.flux_search if able else "never",
+        blur=settings.blur_search if able else "never",
         enough=enough,
     )
 
