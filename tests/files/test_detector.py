@@ -268,3 +268,18 @@ def test_one_fault_does_not_hide_the_domain() -> None:
 
     assert isinstance(verdict, Verdict)
     assert verdict.domain is MeasurementDomain.COUNTS
+
+
+@pytest.mark.parametrize("dtype", ["int16", "int32", "float32"])
+@pytest.mark.parametrize("marker", [-1, -2])
+def test_a_gap_of_negative_numbers_does_not_hide_the_domain(dtype: str, marker: int) -> None:
+    """Whole numbers are counts; that of what no pixel measured is none of them."""
+    scan = clean()
+    patterns = np.asarray(scan.patterns).astype(dtype)
+    patterns[:, 20:23] = marker
+
+    verdict = find_domain(patterns, scan.probe, has_bad_pixels=False)
+
+    assert isinstance(verdict, Verdict)
+    assert verdict.domain is MeasurementDomain.COUNTS
+    assert verdict.evidence == "whole numbers"

@@ -99,8 +99,8 @@ def _whole_numbers(patterns: Patterns) -> MeasurementDomain | None:
     values = np.concatenate(pieces)
     with np.errstate(over="ignore", invalid="ignore"):
         squares = np.square(values)
-    # Above this a float32 no longer tells whether a square is whole.
-    informative = (squares > 0.0) & (squares <= _LARGEST_EXACT_SQUARE)
+    # Above this a float32 no longer tells whether a square is whole. A negative number is no measurement in any domain.
+    informative = (values > 0.0) & (squares <= _LARGEST_EXACT_SQUARE)
     if np.count_nonzero(informative) < _FEWEST_VALUES:
         return None
     values, squares = values[informative], squares[informative]
