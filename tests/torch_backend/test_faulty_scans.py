@@ -14,7 +14,7 @@ from ptycho_adapters.torch_backend import reconstruct
 from ptycho_adapters.torch_backend.generalist import generalist_for
 from ptycho_adapters.torch_backend.generators.unrolled import Unrolled
 from ptycho_adapters.torch_backend.inference.preparation import Preparation, Prepared, _is_hopeless
-from ptycho_adapters.torch_backend.inference.reconstruct import first_pass
+from ptycho_adapters.torch_backend.inference.reconstruct import first_pass, preparation_for
 from ptycho_adapters.torch_backend.physics.probe import TrainableProbe
 from ptycho_core.config import PyTorchExecutionConfig, TorchInferenceConfig
 from ptycho_core.measurement.findings import Finding, Suspicion
@@ -311,6 +311,16 @@ def test_a_probe_that_explains_nothing_is_replaced(sound: Scan) -> None:
     assert left.metrics["deviance_per_px"] > 3.0 * found.metrics["deviance_per_px"]
     assert Suspicion.POOR_FIT in _kinds(left)
     assert left.findings[0].kind is Suspicion.POOR_FIT
+
+
+@pytest.mark.parametrize(("said", "rounds", "for_a_new_one"), [(None, 3, 10), (2, 2, 2), (0, 0, 0)])
+def test_a_new_probe_has_more_rounds_unless_they_are_said(
+    sound: Scan, said: int | None, rounds: int, for_a_new_one: int
+) -> None:
+    """The modulus of its far field is about right, and no more; who says how many rounds has as many."""
+    wanted = preparation_for(generalist_for(sound), TorchInferenceConfig(probe_rounds=said))
+
+    assert (wanted.probe_rounds, wanted.new_probe_rounds) == (rounds, for_a_new_one)
 
 
 def test_rounds_that_seem_to_get_somewhere_do_not_save_a_guess() -> None:

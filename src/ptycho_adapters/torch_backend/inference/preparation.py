@@ -65,6 +65,7 @@ class Preparation:
         focus_patterns: that the probe's focus is looked for on, at most; 0 leaves it.
         judged: whether the network is able to say if a change was for the better.
         probe_rounds: rounds of probe refinement.
+        new_probe_rounds: the same for a probe that was made out of the mean pattern, and is only about right.
         background_counts: per pixel; None estimates it.
         positions: what of the positions may be moved.
         orientation: when to try whether the positions are mirrored or their axes exchanged.
@@ -78,6 +79,7 @@ class Preparation:
     focus_patterns: int
     judged: bool
     probe_rounds: int
+    new_probe_rounds: int = attrs.field(default=attrs.Factory(lambda self: self.probe_rounds, takes_self=True))
     background_counts: float | None
     positions: PositionRefinement
     orientation: Search = "never"
@@ -122,13 +124,13 @@ class Prepared:
 
     @property
     def probe_overlap(self) -> float:
-        """Share of the given probe that is left in that mode which is most like it: 1 where nothing was changed."""
+        """Share of the given probe that is left in the modes that there are: 1 where nothing was changed."""
         if self.given_probe is None:
             return 1.0
         given, modes = self.given_probe[0], self.run.probe
         common = (modes.conj() * given).sum(dim=(-2, -1)).abs().square()
         power = modes.abs().square().sum(dim=(-2, -1)) * given.abs().square().sum()
-        return float((common / power.clamp_min(torch.finfo(power.dtype).tiny)).max())
+        return float((common / power.clamp_min(torch.finfo(power.dtype).tiny)).sum())
 
     @property
     def stage_scale(self) -> float:
@@ -160,7 +162,7 @@ def prepare(start: WholeScan, wanted: Preparation) -> Prepared:
     given = Prepared(run=attrs.evolve(run, probe=_with_modes(run.probe, wanted.modes)))
     found = _with_flux(_searched(_with_flux(given, wanted, _MOST_OF_IT), wanted), wanted, _MUCH_OF_IT)
     turns = Turns(
-        probe=wanted.probe_rounds,
+        probe=wanted.new_probe_rounds if found.probe_replaced else wanted.probe_rounds,
         background=fitted,
         positions=wanted.positions == "each",
         work="probe and positions" if wanted.positions == "each" else "probe",

@@ -25,7 +25,7 @@ from ptycho_adapters.torch_backend.inference.findings import findings_of
 from ptycho_adapters.torch_backend.inference.memory import check_reconstruction, check_residency
 from ptycho_adapters.torch_backend.inference.preparation import Preparation, Prepared, prepare, stray_of
 from ptycho_adapters.torch_backend.inference.together import shared_out, take_part
-from ptycho_adapters.torch_backend.inference.turns import ROUNDS_BEFORE_A_RECONSTRUCTION
+from ptycho_adapters.torch_backend.inference.turns import ROUNDS_BEFORE_A_RECONSTRUCTION, ROUNDS_OF_A_NEW_PROBE
 from ptycho_adapters.torch_backend.inference.whole_scan import PassFactory, WholeScan, check_finite, where_lit
 from ptycho_adapters.torch_backend.physics.optics import beam_slope, light_of
 from ptycho_adapters.torch_backend.sharing import heard, joined, lost_processes_named, told_by_the_first
@@ -222,6 +222,7 @@ def preparation_for(model: TrainedModel, settings: TorchInferenceConfig) -> Prep
         focus_patterns=_FOCUS_PATTERNS if settings.probe_autofocus and rounds > 0 else 0,
         judged=True,
         probe_rounds=rounds,
+        new_probe_rounds=max(rounds, ROUNDS_OF_A_NEW_PROBE) if settings.probe_rounds is None and rounds else rounds,
         background_counts=settings.background_counts,
         positions=settings.position_refinement if rounds > 0 else "none",
         orientation=settings.orientation_search if rounds > 0 else "never",

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from ptycho_adapters.torch_backend.inference.whole_scan import WholeScan
 
 ROUNDS_BEFORE_A_RECONSTRUCTION, ROUNDS_BEFORE_A_TRAINING = 3, 6
+ROUNDS_OF_A_NEW_PROBE = 10  # that was made out of the mean pattern before a reconstruction
 _FEW_PATTERNS, _PATTERNS = 128, 256  # say most, and all about probe and background, however large the scan
 _DESCENT, _LAST_DESCENT = 10, 20  # steps of object and probe in a round: looks at the patterns, a tenth of a pass each
 _PROBE_STEPS = 3  # under a held object, and in a round for the positions alone
