@@ -52,6 +52,14 @@ def test_few_modes_are_the_strongest_and_hold_all_the_light(modes: int) -> None:
     torch.testing.assert_close(gram - torch.diag(power), torch.zeros_like(gram), atol=1e-3 * float(power[0]), rtol=0)
 
 
+@pytest.mark.parametrize(("width_px", "modes"), [(0.2, 3), (1.2, 6)])
+def test_as_many_modes_as_hold_nearly_all_of_the_light(width_px: float, modes: int) -> None:
+    """Where nobody says how many: a few for a slight blur, more for a wide one."""
+    probe = torch.tensor(make_probe(ProbeKind.ZONE_PLATE, 48, photons=1e4)[:1].astype(np.complex64))
+
+    assert len(blurred(probe, width_px, None)) == modes
+
+
 def _pattern(modes: Waves, object_: Waves) -> NDArray[np.float64]:
     pattern: NDArray[np.float64] = (np.abs(np.fft.fft2(modes * object_)) ** 2).sum(axis=0)
     return pattern

@@ -200,7 +200,7 @@ def test_blurred_patterns_have_modes(sound: Scan) -> None:
     found = _looking_only(scan, repeats=2, probe_modes=None, blur_search="auto")
     left = _looking_only(scan, repeats=2, probe_modes=None, blur_search="never")
 
-    assert len(found.probe) == 3
+    assert len(found.probe) > 3
     assert len(left.probe) == 1
     said = [each.text for each in found.findings if each.kind is Suspicion.PROBE_MODES]
     assert "blurred by about 0.9 px" in said[0]

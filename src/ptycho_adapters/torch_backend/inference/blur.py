@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 _PATTERNS = 48
 _WIDTHS_PX = (0.35, 0.6, 0.9, 1.3)
+_NEARLY_ALL, _FEWEST_MODES, _MOST_MODES = 0.95, 3, 6
 _NODES = 5  # of a Gauss-Hermite quadrature along either axis, exact to the ninth power of a slope
 
 
@@ -39,12 +40,12 @@ class Blur:
     share: float
 
 
-def blur_of(run: WholeScan, modes: int) -> Blur | None:
+def blur_of(run: WholeScan, modes: int | None) -> Blur | None:
     """Look for a blur of the patterns, which is a few incoherent modes.
 
     Args:
         run: a pass under a probe of a single mode.
-        modes: number of modes, at least 2.
+        modes: number of modes, at least 2; None takes those that hold nearly all of the light, three to six.
 
     Returns:
         The width that explains the patterns best; None if none does it better than no blur.
@@ -60,13 +61,13 @@ def blur_of(run: WholeScan, modes: int) -> Blur | None:
     return Blur(width_px=width, modes=tried[width].probe, share=gain / sharp.excess)
 
 
-def blurred(probe: Tensor, width_px: float, modes: int) -> Tensor:
+def blurred(probe: Tensor, width_px: float, modes: int | None) -> Tensor:
     """Give a beam whose patterns are those of a probe blurred, as its strongest modes with all of its energy.
 
     Args:
         probe: (1, N, N) complex64.
         width_px: standard deviation of the blur.
-        modes: how many.
+        modes: how many; None takes those that hold nearly all of the light, three to six.
 
     Returns:
         (modes, N, N) complex64, orthogonal.
@@ -78,5 +79,13 @@ def blurred(probe: Tensor, width_px: float, modes: int) -> Tensor:
     middle = torch.arange(size, dtype=torch.float32, device=device) - (size - 1) / 2
     ramps = torch.polar(shares.sqrt()[:, None].expand(-1, size), slopes[:, None] * middle)
     copies = probe * (ramps[:, None, :, None] * ramps[None, :, None, :]).flatten(0, 1)
-    strongest = orthogonal_modes(copies)[:modes]
+    strongest = orthogonal_modes(copies)
+    strongest = strongest[: _enough(strongest) if modes is None else modes]
     return strongest * (light_of(probe).sum() / light_of(strongest).sum()).sqrt()
+
+
+def _enough(modes: Tensor) -> int:
+    """How many modes (M, N, N), the strongest first, hold nearly all of the light."""
+    held = light_of(modes[:, None]).sum(dim=(-2, -1)).cumsum(dim=0)
+    number = 1 + int((held < _NEARLY_ALL * held[-1]).sum())
+    return min(max(number, _FEWEST_MODES), _MOST_MODES)

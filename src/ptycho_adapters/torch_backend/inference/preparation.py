@@ -42,7 +42,7 @@ _TRIAL_ROUNDS = 2
 _NOTHING_PER_COUNT = 0.3  # deviance above shot noise for each count: hardly anything is explained
 _LITTLE_BETTER = 0.8  # of the misfit: a probe that is merely unrefined gets well below in those rounds
 _STAGE_FIT_PATTERNS = (64, 128, 128)  # of each fit, as long as one follows another
-_MODES = 3  # of a motion, or of a blur
+_MODES = 3  # of a motion
 _BLUR_SHARE, _ANY_BLUR_SHARE = 0.35, 0.1  # of what is above shot noise, for it to be followed
 _LEAST_SPREAD_PX, _STAGE_SPREAD_PX = 0.1, 0.3  # of positions in a finish: single ones, and by a stage put right
 # Of what is above shot noise, that a flux of each frame has to take away: before the other searches, and after them.
@@ -315,7 +315,7 @@ def _beam_of_modes(still: WholeScan, refined: WholeScan, wanted: Preparation) ->
     first = still.probe[:1]
     at_rest = attrs.evolve(refined, probe=first * (light_of(still.probe).sum() / light_of(first).sum()).sqrt())
     motion = motion_of(at_rest, modes)
-    blur = None if wanted.blur == "never" else blur_of(at_rest, modes)
+    blur = None if wanted.blur == "never" else blur_of(at_rest, wanted.modes)
     if blur is not None and blur.share < (_BLUR_SHARE if wanted.blur == "auto" else _ANY_BLUR_SHARE):
         blur = None
     return max((each for each in (motion, blur) if each is not None), key=lambda each: each.share, default=None)
