@@ -32,7 +32,7 @@ class Blur:
     Attributes:
         width_px: standard deviation on the detector.
         modes: (M, N, N) complex64, orthogonal, with the energy of the probe.
-        share: of what is above shot noise that it takes away, as far as was looked.
+        share: of what is above shot noise that three of them take away.
     """
 
     width_px: float
@@ -52,13 +52,13 @@ def blur_of(run: WholeScan, modes: int | None) -> Blur | None:
     """
     few = run.around_the_middle(_PATTERNS)
     sharp = few.judge_itself()
-    tried = {width: attrs.evolve(few, probe=blurred(run.probe, width, modes)) for width in _WIDTHS_PX}
-    deviance = {width: each.judge_itself().deviance for width, each in tried.items()}
+    beams = {width: blurred(run.probe, width, _FEWEST_MODES) for width in _WIDTHS_PX}
+    deviance = {width: attrs.evolve(few, probe=beam).judge_itself().deviance for width, beam in beams.items()}
     width = min(deviance, key=deviance.__getitem__)
     gain = sharp.deviance - deviance[width]
     if gain <= 0.0 or sharp.excess <= 0.0:
         return None
-    return Blur(width_px=width, modes=tried[width].probe, share=gain / sharp.excess)
+    return Blur(width_px=width, modes=blurred(run.probe, width, modes), share=gain / sharp.excess)
 
 
 def blurred(probe: Tensor, width_px: float, modes: int | None) -> Tensor:
