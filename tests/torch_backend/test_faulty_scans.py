@@ -13,6 +13,8 @@ from scipy.ndimage import affine_transform, gaussian_filter
 from ptycho_adapters.torch_backend import reconstruct
 from ptycho_adapters.torch_backend.generalist import generalist_for
 from ptycho_adapters.torch_backend.generators.unrolled import Unrolled
+from ptycho_adapters.torch_backend.inference.blur import Blur
+from ptycho_adapters.torch_backend.inference.findings import findings_of
 from ptycho_adapters.torch_backend.inference.preparation import Preparation, Prepared, _is_hopeless
 from ptycho_adapters.torch_backend.inference.reconstruct import first_pass, preparation_for
 from ptycho_adapters.torch_backend.physics.probe import TrainableProbe
@@ -207,6 +209,22 @@ def test_blurred_patterns_have_modes(sound: Scan) -> None:
     assert found.metrics["deviance_per_px"] < 1.1 * found.metrics["expected_deviance_per_px"]
     assert left.metrics["deviance_per_px"] > 1.2 * left.metrics["expected_deviance_per_px"]
     assert _correlation(found, sound) > _correlation(left, sound) + 0.005
+
+
+def test_a_blur_that_is_not_followed_is_said() -> None:
+    """A little of it, in much else that is wrong: the way to follow it is named."""
+    faint = Blur(width_px=0.6, modes=torch.ones(3, 8, 8, dtype=torch.complex64), share=0.2)
+    scan = simulate(SimulationConfig(object_size_px=94, step_px=10.0, seed=5))
+    model, execution, settings = generalist_for(scan), PyTorchExecutionConfig(), TorchInferenceConfig()
+    run, _ = first_pass(model, scan, np.arange(scan.n_patterns), execution, settings)
+
+    (said,) = findings_of(
+        Prepared(run=run, faint_blur=faint), {"deviance_per_px": 1.0, "expected_deviance_per_px": 0.5}
+    )
+
+    assert said.kind is Suspicion.PROBE_MODES
+    assert "may be blurred by about 0.6 px" in said.text
+    assert "20% of what is above shot noise (--blur-search always" in said.text
 
 
 def test_a_sharp_scan_with_another_fault_is_not_blurred(sound: Scan) -> None:

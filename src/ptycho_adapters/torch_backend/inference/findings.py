@@ -107,6 +107,13 @@ def _of_the_light(prepared: Prepared, *, poor: bool) -> Iterator[Finding]:
         yield Finding(kind=Suspicion.FRAME_FLUX, text=text)
     if prepared.beam is not None:
         yield Finding(kind=Suspicion.PROBE_MODES, text=f"{_said_of(prepared.beam)}: {_shares(prepared)}")
+    elif prepared.faint_blur is not None:
+        faint = prepared.faint_blur
+        text = (
+            f"the patterns may be blurred by about {faint.width_px:g} px: at a first look a few modes of the beam take "
+            f"{faint.share:.0%} of what is above shot noise (--blur-search always follows it, which takes long)"
+        )
+        yield Finding(kind=Suspicion.PROBE_MODES, text=text)
     if prepared.background_fitted and run.background > _WORTH_SAYING:
         text = f"background of {run.background:.3g} counts per pixel, found in the fit of the patterns"
         if poor:

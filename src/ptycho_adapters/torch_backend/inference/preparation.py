@@ -104,6 +104,7 @@ class Prepared:
         stage_px: (n, 2) float64, those that a right stage would have them at; None where single ones were not moved.
         stage_moved: whether the stage as a whole was put right.
         beam: why it has the modes that it has, a motion within the frames or a blur of the patterns; None if neither.
+        faint_blur: one that was seen and not followed.
         probe_refined: whether the probe's pixels were changed.
         given_probe: (modes, N, N) complex, before anything was changed; None where it is not known.
         background_fitted: whether the background was found, not given.
@@ -118,6 +119,7 @@ class Prepared:
     stage_px: Tensor | None = None
     stage_moved: bool = False
     beam: Motion | Blur | None = None
+    faint_blur: Blur | None = None
     probe_refined: bool = False
     given_probe: Tensor | None = None
     background_fitted: bool = False
@@ -170,7 +172,7 @@ def prepare(start: WholeScan, wanted: Preparation) -> Prepared:
     )
     refined, turns = _with_the_background_that_it_needs(refine(found.run, turns), turns)
     still = with_background(found.run, refined.background)
-    beam = _beam_of_modes(still, refined, wanted)
+    beam, faint = _beam_of_modes(still, refined, wanted)
     if beam is not None:
         of_modes = refine(attrs.evolve(still, probe=beam.modes), attrs.evolve(turns, work="probe of several modes"))
         better = misfit_ratio(of_modes) - 1.0 < _BETTER * (misfit_ratio(refined) - 1.0)
@@ -183,6 +185,7 @@ def prepare(start: WholeScan, wanted: Preparation) -> Prepared:
         given_px=upright.positions_px(),
         stage_px=found.run.positions_px() if strayed else None,
         beam=beam,
+        faint_blur=faint,
         probe_refined=wanted.probe_rounds > 0 and not torch.equal(refined.probe, found.run.probe),
         given_probe=given.run.probe,
         background_fitted=fitted,
@@ -304,21 +307,29 @@ def _is_hopeless(found: Prepared, wanted: Preparation) -> bool:
     return misfit_ratio(tried) > _LITTLE_BETTER * poor
 
 
-def _beam_of_modes(still: WholeScan, refined: WholeScan, wanted: Preparation) -> Motion | Blur | None:
-    """Look for what takes modes where a single one, refined, leaves a poor fit, or where they are asked for."""
+def _beam_of_modes(
+    still: WholeScan, refined: WholeScan, wanted: Preparation
+) -> tuple[Motion | Blur | None, Blur | None]:
+    """Look for what takes modes where a single one, refined, leaves a poor fit, or where they are asked for.
+
+    Returns:
+        What is to be followed, and a blur that is there, and is not.
+    """
     modes = wanted.modes or (_MODES if len(still.probe) == 1 else 1)
     if modes == 1 or wanted.probe_rounds == 0 or not wanted.judged or wanted.enough():
-        return None
+        return None, None
     if wanted.modes is None and not _lacks_modes(refined):
-        return None
+        return None, None
     # The probe before its refinement, which makes up for a motion as well as it can.
     first = still.probe[:1]
     at_rest = attrs.evolve(refined, probe=first * (light_of(still.probe).sum() / light_of(first).sum()).sqrt())
     motion = motion_of(at_rest, modes)
     blur = None if wanted.blur == "never" else blur_of(at_rest, wanted.modes)
-    if blur is not None and blur.share < (_BLUR_SHARE if wanted.blur == "auto" else _ANY_BLUR_SHARE):
+    if blur is not None and blur.share < _ANY_BLUR_SHARE:
         blur = None
-    return max((each for each in (motion, blur) if each is not None), key=lambda each: each.share, default=None)
+    if blur is not None and wanted.blur == "auto" and blur.share < _BLUR_SHARE:
+        return motion, blur if motion is None else None
+    return max((each for each in (motion, blur) if each is not None), key=lambda each: each.share, default=None), None
 
 
 def _lacks_modes(run: WholeScan) -> bool:
