@@ -87,6 +87,8 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, nargs="+", default=[5, 10, 20, 30, 40, 60, 80], help="of the solver")
     parser.add_argument("--probe-rounds", type=int, help="of ours; as many as by default")
     parser.add_argument("--noise-model", choices=["gaussian", "poisson"], default="gaussian", help="of the solver")
+    parser.add_argument("--solver-modes", type=int, help="of the probe in the solver; those of the scan by default")
+    parser.add_argument("--solver-alone", action="store_true", help="leave ours out")
     parser.add_argument("--margin-px", type=int, default=4, help="rim of the covered area that is not judged")
     parser.add_argument("--threads", type=int, default=1)
     asked = parser.parse_args()
@@ -97,11 +99,11 @@ def main() -> None:
     rings = " | ".join(f"at {at}" for at in _RINGS)
     print(f"| | phase correlation | FRC 1/2 | {rings} | R-factor | s |")
     print("|---|" + "---|" * (len(_RINGS) + 4), flush=True)
-    for name, settings_of_ours in _OURS.items():
+    for name, settings_of_ours in () if asked.solver_alone else _OURS.items():
         began = time.perf_counter()
         first, second = (ours(half, asked.probe_rounds, asked.threads, settings_of_ours) for half in halves)
         print(row(name, first, second, time.perf_counter() - began, asked.margin_px), flush=True)
-    began, settings = time.perf_counter(), RefineSettings(noise_model=asked.noise_model)
+    began, settings = time.perf_counter(), RefineSettings(noise_model=asked.noise_model, probe_modes=asked.solver_modes)
     both = zip(*(solved(half, asked.epochs, settings) for half in halves), strict=True)
     for epoch, (first, second) in zip(asked.epochs, both, strict=True):
         print(row(f"LSQ-ML, {epoch} epochs", first, second, time.perf_counter() - began, asked.margin_px), flush=True)

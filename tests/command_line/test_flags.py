@@ -11,6 +11,7 @@ from cli_samples import N_PATTERNS, inference_payload, tiny_scan, training_paylo
 from ptycho_adapters import legacy
 from ptycho_adapters.cli import main, parse
 from ptycho_adapters.command_line.flags import flags, read_flags
+from ptycho_adapters.command_line.parser import unknown_flags
 from ptycho_adapters.command_line.text_values import read_text
 from ptycho_core.config.overrides import Layer
 from ptycho_core.config.table import INFERENCE, TRAINING, Table
@@ -210,3 +211,12 @@ def test_two_spellings_that_disagree_are_refused(
 
     assert code == 2
     assert "--max-epochs: expected the same as epochs=3" in capsys.readouterr().err
+
+
+def test_a_flag_is_not_named_in_its_own_place() -> None:
+    """What looks like an unknown flag is one that the command has, in whatever spelling."""
+    without, with_bar = ["--scan", "--unit"], ["--scan", "--unit", "--no-enable-progress-bar"]
+
+    assert list(unknown_flags(["--quiet"], without, {})) == ["--quiet is not a flag of this command; did you mean --unit?"]
+    assert "did you mean --quiet" in next(iter(unknown_flags(["--quie"], with_bar, {})))
+    assert "--quiet" not in next(iter(unknown_flags(["--quie"], without, {}))).partition(";")[2]

@@ -134,12 +134,12 @@ def test_it_starts_from_a_result(clean: Scan, scan_file: Path, tmp_path: Path) -
 
 @pytest.mark.usefixtures("_plain_files")
 def test_the_bar_can_be_left_out(scan_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """There is a bar with the name of the engine, and none with --no-progress-bar."""
+    """There is a bar with the name of the engine, and none with --quiet."""
     refined(scan_file, tmp_path)
     assert "epie" not in capsys.readouterr().err
     refined(scan_file, tmp_path, "--engine", "epie")
     assert "epie" in capsys.readouterr().err
-    refined(scan_file, tmp_path, "--engine", "epie", "--no-progress-bar")
+    refined(scan_file, tmp_path, "--engine", "epie", "--quiet")
     assert "epie" not in capsys.readouterr().err
 
 

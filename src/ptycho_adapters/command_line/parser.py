@@ -159,7 +159,8 @@ def unknown_flags(rest: Sequence[str], known: Sequence[str], elsewhere: Mapping[
         if name in elsewhere:
             yield f"{name} belongs to {elsewhere[name]}"
         elif name.startswith("-"):
-            near = difflib.get_close_matches(name, [*known, *SPELLINGS], n=3)
+            others = [own for own, meant in SPELLINGS.items() if all(flag.partition("=")[0] in known for flag in meant)]
+            near = difflib.get_close_matches(name, [*known, *others], n=3)
             yield f"{name} is not a flag of this command" + (f"; did you mean {' or '.join(near)}?" if near else "")
         elif not after_flag:
             yield f"unexpected {argument!r}"

@@ -61,7 +61,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--probe-modes", metavar="INTEGER", help=f"incoherent modes, 1 to {MOST_MODES} (default: as the start has)"
     )
-    parser.add_argument("--no-progress-bar", action="store_true", help="no bar")
+    parser.add_argument("--quiet", "--no-progress-bar", action="store_true", help="no progress bar")
     add_scan_options(parser)
 
 
@@ -84,7 +84,7 @@ def run(typed: Mapping[str, object]) -> None:
     found = say_findings(source, scan)
     from ptycho_adapters.ptychi.result import refine  # noqa: PLC0415 - torch takes seconds
 
-    with bars_drawn(wanted=not typed.get("no_progress_bar")):
+    with bars_drawn(wanted=not typed.get("quiet")):
         result, errors = refine(scan, start, settings, counted(epochs, f"{settings.engine}"))
     poor = tuple(poor_fit(result.metrics))
     warn_of(poor, source)
