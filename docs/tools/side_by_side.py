@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 from matplotlib.figure import Figure
+from PIL import Image
 
 from ptycho_adapters import read_product
 
@@ -40,6 +41,9 @@ def draw(out: Path, named: list[tuple[str, Path]]) -> None:
         axes.set_title(title, fontsize=10)
         axes.set_axis_off()
     figure.savefig(out, dpi=_DPI)
+    with Image.open(out) as coloured:
+        grey = coloured.convert("L")
+    grey.save(out, optimize=True)  # half the size, and nothing on it has a colour
 
 
 if __name__ == "__main__":

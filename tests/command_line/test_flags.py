@@ -217,6 +217,7 @@ def test_a_flag_is_not_named_in_its_own_place() -> None:
     """What looks like an unknown flag is one that the command has, in whatever spelling."""
     without, with_bar = ["--scan", "--unit"], ["--scan", "--unit", "--no-enable-progress-bar"]
 
-    assert list(unknown_flags(["--quiet"], without, {})) == ["--quiet is not a flag of this command; did you mean --unit?"]
+    (said,) = unknown_flags(["--quiet"], without, {})
+    assert said == "--quiet is not a flag of this command; did you mean --unit?"
     assert "did you mean --quiet" in next(iter(unknown_flags(["--quie"], with_bar, {})))
     assert "--quiet" not in next(iter(unknown_flags(["--quie"], without, {}))).partition(";")[2]
