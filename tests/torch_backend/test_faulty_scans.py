@@ -331,6 +331,23 @@ def test_a_probe_that_explains_nothing_is_replaced(sound: Scan) -> None:
     assert left.findings[0].kind is Suspicion.POOR_FIT
 
 
+def test_a_probe_does_not_follow_the_noise_of_few_photons() -> None:
+    """A true probe stays where a refined one would explain no more than noise lets it; a wrong one is refined."""
+    scan = simulate(SimulationConfig(object_size_px=106, step_px=8.0, photons=1e3, seed=5))
+    rng = np.random.default_rng(1)
+    noise = rng.standard_normal(scan.probe.shape) + 1j * rng.standard_normal(scan.probe.shape)
+    bright = simulate(SimulationConfig(object_size_px=106, step_px=8.0, photons=1e5, seed=5))
+    wrong = attrs.evolve(bright, probe=(bright.probe * (1.0 + 0.2 * noise)).astype(np.complex64))
+
+    dim, left = (_looking_only(scan, probe_rounds=rounds) for rounds in (3, 0))
+    refined, as_given = (_looking_only(wrong, probe_rounds=rounds) for rounds in (3, 0))
+
+    assert not dim.probe_refined
+    np.testing.assert_allclose(dim.object, left.object, atol=1e-4)
+    assert refined.probe_refined
+    assert _correlation(refined, bright) > _correlation(as_given, bright) + 0.01
+
+
 @pytest.mark.parametrize(("said", "rounds", "for_a_new_one"), [(None, 3, 10), (2, 2, 2), (0, 0, 0)])
 def test_a_new_probe_has_more_rounds_unless_they_are_said(
     sound: Scan, said: int | None, rounds: int, for_a_new_one: int

@@ -47,6 +47,7 @@ _BLUR_SHARE, _ANY_BLUR_SHARE = 0.35, 0.1  # of what is above shot noise, for it 
 _LEAST_SPREAD_PX, _STAGE_SPREAD_PX = 0.1, 0.3  # of positions in a finish: single ones, and by a stage put right
 # Of what is above shot noise, that a flux of each frame has to take away: before the other searches, and after them.
 _MOST_OF_IT, _MUCH_OF_IT = 0.5, 0.2
+_JUDGED_PROBE_PATTERNS, _MANY_COUNTS = 256, 200.0  # counts for each number of the probe: beyond them noise does no harm
 _BETTER = 0.9  # of what is above shot noise, for such modes to be kept
 _WORTH_A_LOOK = 0.2  # counts per pixel in the darkest pixels, from which on a background is fitted
 _BACKGROUND_TRIAL_ROUNDS = 2
@@ -106,6 +107,7 @@ class Prepared:
         beam: why it has the modes that it has, a motion within the frames or a blur of the patterns; None if neither.
         faint_blur: one that was seen and not followed.
         probe_refined: whether the probe's pixels were changed.
+        probe_stays: whether they were changed back, since that explained no more than noise that is followed.
         given_probe: (modes, N, N) complex, before anything was changed; None where it is not known.
         background_fitted: whether the background was found, not given.
     """
@@ -121,6 +123,7 @@ class Prepared:
     beam: Motion | Blur | None = None
     faint_blur: Blur | None = None
     probe_refined: bool = False
+    probe_stays: bool = False
     given_probe: Tensor | None = None
     background_fitted: bool = False
 
@@ -173,6 +176,9 @@ def prepare(start: WholeScan, wanted: Preparation) -> Prepared:
     refined, turns = _with_the_background_that_it_needs(refine(found.run, turns), turns)
     still = with_background(found.run, refined.background)
     beam, faint = _beam_of_modes(still, refined, wanted)
+    noise = beam is None and _follows_noise(refined, still.probe)
+    if noise:
+        refined = attrs.evolve(refined, probe=still.probe)
     if beam is not None:
         of_modes = refine(attrs.evolve(still, probe=beam.modes), attrs.evolve(turns, work="probe of several modes"))
         better = misfit_ratio(of_modes) - 1.0 < _BETTER * (misfit_ratio(refined) - 1.0)
@@ -186,7 +192,8 @@ def prepare(start: WholeScan, wanted: Preparation) -> Prepared:
         stage_px=found.run.positions_px() if strayed else None,
         beam=beam,
         faint_blur=faint,
-        probe_refined=wanted.probe_rounds > 0 and not torch.equal(refined.probe, found.run.probe),
+        probe_refined=wanted.probe_rounds > 0 and not noise and not torch.equal(refined.probe, found.run.probe),
+        probe_stays=noise,
         given_probe=given.run.probe,
         background_fitted=fitted,
     )
@@ -330,6 +337,28 @@ def _beam_of_modes(
     if blur is not None and wanted.blur == "auto" and blur.share < _BLUR_SHARE:
         return motion, blur if motion is None else None
     return max((each for each in (motion, blur) if each is not None), key=lambda each: each.share, default=None), None
+
+
+def _follows_noise(refined: WholeScan, given: Tensor) -> bool:
+    """Tell whether a refined probe explains too little more than one that is free to follow the noise.
+
+    Each number that is fitted is worth it where it raises the logarithm of the likelihood by more than 1, half of which
+    noise gives by itself (Akaike 1974, doi:10.1109/TAC.1974.1100705). Where few counts come to each, a probe that is
+    about right loses more, and the object with it.
+
+    Args:
+        refined: a pass under the refined probe.
+        given: (modes, N, N) complex64, before.
+    """
+    few, unknowns = refined.around_the_middle(_JUDGED_PROBE_PATTERNS), 2.0 * given.numel()
+    n = len(few.indices)
+    same = given.shape == refined.probe.shape and torch.equal(given, refined.probe)
+    if same or n * few.scan.flux > _MANY_COUNTS * unknowns:
+        return False
+    good = few.scan.good_pixels
+    readings = n * (few.scan.size**2 if good is None else float(good.sum()))
+    before = attrs.evolve(few, probe=given).judge_itself()
+    return readings * (before.deviance - few.judge_itself().deviance) < unknowns
 
 
 def _lacks_modes(run: WholeScan) -> bool:

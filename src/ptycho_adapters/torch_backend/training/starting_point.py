@@ -130,7 +130,7 @@ def starting_scan(
         probe=TrainableProbe(run.probe.numpy() if changed else scan.probe, float(light_of(run.probe).sum()), mask),
         patterns=_with_others_moved(run, resident, few),
         background=run.background,
-        settled=not wanted.rounds or found.probe_refined,
+        settled=not wanted.rounds or found.probe_refined or found.probe_stays,
         findings=tuple(findings_before_a_training(found)),
     )
 
