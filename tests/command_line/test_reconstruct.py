@@ -157,6 +157,15 @@ def test_a_refined_probe_and_the_fit_are_said(ran: Ran, ratio: float, words: str
     assert f"{ratio:.3g} times that of shot noise, {words}" in texts[Subject.FIT]
 
 
+def test_a_probe_that_stays_has_its_reason(ran: Ran) -> None:
+    """Its rounds were made, and explained no more than noise that is followed."""
+    result = attrs.evolve(ran.result, probe_refined=False, probe_stays=True)
+
+    texts = {each.about: each.text for each in decisions_after(result, ran.ready.model, ran.ready.payload)}
+
+    assert "not refined: the counts are so few that a refined one explains no more" in texts[Subject.PROBE]
+
+
 def test_the_sources_of_its_settings_are_named(ran: Ran, capsys: pytest.CaptureFixture[str]) -> None:
     """Its own defaults are a source of their own, below the user's; error bars go with a finish that is left out."""
     sources = []

@@ -342,9 +342,9 @@ def test_a_probe_does_not_follow_the_noise_of_few_photons() -> None:
     dim, left = (_looking_only(scan, probe_rounds=rounds) for rounds in (3, 0))
     refined, as_given = (_looking_only(wrong, probe_rounds=rounds) for rounds in (3, 0))
 
-    assert not dim.probe_refined
+    assert (dim.probe_refined, dim.probe_stays) == (False, True)
     np.testing.assert_allclose(dim.object, left.object, atol=1e-4)
-    assert refined.probe_refined
+    assert (refined.probe_refined, refined.probe_stays) == (True, False)
     assert _correlation(refined, bright) > _correlation(as_given, bright) + 0.01
 
 

@@ -98,7 +98,9 @@ def _probe(result: Reconstruction, model: ModelRecord, payload: InferencePayload
             else "since the network can tell what is wrong with it"
         )
         return f"{whose}, refined in rounds with the network, {why}"
-    if source.chosen:
+    if result.probe_stays:
+        why = "the counts are so few that a refined one explains no more than noise that is followed"
+    elif source.chosen:
         why = f"as the {source_in_words(source)} asks"
     elif source is Layer.BACKEND:
         why = f"backend {payload.tf_inference_config.backend} takes it as it is"

@@ -50,6 +50,7 @@ class Reconstruction:
         before_finish: (H, W) complex64, the network's object on the same canvas where a finish changed it; None
             where none did.
         probe_refined: whether the probe's pixels were changed in this run.
+        probe_stays: whether they were, and were changed back, since that explained no more than noise that is followed.
         r_factors: (n,) float64, the R-factor of each pattern by itself; None when unknown.
         seconds: duration of the stages, by name.
         findings: what was found wrong or put right, in the order in which it is to be said: by the reading of the
@@ -70,6 +71,7 @@ class Reconstruction:
     r_factors: NDArray[np.float64] | None = None
     before_finish: NDArray[np.complex64] | None = None
     probe_refined: bool = False
+    probe_stays: bool = False
     probe_number: int | None = None
     given_positions_px: NDArray[np.float64] | None = None
     beam_px: tuple[int, int] = (0, 0)

@@ -176,7 +176,7 @@ def prepare(start: WholeScan, wanted: Preparation) -> Prepared:
     refined, turns = _with_the_background_that_it_needs(refine(found.run, turns), turns)
     still = with_background(found.run, refined.background)
     beam, faint = _beam_of_modes(still, refined, wanted)
-    noise = beam is None and _follows_noise(refined, still.probe)
+    noise = beam is None and wanted.judged and _follows_noise(refined, still.probe)
     if noise:
         refined = attrs.evolve(refined, probe=still.probe)
     if beam is not None:

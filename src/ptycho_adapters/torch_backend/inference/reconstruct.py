@@ -318,6 +318,7 @@ def _outward(ended: _Ended, taken: CandidateProbe, scan: Scan, light: Tensor) ->
         uncertainty=bars,
         before_finish=before,
         probe_refined=prepared.probe_refined,
+        probe_stays=prepared.probe_stays,
         r_factors=judgement.r_factors,
         findings=(*screened_findings(scan), *found),
     )
