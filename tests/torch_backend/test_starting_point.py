@@ -79,7 +79,7 @@ def test_a_training_finds_out_what_it_is_asked_to(setting: str, scan: Scan, tmp_
     del others[setting]
     if setting == "blur_search":
         del others["probe_modes"]
-    if setting in ("probe_search", "blur_search"):
+    if setting == "probe_search":
         others["unrolled_repeats"] = 2  # with fewer steps the network does not tell such a probe from a better one
 
     found, other = (_module(tmp_path, faulty, **others, **more) for more in ({}, {setting: LEFT[setting]}))

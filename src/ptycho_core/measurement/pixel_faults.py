@@ -26,7 +26,7 @@ _FEW_FRAMES = 4
 _MANY, _APART_PX = 5, 2.0
 _SURE_EVENTS = 20.0
 _DARK_SHARE, _GAP_SHARE = 0.01, 1e-3
-_NARROWEST_BLOCK_PX, _LIT_EVENTS, _LIT_SIDE_SHARE = 3, 3.0, 0.5
+_NARROWEST_BLOCK_PX, _LIT_EVENTS, _LIT_SIDE_SHARE = 7, 3.0, 0.5  # no disc, such as the hole of a ring, is such a square
 _LARGEST_SPOT_PX, _WIDEST_SPOT_PX = 4, 2
 _AROUND_AT_RIM = 5  # pixels around a single one at the rim of the frame
 
@@ -205,9 +205,7 @@ def dead_blocks(total: Image, good: Mask, *, unit: float) -> Mask:
 
     found = np.zeros(total.shape, dtype=bool)
     dark = good & (total < unit)
-    square = np.ones((_NARROWEST_BLOCK_PX,) * 2, dtype=bool)
-    wide = binary_opening(np.pad(dark, _NARROWEST_BLOCK_PX, mode="edge"), square)
-    spots, _ = label(wide[(slice(_NARROWEST_BLOCK_PX, -_NARROWEST_BLOCK_PX),) * 2])
+    spots, _ = label(binary_opening(dark, np.ones((_NARROWEST_BLOCK_PX,) * 2, dtype=bool)))
     for number, box in enumerate(find_objects(spots), start=1):
         if not (spots[box] == number).all():
             continue
