@@ -176,13 +176,13 @@ def prepare(start: WholeScan, wanted: Preparation) -> Prepared:
     refined, turns = _with_the_background_that_it_needs(refine(found.run, turns), turns)
     still = with_background(found.run, refined.background)
     beam, faint = _beam_of_modes(still, refined, wanted)
-    noise = beam is None and wanted.judged and _follows_noise(refined, still.probe)
-    if noise:
-        refined = attrs.evolve(refined, probe=still.probe)
     if beam is not None:
         of_modes = refine(attrs.evolve(still, probe=beam.modes), attrs.evolve(turns, work="probe of several modes"))
         better = misfit_ratio(of_modes) - 1.0 < _BETTER * (misfit_ratio(refined) - 1.0)
         refined, beam = (of_modes, beam) if better else (refined, None)
+    noise = beam is None and wanted.judged and _follows_noise(refined, still.probe)
+    if noise:
+        refined = attrs.evolve(refined, probe=still.probe)
     upright = given.run if found.orientation is None else found.orientation.applied(given.run)
     strayed = _rms(refined.positions_px() - found.run.positions_px()) > 0.0
     return attrs.evolve(
